@@ -1,0 +1,29 @@
+# Language, warnings and install folders, the same for every target.
+include(GNUInstallDirs)
+find_package(PkgConfig REQUIRED)
+find_package(fmt REQUIRED)
+pkg_check_modules(LIBPQ REQUIRED IMPORTED_TARGET libpq)
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)       # lib/ is linked into collectd's shared object
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)       # the plugin exports module_register alone
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "Build type" FORCE)
+endif()
+
+add_library(django_session_options INTERFACE)
+target_compile_options(django_session_options INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wold-style-cast
+  -Wnon-virtual-dtor -Woverloaded-virtual -Wnull-dereference -Wduplicated-cond -Wlogical-op
+  $<$<BOOL:${DJANGO_SESSION_WERROR}>:-Werror>)
+target_compile_definitions(django_session_options INTERFACE
+  DJANGO_SESSION_VERSION="${PROJECT_VERSION}")
+
+# Where the daemons look on Debian; change them for other systems.
+set(COLLECTD_PLUGIN_DIR "${CMAKE_INSTALL_LIBDIR}/collectd" CACHE STRING "collectd's plugin folder")
+set(NAGIOS_PLUGIN_DIR "lib/nagios/plugins" CACHE STRING "Nagios' plugins folder")
