@@ -1,0 +1,180 @@
+// From what was measured to the vocabulary's metrics.
+#include "core/measurement.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "core/sql_name.hpp"
+
+namespace django_session {
+namespace {
+
+constexpr double kPage = 8192;
+constexpr double kDjangoKeyWidth = 33;  // 32 characters and a one-byte length word
+constexpr double kShortValue =
+    127;  // up to here a value's length word is one byte, and the value isn't aligned
+
+std::optional<ColumnWidth> width_of(const Column& column) {
+  ColumnWidth width{column.length, column.alignment, column.null_fraction, column.distinct};
+  if (column.length > 0) return width;
+  if (column.average_width)
+    width.bytes = *column.average_width;
+  else if (column.name == "session_key")
+    width.bytes = kDjangoKeyWidth;
+  else
+    return std::nullopt;
+  if (width.bytes < kShortValue) width.alignment = 1;
+  return width;
+}
+
+ColumnWidths widths_of(const Measurement& measurement, const std::vector<std::string>* names) {
+  std::vector<ColumnWidth> widths;
+  for (const Column& column : measurement.columns) {
+    if (names != nullptr && std::find(names->begin(), names->end(), column.name) == names->end())
+      continue;
+    const auto width = width_of(column);
+    if (!width) return std::nullopt;
+    widths.push_back(*width);
+  }
+  return widths;
+}
+
+/// How many sessions there are, and how many of each kind; each as a metric with its certainty or
+/// its reason.
+struct Rows {
+  MetricValue live, expired, dead;
+};
+
+MetricValue counted(double rows) { return {rows, Certainty::exact, ""}; }
+MetricValue estimated(double rows) {
+  return {std::round(std::max(0.0, rows)), Certainty::estimated, ""};
+}
+
+std::string missing_right(const Measurement& m) {
+  const std::string role = sql_identifier(m.role);
+  if (!m.may_use_schema)
+    return fmt::format("role {} may not use the schema: GRANT USAGE ON SCHEMA {} TO {}", m.role,
+                       sql_identifier(m.schema), role);
+  return fmt::format("role {} may not read expire_date: GRANT SELECT (expire_date) ON {} TO {}",
+                     m.role, sql_table(m.schema, m.table), role);
+}
+
+std::string why_no_estimate(const Measurement& m) {
+  if (!m.may_read_expire_date) return missing_right(m);
+  return fmt::format("no statistics yet: ANALYZE {}", sql_table(m.schema, m.table));
+}
+
+void split_sessions(const Measurement& m, std::optional<double> total, Rows& rows) {
+  if (m.counted_live) rows.live = counted(*m.counted_live);
+  if (m.counted_expired) rows.expired = counted(*m.counted_expired);
+  if (m.counted_live && m.counted_expired) return;
+  if (total && m.counted_live) {
+    rows.expired = estimated(*total - *m.counted_live);
+  } else if (total && m.counted_expired) {
+    rows.live = estimated(*total - *m.counted_expired);
+  } else if (total && (m.expire_dates.known() || *total == 0)) {
+    const auto split =
+        estimate_sessions(*total, m.expire_dates, m.now, m.oldest_expire_date, m.counters.tuples);
+    rows.live = estimated(split.live);
+    rows.expired = estimated(split.expired);
+  } else {
+    if (!m.counted_live) rows.live = MetricValue::unknown(why_no_estimate(m));
+    if (!m.counted_expired) rows.expired = MetricValue::unknown(why_no_estimate(m));
+  }
+}
+
+Rows count_rows(const Measurement& m) {
+  Rows rows;
+  const RowCount count = estimate_rows(m.counters, m.heap_bytes / kPage);
+  split_sessions(m, count.rows, rows);
+  rows.dead = count.dead ? estimated(*count.dead)
+                         : MetricValue::unknown(
+                               "no vacuum or analyze is on record here since the statistics began");
+  return rows;
+}
+
+std::optional<Reclaimable> reclaimable_of(const Measurement& m, const Rows& rows) {
+  if (!rows.live.number || !rows.expired.number || !m.sizes_unknown.empty()) return std::nullopt;
+  const RowKinds kinds{*rows.live.number, *rows.expired.number, rows.dead.number.value_or(0)};
+  const HeapFile heap{m.heap_bytes, m.fillfactor, widths_of(m, nullptr)};
+  const RowCount chunks = estimate_rows(m.toast_counters, m.toast_heap_bytes / kPage);
+  const ToastFiles toast{m.toast_heap_bytes, m.toast_index_bytes, chunks.rows};
+  std::vector<IndexFile> indexes;
+  for (const Index& index : m.indexes) {
+    const ColumnWidths widths = index.plain_btree ? widths_of(m, &index.columns) : std::nullopt;
+    indexes.push_back({index.bytes, index.fillfactor, index.unique, widths});
+  }
+  Reclaimable result = estimate_reclaimable(kinds, heap, toast, indexes);
+  if (!rows.dead.number && kinds.all() > 0) result.at_least = true;
+  return result;
+}
+
+std::string why_not_reclaimable(const Measurement& m, const Rows& rows) {
+  if (!m.sizes_unknown.empty()) return m.sizes_unknown;
+  return rows.live.number ? rows.expired.reason : rows.live.reason;
+}
+
+MetricValue ratio(const MetricValue& part, double whole, const MetricValue& other) {
+  if (!part.number) return part;
+  if (!other.number) return other;
+  const bool exact = part.certainty == Certainty::exact && other.certainty == Certainty::exact;
+  return {whole > 0 ? 100 * *part.number / whole : 0,
+          exact ? Certainty::exact : Certainty::estimated, ""};
+}
+
+MetricValue overdue(const Measurement& m) {
+  if (!m.may_read_expire_date) return MetricValue::unknown(missing_right(m));
+  if (!m.expire_date_indexed)
+    return MetricValue::unknown(
+        "no index leads with expire_date: finding the oldest session would scan the table");
+  if (!m.oldest_unknown.empty()) return MetricValue::unknown(m.oldest_unknown);
+  return {m.oldest_expire_date ? std::max(0.0, m.now - *m.oldest_expire_date) : 0, Certainty::exact,
+          ""};
+}
+
+}  // namespace
+
+double Measurement::indexes_bytes() const {
+  return std::accumulate(indexes.begin(), indexes.end(), 0.0,
+                         [](double sum, const Index& index) { return sum + index.bytes; });
+}
+
+Findings evaluate(const Measurement& m) {
+  Findings findings;
+  MetricValues& values = findings.values;
+  const auto size = [&m](double bytes) {
+    if (!m.sizes_unknown.empty()) return MetricValue::unknown(m.sizes_unknown);
+    return MetricValue{bytes, m.sizes_are_exact ? Certainty::exact : Certainty::estimated, ""};
+  };
+  values[Metric::table] = size(m.table_bytes);
+  values[Metric::toast] = size(m.toast_bytes());
+  values[Metric::indexes] = size(m.indexes_bytes());
+  values[Metric::total] = size(m.total_bytes());
+  values[Metric::database] = m.database_bytes ? MetricValue{*m.database_bytes, Certainty::exact, ""}
+                                              : MetricValue::unknown(m.database_bytes_unknown);
+  values[Metric::database_percent] =
+      ratio(values[Metric::total], m.database_bytes.value_or(0), values[Metric::database]);
+
+  const Rows rows = count_rows(m);
+  values[Metric::live] = rows.live;
+  values[Metric::expired] = rows.expired;
+  values[Metric::dead] = rows.dead;
+  values[Metric::expired_percent] = ratio(
+      rows.expired, rows.expired.number.value_or(0) + rows.live.number.value_or(0), rows.live);
+  values[Metric::overdue] = overdue(m);
+
+  findings.reclaimable = reclaimable_of(m, rows);
+  if (findings.reclaimable) {
+    const bool at_least = findings.reclaimable->at_least;
+    values[Metric::reclaimable] = {std::round(findings.reclaimable->total()),
+                                   at_least ? Certainty::at_least : Certainty::estimated, ""};
+  } else {
+    values[Metric::reclaimable] = MetricValue::unknown(why_not_reclaimable(m, rows));
+  }
+  return findings;
+}
+
+}  // namespace django_session

@@ -1,0 +1,87 @@
+// One look at a session table, as the server told it, and the metrics that follow from it. Sizes in
+// bytes, times in seconds since 1970 by the server's clock.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/metric.hpp"
+#include "core/reclaimable.hpp"
+#include "core/row_estimate.hpp"
+
+namespace django_session {
+
+/// A column as the catalogue and, as far as this role may see them, the statistics describe it.
+struct Column {
+  std::string name;
+  double length = -1;  ///< pg_attribute.attlen: bytes, -1 for values of varying length
+  double alignment = 1;
+  std::optional<double> average_width;  ///< bytes as stored
+  double null_fraction = 0, distinct = 0;
+};
+
+struct Index {
+  std::string name;
+  double oid = 0;
+  double bytes = 0;
+  bool valid = true, unique = false;
+  double fillfactor = 90;
+  bool plain_btree = true;  ///< no expression, no predicate
+  std::vector<std::string> columns;
+};
+
+struct Measurement {
+  // What it is
+  std::string database, schema, table, role;
+  double now = 0;
+  bool standby = false;
+
+  // Sizes: exact, or (while the table is locked away from us) as last seen, or by the catalogue's
+  // pages, which date from the last vacuum or analyze
+  bool locked = false;
+  std::string locked_by;  ///< "pid 4711, VACUUM FULL, for 90 s", or empty
+  bool sizes_are_exact = false;
+  std::string sizes_unknown;  ///< why, where not even the catalogue knows
+  double heap_bytes = 0;      ///< main fork only
+  double table_bytes = 0, toast_heap_bytes = 0, toast_index_bytes = 0;
+  double fillfactor = 100;
+  std::vector<Index> indexes;
+  std::vector<Column> columns;
+
+  // Rows
+  RelationCounters counters, toast_counters;
+  std::optional<double> last_vacuum, last_analyze;
+  double rows_inserted = 0, rows_updated = 0, rows_deleted = 0;  ///< since the statistics began
+  ValueDistribution expire_dates;
+  bool may_use_schema = true, may_read_expire_date = true;
+  bool expire_date_indexed = true;
+  std::optional<double> counted_live, counted_expired;  ///< where they were counted
+  std::optional<double> oldest_expire_date;             ///< nothing for an empty table, or unknown:
+  std::string oldest_unknown = "not asked for";         ///< why, if it is unknown
+  std::string not_counted;  ///< why counting, though asked for, ended in an estimate
+
+  std::optional<double> database_bytes;
+  std::string database_bytes_unknown;  ///< why
+
+  double toast_bytes() const { return toast_heap_bytes + toast_index_bytes; }
+  double indexes_bytes() const;
+  double total_bytes() const { return table_bytes + toast_bytes() + indexes_bytes(); }
+  std::string full_name() const { return schema + "." + table; }
+};
+
+/// Any table of the database, with its TOAST and indexes.
+struct TableSize {
+  std::string schema, table;
+  double bytes = 0;  ///< by the catalogue's pages, so as of its last vacuum or analyze
+};
+
+/// What follows from a measurement, each figure by its best source.
+struct Findings {
+  MetricValues values;
+  std::optional<Reclaimable> reclaimable;  ///< nothing where its value is unknown
+};
+
+Findings evaluate(const Measurement& measurement);
+
+}  // namespace django_session

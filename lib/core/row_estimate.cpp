@@ -1,0 +1,74 @@
+// Row estimates; see the header for what they rest on.
+#include "core/row_estimate.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace django_session {
+namespace {
+
+/// Position (0..1) of `time` among equally full buckets.
+double position_in(const std::vector<double>& bounds, double time) {
+  if (bounds.size() < 2 || time <= bounds.front()) return 0;
+  if (time > bounds.back()) return 1;
+  const auto upper = std::lower_bound(bounds.begin(), bounds.end(), time);
+  const double low = *(upper - 1);
+  const double high = *upper;
+  const double width = high - low;  // infinite where 'infinity' has been stored
+  const double within = width > 0 && std::isfinite(width) ? (time - low) / width : 0;
+  const auto bucket = static_cast<double>(upper - bounds.begin() - 1);
+  return (bucket + within) / static_cast<double>(bounds.size() - 1);
+}
+
+}  // namespace
+
+double ValueDistribution::sampled_fraction_before(double time) const {
+  double common_total = 0;
+  double common_before = 0;
+  for (std::size_t i = 0; i < std::min(common_values.size(), common_frequencies.size()); ++i) {
+    common_total += common_frequencies[i];
+    if (common_values[i] < time) common_before += common_frequencies[i];
+  }
+  const double others = std::max(0.0, 1 - null_fraction - common_total);
+  return std::clamp(common_before + others * position_in(histogram, time), 0.0, 1.0);
+}
+
+double ValueDistribution::fraction_before(double time) const {
+  const double sampled = sampled_fraction_before(time);
+  if (!counted) return sampled;
+  const double at_count = sampled_fraction_before(counted->time);
+  if (time <= counted->time)
+    return at_count > 0 ? sampled * counted->fraction_before / at_count : 0;
+  const double after = 1 - at_count;
+  return 1 - (after > 0 ? (1 - sampled) * (1 - counted->fraction_before) / after : 0);
+}
+
+RowCount estimate_rows(const RelationCounters& counters, double pages) {
+  if (counters.anchored) return {counters.live, counters.dead};
+  if (pages == 0) return {0, 0};
+  const bool counted_since_creation = counters.inserted > 0 || counters.live > 0;
+  if (counters.tuples >= 0 && counters.catalog_pages > 0) {
+    // Nobody kept the counters since the last vacuum or analyze (a reset, a crash, a standby): as
+    // the planner does, assume that the pages are as full as they were then. Dead rows are
+    // anybody's guess.
+    return {counters.tuples / counters.catalog_pages * pages, std::nullopt};
+  }
+  if (counted_since_creation) return {counters.live, counters.dead};
+  return {};
+}
+
+SessionCount estimate_sessions(double rows, const ValueDistribution& distribution, double now,
+                               std::optional<double> oldest, double tuples_at_statistics) {
+  const double deleted = oldest ? distribution.fraction_before(std::min(*oldest, now)) : 0;
+  const double left = 1 - deleted - distribution.null_fraction;
+  if (left <= 0) return {rows, 0};  // all that the statistics saw is gone: what is here came later
+  const double expired_share = (distribution.fraction_before(now) - deleted) / left;
+  // reltuples dates from before the deletion, or (after a vacuum) from after it.
+  const double seen =
+      tuples_at_statistics <= rows ? tuples_at_statistics : tuples_at_statistics * (1 - deleted);
+  const double seen_rows = tuples_at_statistics < 0 ? rows : std::min(seen, rows);
+  const double expired = std::clamp(seen_rows * expired_share, 0.0, rows);
+  return {rows - expired, expired};
+}
+
+}  // namespace django_session
