@@ -1,0 +1,319 @@
+// How libpq is driven: never blocking, every wait in poll() until the deadline.
+#include "pg/connection.hpp"
+
+#include <fmt/format.h>
+#include <libpq-fe.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "core/config_error.hpp"
+
+namespace django_session::pg {
+namespace {
+
+struct ClearResult {
+  void operator()(PGresult* result) const { PQclear(result); }
+};
+using ResultHandle = std::unique_ptr<PGresult, ClearResult>;
+
+/// libpq's messages end in a newline and may have several lines; ours go into one log line.
+std::string one_line(const char* message) {
+  std::string line;
+  for (const char c : std::string_view(message)) {
+    if (c == '\n' || c == '\t')
+      line += ' ';
+    else
+      line += c;
+  }
+  const auto last = line.find_last_not_of(' ');
+  return last == std::string::npos ? "no reason given" : line.substr(0, last + 1);
+}
+
+constexpr std::chrono::milliseconds kLongestPoll{60'000};
+
+/// Waits until the socket is ready for `events`; false when the deadline passed first.
+bool wait_for_socket(PGconn* connection, short events, Deadline deadline) {
+  pollfd ready{PQsocket(connection), events, 0};
+  for (;;) {
+    const auto wait = std::min(deadline.remaining(), kLongestPoll);  // poll() takes an int
+    const int count = poll(&ready, 1, static_cast<int>(wait.count()));
+    if (count > 0) return true;
+    if (count < 0 && errno != EINTR)
+      return true;  // let libpq find out what is wrong with the socket
+    if (deadline.passed()) return false;
+  }
+}
+
+void ignore_notice(void*, const char*) {}
+
+std::string timeout_message(std::string_view doing) {
+  return fmt::format("timed out while {}", doing);
+}
+
+bool is_connection_string(const std::string& dbname) {  // libpq's own rule
+  return dbname.find('=') != std::string::npos || dbname.starts_with("postgresql://") ||
+         dbname.starts_with("postgres://");
+}
+
+struct KeywordList {
+  std::vector<const char*> keywords, values;
+
+  void add(const char* keyword, const char* value) {
+    keywords.push_back(keyword);
+    values.push_back(value);
+  }
+  void add_given(const char* keyword, const std::string& value) {
+    if (!value.empty()) add(keyword, value.c_str());
+  }
+};
+
+/// A dead peer must not keep a kept-open connection alive for the kernel's two hours: probe after
+/// 30 s of silence, give up after three probes 10 s apart. Defaults only: a connection string,
+/// coming later in the list, overrides them.
+KeywordList keywords_for(const Parameters& parameters) {
+  KeywordList list;
+  list.add("keepalives_idle", "30");
+  list.add("keepalives_interval", "10");
+  list.add("keepalives_count", "3");
+  list.add("fallback_application_name", "django_session");
+  list.add_given("dbname", parameters.dbname);
+  list.add_given("host", parameters.host);
+  list.add_given("port", parameters.port);
+  list.add_given("user", parameters.user);
+  list.add_given("password", parameters.password);
+  list.add_given("sslmode", parameters.sslmode);
+  list.add_given("service", parameters.service);
+  list.add_given("passfile", parameters.passfile);
+  list.add(nullptr, nullptr);
+  return list;
+}
+
+}  // namespace
+
+namespace {
+
+constexpr std::size_t kMostWarnings = 20;
+
+void keep_warning(void* warnings, const PGresult* notice) {
+  auto& kept = *static_cast<std::vector<std::string>*>(warnings);
+  const char* severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
+  const char* message = PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY);
+  if (severity == nullptr || message == nullptr || kept.size() >= kMostWarnings) return;
+  if (std::string_view(severity) == "WARNING") kept.push_back(one_line(message));
+}
+
+}  // namespace
+
+Connection::Connection(ConnectionHandle handle)
+    : warnings_(std::make_unique<std::vector<std::string>>()), handle_(std::move(handle)) {
+  PQsetNoticeReceiver(handle_.get(), keep_warning, warnings_.get());
+}
+
+void CloseConnection::operator()(pg_conn* connection) const { PQfinish(connection); }
+
+void check_conninfo(const std::string& dbname, bool may_hold_password) {
+  if (!is_connection_string(dbname)) return;
+  char* ignored_error = nullptr;  // quotes the text, which may hold a password
+  const std::unique_ptr<PQconninfoOption, decltype(&PQconninfoFree)> options(
+      PQconninfoParse(dbname.c_str(), &ignored_error), PQconninfoFree);
+  PQfreemem(ignored_error);
+  if (!options) {
+    throw ConfigError(
+        "the database is not a valid connection string or URI (not repeated here, it may hold a "
+        "password); right would be: site, \"host=db1 dbname=site\" or postgresql://db1/site");
+  }
+  for (const PQconninfoOption* option = options.get(); option->keyword != nullptr; ++option) {
+    const bool has_password =
+        option->val != nullptr && (std::strcmp(option->keyword, "password") == 0 ||
+                                   std::strcmp(option->keyword, "sslpassword") == 0);
+    if (has_password && !may_hold_password) {
+      throw ConfigError(
+          "a password on the command line can be read by every user of this host; "
+          "put it into a password file (~/.pgpass, or passfile=/path in the connection string)");
+    }
+  }
+}
+
+void Connection::lose(Error::Kind kind, const std::string& message) {
+  close();
+  throw Error(kind, message);
+}
+
+void Connection::wait_for(short events, Deadline deadline) {
+  if (!wait_for_socket(handle_.get(), events, deadline))
+    lose(Error::Kind::timeout, timeout_message("waiting for the server's answer"));
+}
+
+void Connection::send(const std::string& sql, Deadline deadline) {
+  if (!usable()) throw Error(Error::Kind::connection, "the connection is closed");
+  if (PQsendQuery(handle_.get(), sql.c_str()) == 0)
+    lose(Error::Kind::connection, one_line(PQerrorMessage(handle_.get())));
+  for (;;) {
+    const int unsent = PQflush(handle_.get());
+    if (unsent == 0) return;
+    if (unsent < 0) lose(Error::Kind::connection, one_line(PQerrorMessage(handle_.get())));
+    wait_for(POLLIN | POLLOUT, deadline);
+    if (PQconsumeInput(handle_.get()) == 0)
+      lose(Error::Kind::connection, one_line(PQerrorMessage(handle_.get())));
+  }
+}
+
+void Connection::drain(Deadline deadline) {
+  while (PQisBusy(handle_.get()) != 0) {
+    wait_for(POLLIN, deadline);
+    if (PQconsumeInput(handle_.get()) == 0)
+      lose(Error::Kind::connection, one_line(PQerrorMessage(handle_.get())));
+  }
+}
+
+bool Connection::answered_by(Deadline deadline) {
+  if (!usable()) throw Error(Error::Kind::connection, "the connection is closed");
+  while (PQisBusy(handle_.get()) != 0) {
+    if (!wait_for_socket(handle_.get(), POLLIN, deadline)) return false;
+    if (PQconsumeInput(handle_.get()) == 0)
+      lose(Error::Kind::connection, one_line(PQerrorMessage(handle_.get())));
+  }
+  return true;
+}
+
+void Connection::cancel(Deadline deadline) {
+  if (!usable()) return;
+  const std::shared_ptr<PGcancel> request(PQgetCancel(handle_.get()), PQfreeCancel);
+  if (!request) return;
+  // It opens a connection of its own, and waits without a time limit.
+  BoundedCall<bool> call([request] {
+    std::array<char, 256> ignored_error{};
+    return PQcancel(request.get(), ignored_error.data(), ignored_error.size()) != 0;
+  });
+  call.wait(deadline);
+}
+
+std::vector<std::string> Connection::take_warnings() { return std::exchange(*warnings_, {}); }
+
+int Connection::backend_pid() const { return PQbackendPID(handle_.get()); }
+
+namespace {
+
+Rows copy_rows(const PGresult* result) {
+  Rows rows(static_cast<std::size_t>(PQntuples(result)));
+  for (int column = 0; column < PQnfields(result); ++column) {
+    const std::string name = PQfname(result, column);
+    for (int row = 0; row < PQntuples(result); ++row) {
+      std::optional<std::string> text;
+      if (PQgetisnull(result, row, column) == 0) text = PQgetvalue(result, row, column);
+      rows[static_cast<std::size_t>(row)].set(name, std::move(text));
+    }
+  }
+  return rows;
+}
+
+Error error_of(const PGresult* result) {
+  const char* sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+  const char* message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+  return {Error::Kind::statement,
+          one_line(message != nullptr ? message : PQresultErrorMessage(result)),
+          sqlstate != nullptr ? sqlstate : ""};
+}
+
+}  // namespace
+
+std::optional<Rows> Connection::next_rows(Deadline deadline) {
+  std::optional<Error> failure;
+  for (;;) {
+    drain(deadline);
+    const ResultHandle result(PQgetResult(handle_.get()));
+    if (!result) break;
+    switch (PQresultStatus(result.get())) {
+      case PGRES_TUPLES_OK:
+        return copy_rows(result.get());
+      case PGRES_COMMAND_OK:
+        break;
+      default:
+        failure = error_of(result.get());  // the message ends here: go on to its end
+    }
+  }
+  if (PQstatus(handle_.get()) != CONNECTION_OK)
+    lose(Error::Kind::connection, failure ? failure->what() : "the server closed the connection");
+  if (failure) throw Error(*failure);
+  return std::nullopt;
+}
+
+void Connection::finish(Deadline deadline) {
+  const auto pass_over = [this, deadline] {
+    try {
+      while (next_rows(deadline)) continue;
+    } catch (const Error& error) {
+      if (error.kind() != Error::Kind::statement) throw;
+    }
+  };
+  pass_over();
+  if (PQtransactionStatus(handle_.get()) == PQTRANS_INERROR) {
+    send("ROLLBACK", deadline);
+    pass_over();
+  }
+}
+
+namespace {
+
+std::string quoted(char* text, PGconn* connection) {
+  const std::unique_ptr<char, decltype(&PQfreemem)> owner(text, PQfreemem);
+  if (!owner) throw Error(Error::Kind::statement, one_line(PQerrorMessage(connection)));
+  return owner.get();
+}
+
+}  // namespace
+
+std::string Connection::literal(std::string_view text) const {
+  return quoted(PQescapeLiteral(handle_.get(), text.data(), text.size()), handle_.get());
+}
+
+std::string Connection::identifier(std::string_view name) const {
+  return quoted(PQescapeIdentifier(handle_.get(), name.data(), name.size()), handle_.get());
+}
+
+Connector::Outcome Connector::attempt(const Parameters& parameters, Deadline deadline) try {
+  const KeywordList list = keywords_for(parameters);
+  ConnectionHandle handle(PQconnectStartParams(list.keywords.data(), list.values.data(), 1));
+  if (!handle) return {nullptr, "out of memory"};
+  PQsetNoticeProcessor(handle.get(), ignore_notice, nullptr);  // libpq's own prints to stderr
+  PostgresPollingStatusType next = PGRES_POLLING_WRITING;
+  if (PQstatus(handle.get()) == CONNECTION_BAD) next = PGRES_POLLING_FAILED;
+  while (next != PGRES_POLLING_OK) {
+    if (next == PGRES_POLLING_FAILED) return {nullptr, one_line(PQerrorMessage(handle.get()))};
+    const short events = next == PGRES_POLLING_READING ? POLLIN : POLLOUT;
+    if (!wait_for_socket(handle.get(), events, deadline)) {
+      const char* host = PQhost(handle.get());
+      return {
+          nullptr,
+          timeout_message(fmt::format("connecting to {}", host != nullptr ? host : "the server")),
+          true};
+    }
+    next = PQconnectPoll(handle.get());
+  }
+  if (PQsetnonblocking(handle.get(), 1) != 0)
+    return {nullptr, one_line(PQerrorMessage(handle.get()))};
+  return {std::move(handle), ""};
+} catch (const std::exception& error) {  // nothing may leave the thread that this runs in
+  return {nullptr, error.what()};
+}
+
+Connection Connector::connect(Deadline deadline) {
+  static const std::string kStuck = timeout_message("looking up the server's name or credentials");
+  if (stuck_ && !stuck_->wait(deadline)) throw Error(Error::Kind::timeout, kStuck);
+  stuck_.emplace([parameters = parameters_, deadline] { return attempt(parameters, deadline); });
+  // The attempt ends by itself at the deadline unless it is stuck in a call without one: a little
+  // more time, so that its own, better explanation wins.
+  const auto grace = deadline.remaining() + std::chrono::milliseconds(50);
+  auto outcome = stuck_->wait(Deadline::after(grace));
+  if (!outcome) throw Error(Error::Kind::timeout, kStuck);
+  stuck_.reset();
+  if (outcome->timed_out) throw Error(Error::Kind::timeout, outcome->error);
+  if (!outcome->handle) throw Error(Error::Kind::connection, outcome->error);
+  return Connection(std::move(outcome->handle));
+}
+
+}  // namespace django_session::pg

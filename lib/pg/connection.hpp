@@ -1,0 +1,110 @@
+// A connection to PostgreSQL whose every step has a deadline. The only users of libpq are here.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "pg/bounded_call.hpp"
+#include "pg/deadline.hpp"
+#include "pg/error.hpp"
+#include "pg/rows.hpp"
+
+struct pg_conn;
+
+namespace django_session::pg {
+
+/// libpq's connection keywords. Whatever is empty is left to libpq: environment, service file,
+/// password file, defaults.
+struct Parameters {
+  std::string dbname;  ///< a name, a conninfo string or a URI
+  std::string host, port, user, password, sslmode, service, passfile;
+};
+
+/// Throws ConfigError if `dbname` looks like a conninfo string or URI and can't be read as one, or
+/// holds a password where `may_hold_password` is false. The message never repeats the text: it may
+/// hold a password.
+void check_conninfo(const std::string& dbname, bool may_hold_password);
+
+struct CloseConnection {
+  void operator()(pg_conn* connection) const;
+};
+using ConnectionHandle = std::unique_ptr<pg_conn, CloseConnection>;
+
+/// An open connection. Not thread-safe. After a timeout it is closed: with no cancel request to
+/// wait for; every statement we send carries a statement_timeout, so the server ends it by itself.
+class Connection {
+ public:
+  explicit Connection(ConnectionHandle handle);
+
+  bool usable() const { return handle_ != nullptr; }
+
+  /// Sends one simple-protocol message, of one or several statements: one round trip.
+  void send(const std::string& sql, Deadline deadline);
+
+  /// The next statement's rows of the message sent; statements without rows (SET, COMMIT) are
+  /// passed over; nothing at the end. Throws Error; after one of Kind::statement the rest of the
+  /// message was not run and the connection is ready.
+  std::optional<Rows> next_rows(Deadline deadline);
+
+  /// Passes over what is left of the message sent, and rolls back a transaction that a failed
+  /// statement left behind.
+  void finish(Deadline deadline);
+
+  /// Waits for the next answer of the message sent, at most until the deadline. False: not yet, and
+  /// the connection stays as it is. For statements that take long: look about between two waits.
+  bool answered_by(Deadline deadline);
+
+  /// Asks the server to cancel the statement that is running; the answer to it (57014, or its
+  /// success, if that was sooner) comes as always. Nothing happens if the request can't be
+  /// delivered by the deadline.
+  void cancel(Deadline deadline);
+
+  /// The server's warnings since the last call: primary messages only.
+  std::vector<std::string> take_warnings();
+
+  /// Process id of the backend as of login. Behind a pooler it isn't the pg_backend_pid() of the
+  /// backend that runs our statements.
+  int backend_pid() const;
+
+  /// As SQL text. Throws Error for text that isn't valid in the connection's encoding.
+  std::string literal(std::string_view text) const;
+  std::string identifier(std::string_view name) const;
+
+  void close() { handle_.reset(); }
+
+ private:
+  void wait_for(short events, Deadline deadline);
+  void drain(Deadline deadline);
+  [[noreturn]] void lose(Error::Kind kind, const std::string& message);
+
+  std::unique_ptr<std::vector<std::string>> warnings_;  // libpq holds its address
+  ConnectionHandle handle_;
+};
+
+/// Connects. libpq's name lookup, LDAP, Kerberos and files can't be bounded from inside, so
+/// connecting runs in a thread of its own (see BoundedCall). One that is still stuck when its
+/// deadline passes is not joined by a second: the next connect() first waits for it to end.
+class Connector {
+ public:
+  explicit Connector(Parameters parameters) : parameters_(std::move(parameters)) {}
+
+  /// Throws Error: Kind::connection with libpq's or the server's words, or Kind::timeout.
+  Connection connect(Deadline deadline);
+
+ private:
+  struct Outcome {
+    ConnectionHandle handle;
+    std::string error;  ///< empty when connected
+    bool timed_out = false;
+  };
+  static Outcome attempt(const Parameters& parameters, Deadline deadline);
+
+  Parameters parameters_;
+  std::optional<BoundedCall<Outcome>> stuck_;
+};
+
+}  // namespace django_session::pg

@@ -1,0 +1,35 @@
+// What can go wrong between us and PostgreSQL.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace django_session::pg {
+
+/// `what()` is one line: the server's primary message or libpq's own. Never its DETAIL, which may
+/// quote row contents.
+class Error : public std::runtime_error {
+ public:
+  enum class Kind {
+    statement,   ///< the server refused a statement; the connection is fine
+    connection,  ///< could not connect, or the connection is gone
+    timeout,     ///< our deadline passed; the connection was given up
+  };
+
+  Error(Kind kind, const std::string& message, std::string sqlstate = "")
+      : std::runtime_error(message), kind_(kind), sqlstate_(std::move(sqlstate)) {}
+
+  Kind kind() const { return kind_; }
+  const std::string& sqlstate() const { return sqlstate_; }
+
+  bool lock_not_available() const { return sqlstate_ == "55P03"; }
+  bool statement_timed_out() const { return sqlstate_ == "57014"; }
+  bool insufficient_privilege() const { return sqlstate_ == "42501"; }
+  bool undefined_table() const { return sqlstate_ == "42P01"; }
+
+ private:
+  Kind kind_;
+  std::string sqlstate_;
+};
+
+}  // namespace django_session::pg

@@ -1,0 +1,54 @@
+// Reading the answers: text to numbers, flags and arrays.
+#include "pg/rows.hpp"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <stdexcept>
+
+namespace django_session::pg {
+namespace {
+
+double number_from(std::string_view text, const std::string& column) {
+  double value = 0;
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || stop != end)
+    throw std::runtime_error(fmt::format("column {} is not a number", column));
+  return value;
+}
+
+}  // namespace
+
+const std::optional<std::string>& Row::optional_text(const std::string& column) const {
+  const auto found = columns_.find(column);
+  if (found == columns_.end()) throw std::out_of_range(fmt::format("no column {}", column));
+  return found->second;
+}
+
+std::string Row::text(const std::string& column) const {
+  return optional_text(column).value_or("");
+}
+
+std::optional<double> Row::number(const std::string& column) const {
+  const auto& value = optional_text(column);
+  if (!value) return std::nullopt;
+  return number_from(*value, column);
+}
+
+bool Row::flag(const std::string& column) const { return text(column) == "t"; }
+
+std::vector<double> Row::numbers(const std::string& column) const {
+  std::vector<double> values;
+  const std::string& array = text(column);
+  if (array.size() <= 2) return values;  // NULL or "{}"
+  std::string_view rest = std::string_view(array).substr(1, array.size() - 2);
+  for (;;) {
+    const auto comma = rest.find(',');
+    values.push_back(number_from(rest.substr(0, comma), column));
+    if (comma == std::string_view::npos) return values;
+    rest.remove_prefix(comma + 1);
+  }
+}
+
+}  // namespace django_session::pg

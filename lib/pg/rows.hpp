@@ -1,0 +1,36 @@
+// A query's answer, copied out of libpq so that what reads it is pure and can be tested without a
+// server.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace django_session::pg {
+
+/// One row: text by column name, nothing for SQL NULL. The typed readers throw std::out_of_range
+/// for a column that isn't there and std::runtime_error for text of another type: both are our own
+/// mistakes, never the user's.
+class Row {
+ public:
+  void set(const std::string& column, std::optional<std::string> text) {
+    columns_[column] = std::move(text);
+  }
+
+  const std::optional<std::string>& optional_text(const std::string& column) const;
+  std::string text(const std::string& column) const;  ///< "" for NULL
+  std::optional<double> number(const std::string& column) const;
+  bool flag(const std::string& column) const;  ///< false for NULL
+  /// A PostgreSQL array of numbers, "{1,2.5}"; empty for NULL.
+  std::vector<double> numbers(const std::string& column) const;
+
+ private:
+  std::map<std::string, std::optional<std::string>> columns_;
+};
+
+using Rows = std::vector<Row>;
+
+}  // namespace django_session::pg
