@@ -1,0 +1,53 @@
+// What the server answered: rows in, parts of a measurement out. Pure; the twins of question.hpp's
+// statements.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/measurement.hpp"
+#include "pg/rows.hpp"
+
+namespace django_session::sessions {
+
+/// What changes seldom: learned at the first reading, and again after an ANALYZE or a change of the
+/// table.
+struct Definition {
+  std::string oid, schema_oid;
+  std::string database, role, schema, table;
+  char relkind = 'r';
+  double fillfactor = 100;
+  bool has_expire_date = true, expire_date_is_time = true, expire_date_indexed = true;
+  bool may_use_schema = true, may_read_expire_date = true;
+  std::string statistics_function;  ///< roles.sql's, as SQL, or empty
+  double tuples = -1;               ///< pg_class.reltuples
+  std::vector<Index> indexes;
+
+  // Come with a reading:
+  ValueDistribution expire_dates;
+  std::vector<Column> columns;
+};
+
+Definition read_definition(const pg::Row& row, const pg::Rows& indexes);
+
+/// Identity, statistics, and the sizes by the catalogue's pages until read_sizes() brings the real
+/// ones.
+Measurement begin_measurement(const Definition& definition);
+
+/// False if that OID isn't the table of that name any more.
+bool read_facts(const pg::Rows& rows, const Definition& definition, Measurement& measurement);
+/// False if the set of indexes has changed.
+bool read_sizes(const pg::Row& row, Measurement& measurement);
+void read_expiry(const pg::Row& row, Measurement& measurement);
+/// Counts that reached their limit are left unknown.
+void read_counts(const pg::Row& row, Measurement& measurement);
+/// The live rows just counted, as a share of all rows; nothing where the count gave up or all rows
+/// aren't known.
+std::optional<ValueDistribution::Counted> calibration(const Measurement& measurement);
+/// Columns with their statistics, as far as they may be seen.
+void read_statistics(const pg::Rows& rows, Definition& definition);
+/// "pid 4711, VACUUM FULL, for 90 s"; empty without a row.
+std::string read_lock_holder(const pg::Rows& rows);
+
+}  // namespace django_session::sessions

@@ -1,0 +1,243 @@
+// The SQL. Of the table itself only its files' sizes and a few index entries are read, which needs
+// an ACCESS SHARE lock.
+#include "sessions/question.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace django_session::sessions {
+namespace {
+
+// Nobody may wait longer for a lock because we read (an ACCESS EXCLUSIVE request behind us queues
+// everybody behind it).
+constexpr int kLockTimeoutMs = 100;
+// Reading the ends of the index is a matter of microseconds, except right after a mass delete: then
+// all the dead entries are walked over.
+constexpr long long kExpiryTimeoutMs = 500;
+
+constexpr const char* kDefinition = R"(
+SELECT c.oid, n.oid AS schema_oid, n.nspname AS schema, c.relname AS "table", c.relkind, c.reltuples,
+  coalesce((SELECT option_value FROM pg_catalog.pg_options_to_table(c.reloptions)
+            WHERE option_name = 'fillfactor'), '100') AS fillfactor,
+  pg_catalog.current_database() AS database, current_user AS role,
+  e.attnum IS NOT NULL AS has_expire_date,
+  e.atttypid IN ('timestamptz'::pg_catalog.regtype, 'timestamp'::pg_catalog.regtype) AS expire_date_is_time,
+  pg_catalog.has_schema_privilege(n.oid, 'USAGE') AS may_use_schema,
+  coalesce(pg_catalog.has_column_privilege(c.oid, e.attnum, 'SELECT'), false) AS may_read_expire_date,
+  (SELECT pg_catalog.format('%I.%I', n.nspname, p.proname) FROM pg_catalog.pg_proc p
+   WHERE p.proname = 'django_session_statistics' AND p.pronamespace = n.oid AND p.proowner = c.relowner
+     AND p.prosecdef AND p.pronargs = 1 AND p.proargtypes[0] = 'pg_catalog.regclass'::pg_catalog.regtype
+     AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE')) AS statistics_function
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_attribute e ON e.attrelid = c.oid AND e.attname = 'expire_date' AND e.attnum > 0
+  AND NOT e.attisdropped
+WHERE {0};
+)";
+
+constexpr const char* kIndexes = R"(
+SELECT ic.oid, ic.relname AS name, ic.relpages, i.indisvalid AS valid, i.indisunique AS "unique",
+  coalesce((SELECT option_value FROM pg_catalog.pg_options_to_table(ic.reloptions)
+            WHERE option_name = 'fillfactor'), '90') AS fillfactor,
+  am.amname = 'btree' AND i.indexprs IS NULL AND i.indpred IS NULL AS plain_btree,
+  (SELECT pg_catalog.string_agg(a.attname, E'\n' ORDER BY k.position)
+   FROM pg_catalog.unnest(i.indkey) WITH ORDINALITY k(attnum, position)
+   JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum) AS columns
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_index i ON i.indrelid = c.oid
+JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
+JOIN pg_catalog.pg_am am ON am.oid = ic.relam
+WHERE {0} ORDER BY ic.relname;
+)";
+
+/// {0} the table's OID. The functions on OIDs are NULL where there is no TOAST table.
+constexpr const char* kFacts = R"(
+SELECT c.relnamespace AS schema_oid, c.relname AS "table", c.relpages, c.reltuples,
+  t.relpages AS toast_pages, t.reltuples AS toast_tuples,
+  (SELECT pg_catalog.sum(ic.relpages) FROM pg_catalog.pg_index i
+   JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid WHERE i.indrelid = t.oid) AS toast_index_pages,
+  pg_catalog.pg_is_in_recovery() AS standby, extract(epoch FROM pg_catalog.now()) AS now,
+  pg_catalog.pg_stat_get_live_tuples(c.oid) AS live, pg_catalog.pg_stat_get_dead_tuples(c.oid) AS dead,
+  pg_catalog.pg_stat_get_tuples_inserted(c.oid) AS inserted, pg_catalog.pg_stat_get_tuples_updated(c.oid) AS updated,
+  pg_catalog.pg_stat_get_tuples_deleted(c.oid) AS deleted,
+  extract(epoch FROM greatest(pg_catalog.pg_stat_get_last_vacuum_time(c.oid),
+                              pg_catalog.pg_stat_get_last_autovacuum_time(c.oid))) AS last_vacuum,
+  extract(epoch FROM greatest(pg_catalog.pg_stat_get_last_analyze_time(c.oid),
+                              pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid))) AS last_analyze,
+  pg_catalog.pg_stat_get_live_tuples(t.oid) AS toast_live, pg_catalog.pg_stat_get_dead_tuples(t.oid) AS toast_dead,
+  pg_catalog.pg_stat_get_tuples_inserted(t.oid) AS toast_inserted,
+  greatest(pg_catalog.pg_stat_get_last_vacuum_time(t.oid),
+           pg_catalog.pg_stat_get_last_autovacuum_time(t.oid)) IS NOT NULL AS toast_anchored
+FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
+WHERE c.oid = {0};
+)";
+
+/// {0} the table's OID, {1} time limit of the next statement in ms, {2} may that scan the table:
+/// on, off. Every size function locks what it measures, ACCESS SHARE, until the end of the
+/// transaction. The settings are for the statements that come next: a wrong guess of a row count
+/// must not turn a look at the index's ends into a scan of the table.
+constexpr const char* kSizes = R"(
+SELECT pg_catalog.pg_relation_size(c.oid, 'main') AS heap,
+  pg_catalog.pg_relation_size(c.oid, 'main') + pg_catalog.pg_relation_size(c.oid, 'fsm')
+    + pg_catalog.pg_relation_size(c.oid, 'vm') + pg_catalog.pg_relation_size(c.oid, 'init') AS "table",
+  pg_catalog.pg_table_size(nullif(c.reltoastrelid, 0)) AS toast_heap,
+  pg_catalog.pg_indexes_size(nullif(c.reltoastrelid, 0)) AS toast_index,
+  i.oids AS index_oids, i.sizes AS index_sizes,
+  pg_catalog.set_config('statement_timeout', '{1}', true), pg_catalog.set_config('enable_seqscan', '{2}', true),
+  pg_catalog.set_config('enable_bitmapscan', 'off', true), pg_catalog.set_config('jit', 'off', true),
+  pg_catalog.set_config('max_parallel_workers_per_gather', '0', true)
+FROM pg_catalog.pg_class c, LATERAL (
+  SELECT pg_catalog.array_agg(indexrelid) AS oids,
+    pg_catalog.array_agg(coalesce(pg_catalog.pg_table_size(indexrelid), 0)) AS sizes
+  FROM pg_catalog.pg_index WHERE indrelid = c.oid) i
+WHERE c.oid = {0};
+)";
+
+/// {0} the table, {1} how far to count. Each part reads one end of the index on expire_date, or the
+/// place of now() in it.
+constexpr const char* kExpiry = R"(
+SELECT extract(epoch FROM (SELECT pg_catalog.min(expire_date) FROM {0} WHERE expire_date > '-infinity')) AS oldest,
+  (SELECT pg_catalog.count(*) FROM (SELECT FROM {0} WHERE expire_date < pg_catalog.now() LIMIT {1} + 1) q) AS expired,
+  (SELECT pg_catalog.count(*) FROM (SELECT FROM {0} WHERE expire_date >= pg_catalog.now() LIMIT {1} + 1) q) AS live,
+  {1} AS count_limit, pg_catalog.set_config('statement_timeout', '{2}', true);
+)";
+
+constexpr const char* kExactCounts = R"(
+SELECT pg_catalog.count(*) FILTER (WHERE expire_date < pg_catalog.now()) AS expired,
+  pg_catalog.count(*) FILTER (WHERE expire_date >= pg_catalog.now()) AS live, NULL AS count_limit
+FROM {0};
+)";
+
+constexpr const char* kLiveCount = R"(
+SELECT NULL AS expired, pg_catalog.count(*) AS live, {1} AS count_limit
+FROM (SELECT FROM {0} WHERE expire_date >= pg_catalog.now() LIMIT {1} + 1) q;
+)";
+
+/// {0} the table's OID, {1} where the statistics come from. Only expire_date's are more than two
+/// numbers.
+constexpr const char* kStatistics = R"(
+SELECT a.attname AS name, a.attlen AS length,
+  CASE a.attalign WHEN 'd' THEN 8 WHEN 'i' THEN 4 WHEN 's' THEN 2 ELSE 1 END AS alignment,
+  s.average_width, s.null_fraction, s.n_distinct, s.common_values, s.common_frequencies, s.histogram
+FROM pg_catalog.pg_attribute a LEFT JOIN {1} s ON s.column_name = a.attname
+WHERE a.attrelid = {0} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;
+)";
+
+/// Statistics of the columns that this role may read; roles.sql's function is the same as the
+/// table's owner sees it.
+constexpr const char* kOwnStatistics = R"((
+  SELECT attname AS column_name, avg_width AS average_width, null_frac AS null_fraction, n_distinct,
+    CASE attname WHEN 'expire_date' THEN ARRAY(
+      SELECT extract(epoch FROM v) FROM pg_catalog.unnest(most_common_vals::text::timestamptz[]) v) END AS common_values,
+    CASE attname WHEN 'expire_date' THEN most_common_freqs END AS common_frequencies,
+    CASE attname WHEN 'expire_date' THEN ARRAY(
+      SELECT extract(epoch FROM v) FROM pg_catalog.unnest(histogram_bounds::text::timestamptz[]) v) END AS histogram
+  FROM pg_catalog.pg_stats WHERE schemaname = {0} AND tablename = {1} AND NOT inherited))";
+
+/// Who is in the way. The age of others' transactions is hidden without pg_read_all_stats, their
+/// pid is not.
+constexpr const char* kLockHolder = R"(
+SELECT l.pid, l.granted, p.command, extract(epoch FROM pg_catalog.now() - a.xact_start)::bigint AS age
+FROM pg_catalog.pg_locks l
+LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+LEFT JOIN pg_catalog.pg_stat_progress_cluster p ON p.pid = l.pid
+WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+  AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+  AND l.relation IN (SELECT {0}::oid UNION ALL SELECT indexrelid FROM pg_catalog.pg_index WHERE indrelid = {0}::oid)
+ORDER BY l.granted DESC LIMIT 1;
+)";
+
+constexpr const char* kCandidates = R"(
+SELECT n.nspname AS schema, c.relname AS "table"
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND 3 = (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid
+  AND a.attname IN ('session_key', 'session_data', 'expire_date') AND NOT a.attisdropped)
+ORDER BY 1, 2 LIMIT 3;
+)";
+
+/// One pass over the catalogue: pages of heaps, TOAST tables and indexes, each for the table that
+/// they belong to.
+constexpr const char* kLargestTables = R"(
+SELECT n.nspname AS schema, o.relname AS "table", 8192 * pages AS bytes
+FROM (SELECT coalesce(toasted.oid, base.oid) AS oid, pg_catalog.sum(c.relpages::bigint) AS pages
+      FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
+      CROSS JOIN LATERAL (SELECT coalesce(i.indrelid, c.oid) AS oid) base
+      LEFT JOIN pg_catalog.pg_class toasted ON toasted.reltoastrelid = base.oid
+      WHERE c.relkind IN ('r', 'm', 't', 'i') GROUP BY 1) size
+JOIN pg_catalog.pg_class o ON o.oid = size.oid AND o.relkind IN ('r', 'm')
+JOIN pg_catalog.pg_namespace n ON n.oid = o.relnamespace
+WHERE n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\_%'
+ORDER BY pages DESC, 1, 2 LIMIT 5;
+)";
+
+/// SET LOCAL and not SET: behind a pooler the next transaction is somebody else's.
+std::string in_transaction(long long timeout_ms, const std::string& statements) {
+  return fmt::format(
+      "BEGIN READ ONLY; SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = "
+      "{};\n{}COMMIT;\n",
+      kLockTimeoutMs, std::max(1LL, timeout_ms), statements);
+}
+
+/// The server collects 8 kB of answers before it sends any; so much filler pushes out those that
+/// are waiting there.
+constexpr const char* kFlush = "SELECT pg_catalog.repeat(' ', 8192);\n";
+
+/// In a transaction of its own, so that the table's locks are not held while it walks the whole
+/// data folder.
+std::string database_size(const Reading& reading) {
+  if (!reading.database_size) return "";
+  return kFlush +
+         in_transaction(
+             reading.budget.count() * (reading.exact ? 1 : 3) / 5,
+             "SELECT pg_catalog.pg_database_size(pg_catalog.current_database()) AS bytes;\n");
+}
+
+}  // namespace
+
+std::string definition_message(const std::string& schema_literal,
+                               const std::string& table_literal) {
+  const std::string where =
+      fmt::format("c.relname = {} AND {}", table_literal,
+                  schema_literal.empty() ? "pg_catalog.pg_table_is_visible(c.oid)"
+                                         : "n.nspname = " + schema_literal);
+  return in_transaction(2000, fmt::format(kDefinition, where) + fmt::format(kIndexes, where));
+}
+
+std::string own_statistics(const std::string& schema_literal, const std::string& table_literal) {
+  return fmt::format(kOwnStatistics, schema_literal, table_literal);
+}
+
+std::string function_statistics(const std::string& function, const std::string& oid) {
+  return fmt::format("{}({}::pg_catalog.oid::pg_catalog.regclass)", function, oid);
+}
+
+std::string reading_message(const Reading& reading) {
+  const long long budget = reading.budget.count();
+  const long long expiry_ms = std::max(1LL, std::min(kExpiryTimeoutMs, budget / 4));
+  const long long counting_ms = reading.exact ? std::max(1LL, budget * 3 / 4) : expiry_ms;
+  const bool ask_expiry = reading.may_read_expire_date && reading.expire_date_indexed;
+  std::string sql = fmt::format(kFacts, reading.oid);
+  if (!reading.statistics.empty()) sql += fmt::format(kStatistics, reading.oid, reading.statistics);
+  sql += fmt::format(kSizes, reading.oid, ask_expiry ? expiry_ms : counting_ms,
+                     ask_expiry ? "off" : "on");
+  if (ask_expiry) sql += fmt::format(kExpiry, reading.table, reading.count_up_to, counting_ms);
+  if (reading.may_read_expire_date && reading.exact)
+    sql += fmt::format(kExactCounts, reading.table);
+  if (ask_expiry && reading.count_live_up_to > 0)
+    sql += fmt::format(kLiveCount, reading.table, reading.count_live_up_to);
+  return in_transaction(budget, sql) + database_size(reading);
+}
+
+std::string after_failure_message(const Reading& reading) {
+  return in_transaction(1000, fmt::format(kLockHolder, reading.oid)) + database_size(reading);
+}
+
+std::string largest_tables_message(std::chrono::milliseconds budget) {
+  return in_transaction(std::min<long long>(1000, budget.count()), kLargestTables);
+}
+
+std::string candidates_message() { return in_transaction(1000, kCandidates); }
+
+}  // namespace django_session::sessions

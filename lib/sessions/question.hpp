@@ -1,0 +1,54 @@
+// What the server is asked: the SQL of a measurement, as two simple-protocol messages.
+//
+// definition_message() learns what changes seldom: what the table is, which rights this role has,
+// the indexes. reading_message() is what each reading costs: sizes, counters, the oldest session;
+// and, at times, the statistics.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+namespace django_session::sessions {
+
+/// Statements with rows: definition, indexes. No lock on the table is taken.
+/// Both names are SQL string literals; an empty schema means wherever the search_path has the
+/// table.
+std::string definition_message(const std::string& schema_literal, const std::string& table_literal);
+
+/// Where a reading takes the planner's statistics from, as SQL: what this role sees in pg_stats, or
+/// roles.sql's function.
+std::string own_statistics(const std::string& schema_literal, const std::string& table_literal);
+std::string function_statistics(const std::string& function, const std::string& oid);
+
+struct Reading {
+  std::string oid;    ///< of the table
+  std::string table;  ///< as in FROM: "public"."django_session"
+  bool may_read_expire_date = true;
+  bool expire_date_indexed = true;  ///< else the oldest is not asked for: it would be a scan
+  bool exact = false;               ///< count all rows
+  int count_up_to = 0;              ///< count live and expired rows unless there are more
+  int count_live_up_to = 0;         ///< the same, further, for the live rows alone; 0: don't
+  std::string statistics;           ///< where they come from, or empty: don't ask
+  bool database_size = true;
+  std::chrono::milliseconds budget{5000};  ///< for all of it, on the server's side
+};
+
+/// Statements with rows, in this order: facts, [statistics], sizes, [expiry], [exact counts], [live
+/// count], [filler, database size]. All but the last are one transaction, which ends before it: the
+/// last can take long. A row of filler comes before it, and the answers up to there arrive without
+/// waiting for it.
+std::string reading_message(const Reading& reading);
+
+/// After a statement of that message failed: who holds a lock on the table, [filler, database
+/// size].
+std::string after_failure_message(const Reading& reading);
+
+/// Tables that look like session tables: schema, table.
+std::string candidates_message();
+
+/// The database's largest tables by the catalogue's pages, without a lock on any: schema, table,
+/// bytes.
+std::string largest_tables_message(std::chrono::milliseconds budget);
+
+}  // namespace django_session::sessions
