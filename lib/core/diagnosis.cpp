@@ -1,0 +1,214 @@
+// One function for each thing that can be wrong; diagnose() puts them in order.
+#include "core/diagnosis.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/quantity.hpp"
+#include "core/sql_name.hpp"
+
+namespace django_session {
+namespace {
+
+// What is worth a person's time. A part of the table is, from a tenth of it on: below that the
+// rewrite or rebuild costs more than it gives, and Django's daily turnover makes as much again. A
+// megabyte never is, and a gigabyte always (where the check's default threshold warns).
+constexpr double kWorthShare = 0.1;
+constexpr double kNeverWorth = 1024.0 * 1024;
+constexpr double kAlwaysWorth = 1024.0 * 1024 * 1024;
+// clearsessions is meant to run daily (Django's documentation); after two days it has failed twice.
+constexpr double kOverdue = 2 * 86400.0;
+
+using Advices = std::vector<Advice>;
+
+std::string size(double bytes) { return format_quantity(bytes, Unit::bytes); }
+
+std::string table_of(const Measurement& m) { return sql_table(m.schema, m.table); }
+
+bool worth_it(double part, const Measurement& m) {
+  return part >= kAlwaysWorth || (part >= kNeverWorth && part >= kWorthShare * m.total_bytes());
+}
+
+/// `text` as one word for a shell.
+std::string shell_word(const std::string& text) {
+  const bool plain = !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '.' || c == '-' || c == '/';
+  });
+  if (plain && text.front() != '-') return text;
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
+/// `text` as a string in SQL.
+std::string sql_string(const std::string& text) {
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("''") : std::string(1, c);
+  return quoted + "'";
+}
+
+std::string roles_script(const Measurement& m) {
+  return fmt::format("psql -d {} -v table={} -v monitor={} -f conf.d/roles.sql",
+                     shell_word(m.database), shell_word(table_of(m)), shell_word(m.role));
+}
+
+void advise_on_lock(const Measurement& m, Advices& advices) {
+  advices.push_back(
+      {fmt::format(
+           "the table is locked{}{}: wait for it; sizes may be out of date until then. Who it is:",
+           m.locked_by.empty() ? "" : " by ", m.locked_by),
+       fmt::format("SELECT a.pid, l.mode, l.granted, a.state, a.query FROM pg_locks l JOIN "
+                   "pg_stat_activity a USING (pid) "
+                   "WHERE l.relation = {}::regclass;",
+                   sql_string(table_of(m)))});
+}
+
+void advise_on_rights(const Measurement& m, Advices& advices) {
+  const std::string role = sql_identifier(m.role);
+  if (!m.may_use_schema)
+    advices.push_back(
+        {fmt::format("role {} may not use schema {}; as its owner:", m.role, m.schema),
+         fmt::format("GRANT USAGE ON SCHEMA {} TO {};", sql_identifier(m.schema), role)});
+  else if (!m.may_read_expire_date)
+    advices.push_back(
+        {fmt::format(
+             "role {} may not read expire_date, so sessions can't be judged; as the table's owner:",
+             m.role),
+         fmt::format("GRANT SELECT (expire_date) ON {} TO {};", table_of(m), role)});
+}
+
+void advise_on_statistics(const Measurement& m, const Findings& findings, Advices& advices) {
+  const bool missing = m.may_read_expire_date && !findings.values[Metric::live].number;
+  const bool unrecorded = !m.standby && !findings.values[Metric::dead].number;
+  if (missing || unrecorded)
+    advices.push_back(
+        {missing ? "the table has no statistics to estimate from; this reads a sample of it:"
+                 : "dead rows aren't known until a vacuum or analyze is on record; this reads a "
+                   "sample:",
+         fmt::format("ANALYZE {};", table_of(m))});
+}
+
+/// The widths of session_key and session_data are hidden from a role that can't read them.
+void advise_on_widths(const Measurement& m, const Findings& findings, Advices& advices) {
+  const bool hidden = std::any_of(m.columns.begin(), m.columns.end(), [](const Column& column) {
+    return column.length <= 0 && !column.average_width && column.name != "session_key";
+  });
+  if (hidden && m.expire_dates.known() && findings.reclaimable && findings.reclaimable->at_least)
+    advices.push_back(
+        {"free space in the table is hidden from this role, so reclaimable is \"at least\"; as the "
+         "table's "
+         "owner:",
+         roles_script(m)});
+}
+
+void advise_on_expired(const Reclaimable& parts, Advices& advices) {
+  advices.push_back(
+      {fmt::format("expired sessions take about {}: delete them, in the site's folder",
+                   size(parts.expired)),
+       "python manage.py clearsessions"});
+}
+
+/// The one remedy for space that lies idle inside heap and TOAST. An online cleanup will be advised
+/// here.
+void advise_on_idle_space(const Measurement& m, std::string what, Advices& advices) {
+  advices.push_back(
+      {std::move(what) +
+           ": give the space back to the disk; this locks the table, so the site stands still for "
+           "the whole rewrite",
+       fmt::format("VACUUM (FULL, ANALYZE) {};", table_of(m))});
+}
+
+void advise_on_space(const Measurement& m, const Reclaimable& parts, Advices& advices) {
+  const bool expired = worth_it(parts.expired, m);
+  const bool free = worth_it(parts.free, m);
+  if (expired) advise_on_expired(parts, advices);
+  if (worth_it(parts.dead, m))
+    advices.push_back(
+        {fmt::format("dead rows take about {}: make their space usable again; the site goes on",
+                     size(parts.dead)),
+         fmt::format("VACUUM (ANALYZE) {};", table_of(m))});
+  if (free)
+    advise_on_idle_space(m,
+                         fmt::format("about {} in heap and TOAST is free space{}", size(parts.free),
+                                     expired ? ", and more after clearsessions" : ""),
+                         advices);
+  else if (expired)
+    advise_on_idle_space(m, "after clearsessions the files are as large as before", advices);
+  if (worth_it(parts.bloat, m))
+    advices.push_back(
+        {fmt::format(
+             "half-empty index pages take about {}: build the indexes anew; the site goes on",
+             size(parts.bloat)),
+         fmt::format("REINDEX TABLE CONCURRENTLY {};", table_of(m))});
+}
+
+void advise_on_schedule(const Findings& findings, Advices& advices) {
+  const auto& overdue = findings.values[Metric::overdue].number;
+  if (!overdue || *overdue < kOverdue) return;
+  advices.push_back({fmt::format("the oldest session expired {} ago, so clearsessions doesn't run: "
+                                 "schedule it, as a line of the "
+                                 "site's crontab",
+                                 format_quantity(*overdue, Unit::seconds)),
+                     "17 3 * * *  cd /path/to/site && python manage.py clearsessions"});
+}
+
+/// Interrupted REINDEX CONCURRENTLY leaves <name>_ccnew or <name>_ccold, with a number if there
+/// were several.
+bool is_left_over(const std::string& index) {
+  const auto end = index.find_last_not_of("0123456789") + 1;
+  const std::string_view stem = std::string_view(index).substr(0, end);
+  return stem.ends_with("_ccnew") || stem.ends_with("_ccold");
+}
+
+void advise_on_invalid_indexes(const Measurement& m, Advices& advices) {
+  for (const Index& index : m.indexes) {
+    if (index.valid) continue;
+    const std::string name = sql_table(m.schema, index.name);
+    if (is_left_over(index.name))
+      advices.push_back(
+          {fmt::format(
+               "index {} ({}) is left over from an interrupted REINDEX; unless one is running now:",
+               index.name, size(index.bytes)),
+           fmt::format("DROP INDEX CONCURRENTLY {};", name)});
+    else
+      advices.push_back(
+          {fmt::format("index {} ({}) is not valid: its creation failed and no query uses it; "
+                       "unless it is being "
+                       "created now (REINDEX INDEX CONCURRENTLY finishes it, this removes it):",
+                       index.name, size(index.bytes)),
+           fmt::format("DROP INDEX CONCURRENTLY {};", name)});
+  }
+}
+
+void advise_on_missing_index(const Measurement& m, Advices& advices) {
+  if (!m.expire_date_indexed)
+    advices.push_back(
+        {"no valid index leads with expire_date, so clearsessions reads the whole table each time",
+         fmt::format("CREATE INDEX CONCURRENTLY ON {} (expire_date);", table_of(m))});
+}
+
+}  // namespace
+
+std::vector<Advice> diagnose(const Measurement& m, const Findings& findings) {
+  Advices advices;
+  if (m.locked) {
+    advise_on_lock(m, advices);  // whatever else there is to do would wait behind that lock
+    return advices;
+  }
+  if (m.standby)
+    advices.push_back({"this server is a standby: run what follows on the primary", ""});
+  const std::size_t preface = advices.size();
+  advise_on_rights(m, advices);
+  advise_on_statistics(m, findings, advices);
+  advise_on_widths(m, findings, advices);
+  if (findings.reclaimable) advise_on_space(m, *findings.reclaimable, advices);
+  advise_on_schedule(findings, advices);
+  advise_on_invalid_indexes(m, advices);
+  advise_on_missing_index(m, advices);
+  if (advices.size() == preface) advices.clear();
+  return advices;
+}
+
+}  // namespace django_session
