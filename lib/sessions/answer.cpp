@@ -44,12 +44,22 @@ Index read_index(const pg::Row& row) {
   return index;
 }
 
+bool has_indexes(const Definition& definition, const std::vector<double>& oids) {
+  return oids.size() == definition.indexes.size() &&
+         std::all_of(definition.indexes.begin(), definition.indexes.end(),
+                     [&oids](const Index& index) {
+                       return std::find(oids.begin(), oids.end(), index.oid) != oids.end();
+                     });
+}
+
 }  // namespace
 
 Definition read_definition(const pg::Row& row, const pg::Rows& indexes) {
   Definition definition;
   definition.oid = row.text("oid");
   definition.schema_oid = row.text("schema_oid");
+  definition.toast_oid = row.text("toast_oid");
+  definition.toast_index_pages = number_or(row, "toast_index_pages", 0);
   definition.database = row.text("database");
   definition.role = row.text("role");
   definition.schema = row.text("schema");
@@ -91,8 +101,10 @@ Measurement begin_measurement(const Definition& definition) {
 bool read_facts(const pg::Rows& rows, const Definition& definition, Measurement& m) {
   if (rows.empty()) return false;
   const pg::Row& row = rows.front();
-  if (row.text("table") != definition.table || row.text("schema_oid") != definition.schema_oid)
-    return false;
+  const bool same_table = row.text("table") == definition.table &&
+                          row.text("schema_oid") == definition.schema_oid &&
+                          row.text("toast_oid") == definition.toast_oid;
+  if (!same_table || !has_indexes(definition, row.numbers("index_oids"))) return false;
   m.now = number_or(row, "now", 0);
   m.standby = row.flag("standby");
 
@@ -117,24 +129,18 @@ bool read_facts(const pg::Rows& rows, const Definition& definition, Measurement&
 
   m.heap_bytes = m.table_bytes = m.counters.catalog_pages * kPage;
   m.toast_heap_bytes = m.toast_counters.catalog_pages * kPage;
-  m.toast_index_bytes = number_or(row, "toast_index_pages", 0) * kPage;
+  m.toast_index_bytes = definition.toast_index_pages * kPage;
   return true;
 }
 
-bool read_sizes(const pg::Row& row, Measurement& m) {
+void read_sizes(const pg::Row& row, Measurement& m) {
   m.heap_bytes = number_or(row, "heap", 0);
   m.table_bytes = number_or(row, "table", 0);
   m.toast_heap_bytes = number_or(row, "toast_heap", 0);
   m.toast_index_bytes = number_or(row, "toast_index", 0);
   m.sizes_are_exact = true;
-  const std::vector<double> oids = row.numbers("index_oids");
   const std::vector<double> sizes = row.numbers("index_sizes");
-  for (Index& index : m.indexes) {
-    const auto found = std::find(oids.begin(), oids.end(), index.oid);
-    if (found == oids.end()) return false;
-    index.bytes = sizes.at(static_cast<std::size_t>(found - oids.begin()));
-  }
-  return oids.size() == m.indexes.size();
+  for (std::size_t i = 0; i < m.indexes.size(); ++i) m.indexes[i].bytes = sizes.at(i);
 }
 
 void read_expiry(const pg::Row& row, Measurement& m) {

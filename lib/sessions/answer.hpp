@@ -14,14 +14,15 @@ namespace django_session::sessions {
 /// What changes seldom: learned at the first reading, and again after an ANALYZE or a change of the
 /// table.
 struct Definition {
-  std::string oid, schema_oid;
+  std::string oid, schema_oid, toast_oid;  ///< toast_oid is "0" for none
   std::string database, role, schema, table;
   char relkind = 'r';
   double fillfactor = 100;
   bool has_expire_date = true, expire_date_is_time = true, expire_date_indexed = true;
   bool may_use_schema = true, may_read_expire_date = true;
   std::string statistics_function;  ///< roles.sql's, as SQL, or empty
-  double tuples = -1;               ///< pg_class.reltuples
+  double toast_index_pages = 0;
+  double tuples = -1;  ///< pg_class.reltuples
   std::vector<Index> indexes;
 
   // Come with a reading:
@@ -35,10 +36,10 @@ Definition read_definition(const pg::Row& row, const pg::Rows& indexes);
 /// ones.
 Measurement begin_measurement(const Definition& definition);
 
-/// False if that OID isn't the table of that name any more.
+/// False if that OID isn't the table of that name any more, or has other indexes or another TOAST
+/// table.
 bool read_facts(const pg::Rows& rows, const Definition& definition, Measurement& measurement);
-/// False if the set of indexes has changed.
-bool read_sizes(const pg::Row& row, Measurement& measurement);
+void read_sizes(const pg::Row& row, Measurement& measurement);
 void read_expiry(const pg::Row& row, Measurement& measurement);
 /// Counts that reached their limit are left unknown.
 void read_counts(const pg::Row& row, Measurement& measurement);

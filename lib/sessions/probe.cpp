@@ -67,6 +67,10 @@ void check_it_is_a_session_table(const Definition& d) {
         "{}.expire_date is not a timestamp: it is not a table of Django sessions", name));
 }
 
+/// Where the last reading found many more, or more than can be known, counting would only find that
+/// out again.
+bool were_few(const std::optional<double>& rows) { return rows && *rows < 2 * kCountUpTo; }
+
 /// What is missing after a statement failed, and why.
 void explain_gaps(Measurement& m, const pg::Error& error) {
   m.locked = error.lock_not_available();
@@ -163,12 +167,17 @@ Reading Probe::make_reading(pg::Deadline deadline) const {
   const Definition& d = *definition_;
   Reading reading;
   reading.oid = d.oid;
+  reading.toast_oid = d.toast_oid;
+  for (const Index& index : d.indexes)
+    reading.index_oids.push_back(fmt::format("{:.0f}", index.oid));
   reading.table = connection_->identifier(d.schema) + "." + connection_->identifier(d.table);
   reading.may_read_expire_date = d.may_use_schema && d.may_read_expire_date;
   reading.expire_date_indexed = d.expire_date_indexed;
   const bool analyzed = d.expire_dates.known() || (statistics_are_due_ && d.tuples > 0);
+  reading.count_expired = statistics_are_due_ || were_few(last_expired_);
+  reading.count_live = statistics_are_due_ || were_few(last_live_);
   reading.count_up_to = analyzed ? kCountUpTo : kCountUpToWithoutStatistics;
-  reading.count_live_up_to = calibration_limit();
+  reading.calibrate_up_to = calibration_limit();
   reading.exact = counting_ == Counting::exact;
   reading.statistics = statistics_source();
   reading.database_size = Clock::now() >= database_size_due_;
@@ -201,6 +210,9 @@ std::optional<Measurement> Probe::read(pg::Deadline deadline) {
     last_ = m;
   else
     use_last_sizes(m);
+  const MetricValues values = evaluate(m).values;
+  last_live_ = values[Metric::live].number;
+  last_expired_ = values[Metric::expired].number;
   database_size_awaited_ = Clock::now();
   return m;
 }
@@ -216,11 +228,11 @@ bool Probe::read_answers(const Reading& asked, Measurement& m, pg::Deadline dead
   }
   m = begin_measurement(*definition_);
   if (!read_facts(facts, *definition_, m)) return false;
-  if (!read_sizes(row_of(next()), m)) return false;
+  read_sizes(row_of(next()), m);
   if (!asked.may_read_expire_date) return true;
   if (asked.expire_date_indexed) read_expiry(row_of(next()), m);
   if (asked.exact) read_counts(row_of(next()), m);
-  if (asked.count_live_up_to > 0) {
+  if (asked.calibrate_up_to > 0) {
     calibration_is_due_ = false;
     read_counts(row_of(next()), m);
     definition_->expire_dates.counted = calibration(m);

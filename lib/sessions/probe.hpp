@@ -78,6 +78,7 @@ class Probe {
   bool statistics_function_failed_ = false;  ///< then it isn't asked again over this connection
   bool calibration_is_due_ = false;
 
+  std::optional<double> last_live_, last_expired_;
   std::optional<Measurement> last_;  ///< the last one with exact sizes
 
   bool database_size_is_coming_ = false;

@@ -18,6 +18,10 @@ constexpr long long kExpiryTimeoutMs = 500;
 
 constexpr const char* kDefinition = R"(
 SELECT c.oid, n.oid AS schema_oid, n.nspname AS schema, c.relname AS "table", c.relkind, c.reltuples,
+  c.reltoastrelid AS toast_oid,
+  (SELECT pg_catalog.sum(ic.relpages) FROM pg_catalog.pg_index i
+   JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid WHERE i.indrelid = nullif(c.reltoastrelid, 0))
+    AS toast_index_pages,
   coalesce((SELECT option_value FROM pg_catalog.pg_options_to_table(c.reloptions)
             WHERE option_name = 'fillfactor'), '100') AS fillfactor,
   pg_catalog.current_database() AS database, current_user AS role,
@@ -52,12 +56,11 @@ JOIN pg_catalog.pg_am am ON am.oid = ic.relam
 WHERE {0} ORDER BY ic.relname;
 )";
 
-/// {0} the table's OID. The functions on OIDs are NULL where there is no TOAST table.
+/// {0} the table's OID. The functions on the TOAST table's OID are NULL where there is none.
 constexpr const char* kFacts = R"(
 SELECT c.relnamespace AS schema_oid, c.relname AS "table", c.relpages, c.reltuples,
-  t.relpages AS toast_pages, t.reltuples AS toast_tuples,
-  (SELECT pg_catalog.sum(ic.relpages) FROM pg_catalog.pg_index i
-   JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid WHERE i.indrelid = t.oid) AS toast_index_pages,
+  c.reltoastrelid AS toast_oid, t.relpages AS toast_pages, t.reltuples AS toast_tuples,
+  (SELECT pg_catalog.array_agg(indexrelid) FROM pg_catalog.pg_index WHERE indrelid = c.oid) AS index_oids,
   pg_catalog.pg_is_in_recovery() AS standby, extract(epoch FROM pg_catalog.now()) AS now,
   pg_catalog.pg_stat_get_live_tuples(c.oid) AS live, pg_catalog.pg_stat_get_dead_tuples(c.oid) AS dead,
   pg_catalog.pg_stat_get_tuples_inserted(c.oid) AS inserted, pg_catalog.pg_stat_get_tuples_updated(c.oid) AS updated,
@@ -74,35 +77,33 @@ FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoast
 WHERE c.oid = {0};
 )";
 
-/// {0} the table's OID, {1} time limit of the next statement in ms, {2} may that scan the table:
-/// on, off. Every size function locks what it measures, ACCESS SHARE, until the end of the
-/// transaction. The settings are for the statements that come next: a wrong guess of a row count
-/// must not turn a look at the index's ends into a scan of the table.
+/// {0} the table's OID, {1} its TOAST table's, {2} sizes of the indexes, {3} time limit of the next
+/// statement in ms, {4} may that scan the table: on, off. Every size function locks what it
+/// measures, ACCESS SHARE, until the end of the transaction. The settings are for the statements
+/// that come next: a wrong guess of a row count must not turn a look at the index's ends into a
+/// scan of the table.
 constexpr const char* kSizes = R"(
-SELECT pg_catalog.pg_relation_size(c.oid, 'main') AS heap,
-  pg_catalog.pg_relation_size(c.oid, 'main') + pg_catalog.pg_relation_size(c.oid, 'fsm')
-    + pg_catalog.pg_relation_size(c.oid, 'vm') + pg_catalog.pg_relation_size(c.oid, 'init') AS "table",
-  pg_catalog.pg_table_size(nullif(c.reltoastrelid, 0)) AS toast_heap,
-  pg_catalog.pg_indexes_size(nullif(c.reltoastrelid, 0)) AS toast_index,
-  i.oids AS index_oids, i.sizes AS index_sizes,
-  pg_catalog.set_config('statement_timeout', '{1}', true), pg_catalog.set_config('enable_seqscan', '{2}', true),
+SELECT pg_catalog.pg_relation_size({0}, 'main') AS heap,
+  pg_catalog.pg_relation_size({0}, 'main') + pg_catalog.pg_relation_size({0}, 'fsm')
+    + pg_catalog.pg_relation_size({0}, 'vm') + pg_catalog.pg_relation_size({0}, 'init') AS "table",
+  pg_catalog.pg_table_size({1}) AS toast_heap, pg_catalog.pg_indexes_size({1}) AS toast_index,
+  ARRAY[{2}]::pg_catalog.int8[] AS index_sizes,
+  pg_catalog.set_config('statement_timeout', '{3}', true), pg_catalog.set_config('enable_seqscan', '{4}', true),
   pg_catalog.set_config('enable_bitmapscan', 'off', true), pg_catalog.set_config('jit', 'off', true),
-  pg_catalog.set_config('max_parallel_workers_per_gather', '0', true)
-FROM pg_catalog.pg_class c, LATERAL (
-  SELECT pg_catalog.array_agg(indexrelid) AS oids,
-    pg_catalog.array_agg(coalesce(pg_catalog.pg_table_size(indexrelid), 0)) AS sizes
-  FROM pg_catalog.pg_index WHERE indrelid = c.oid) i
-WHERE c.oid = {0};
+  pg_catalog.set_config('max_parallel_workers_per_gather', '0', true);
 )";
 
-/// {0} the table, {1} how far to count. Each part reads one end of the index on expire_date, or the
-/// place of now() in it.
+/// {0} the table, {1} and {2} the counts, {3} their limit, {4} time limit of the next statement in
+/// ms. Each part reads one end of the index on expire_date, or the place of now() in it.
 constexpr const char* kExpiry = R"(
 SELECT extract(epoch FROM (SELECT pg_catalog.min(expire_date) FROM {0} WHERE expire_date > '-infinity')) AS oldest,
-  (SELECT pg_catalog.count(*) FROM (SELECT FROM {0} WHERE expire_date < pg_catalog.now() LIMIT {1} + 1) q) AS expired,
-  (SELECT pg_catalog.count(*) FROM (SELECT FROM {0} WHERE expire_date >= pg_catalog.now() LIMIT {1} + 1) q) AS live,
-  {1} AS count_limit, pg_catalog.set_config('statement_timeout', '{2}', true);
+  {1} AS expired, {2} AS live, {3} AS count_limit, pg_catalog.set_config('statement_timeout', '{4}', true);
 )";
+
+/// {0} the table, {1} the condition, {2} how far to count.
+constexpr const char* kBoundedCount =
+    "(SELECT pg_catalog.count(*) FROM (SELECT FROM {0} WHERE expire_date {1} pg_catalog.now() "
+    "LIMIT {2} + 1) q)";
 
 constexpr const char* kExactCounts = R"(
 SELECT pg_catalog.count(*) FILTER (WHERE expire_date < pg_catalog.now()) AS expired,
@@ -194,6 +195,18 @@ std::string database_size(const Reading& reading) {
              "SELECT pg_catalog.pg_database_size(pg_catalog.current_database()) AS bytes;\n");
 }
 
+std::string index_sizes(const Reading& reading) {
+  std::string sizes;
+  for (const std::string& oid : reading.index_oids)
+    sizes += fmt::format("{}pg_catalog.pg_table_size({})", sizes.empty() ? "" : ", ", oid);
+  return sizes;
+}
+
+std::string bounded_count(const Reading& reading, bool wanted, const char* condition) {
+  return wanted ? fmt::format(kBoundedCount, reading.table, condition, reading.count_up_to)
+                : "NULL";
+}
+
 }  // namespace
 
 std::string definition_message(const std::string& schema_literal,
@@ -220,13 +233,18 @@ std::string reading_message(const Reading& reading) {
   const bool ask_expiry = reading.may_read_expire_date && reading.expire_date_indexed;
   std::string sql = fmt::format(kFacts, reading.oid);
   if (!reading.statistics.empty()) sql += fmt::format(kStatistics, reading.oid, reading.statistics);
-  sql += fmt::format(kSizes, reading.oid, ask_expiry ? expiry_ms : counting_ms,
+  sql += fmt::format(kSizes, reading.oid, reading.toast_oid == "0" ? "NULL" : reading.toast_oid,
+                     index_sizes(reading), ask_expiry ? expiry_ms : counting_ms,
                      ask_expiry ? "off" : "on");
-  if (ask_expiry) sql += fmt::format(kExpiry, reading.table, reading.count_up_to, counting_ms);
+  if (ask_expiry) {
+    sql += fmt::format(kExpiry, reading.table, bounded_count(reading, reading.count_expired, "<"),
+                       bounded_count(reading, reading.count_live, ">="), reading.count_up_to,
+                       counting_ms);
+  }
   if (reading.may_read_expire_date && reading.exact)
     sql += fmt::format(kExactCounts, reading.table);
-  if (ask_expiry && reading.count_live_up_to > 0)
-    sql += fmt::format(kLiveCount, reading.table, reading.count_live_up_to);
+  if (ask_expiry && reading.calibrate_up_to > 0)
+    sql += fmt::format(kLiveCount, reading.table, reading.calibrate_up_to);
   return in_transaction(budget, sql) + database_size(reading);
 }
 

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace django_session::sessions {
 
@@ -22,14 +23,17 @@ std::string own_statistics(const std::string& schema_literal, const std::string&
 std::string function_statistics(const std::string& function, const std::string& oid);
 
 struct Reading {
-  std::string oid;    ///< of the table
+  std::string oid;        ///< of the table
+  std::string toast_oid;  ///< "0" for none
+  std::vector<std::string> index_oids;
   std::string table;  ///< as in FROM: "public"."django_session"
   bool may_read_expire_date = true;
   bool expire_date_indexed = true;  ///< else the oldest is not asked for: it would be a scan
   bool exact = false;               ///< count all rows
-  int count_up_to = 0;              ///< count live and expired rows unless there are more
-  int count_live_up_to = 0;         ///< the same, further, for the live rows alone; 0: don't
-  std::string statistics;           ///< where they come from, or empty: don't ask
+  bool count_expired = true, count_live = true;  ///< unless there are more than count_up_to
+  int count_up_to = 0;
+  int calibrate_up_to = 0;  ///< count the live rows further than that, for once; 0: don't
+  std::string statistics;   ///< where they come from, or empty: don't ask
   bool database_size = true;
   std::chrono::milliseconds budget{5000};  ///< for all of it, on the server's side
 };
