@@ -20,6 +20,7 @@ class Row {
     columns_[column] = std::move(text);
   }
 
+  bool has(const std::string& column) const { return columns_.contains(column); }
   const std::optional<std::string>& optional_text(const std::string& column) const;
   std::string text(const std::string& column) const;  ///< "" for NULL
   std::optional<double> number(const std::string& column) const;

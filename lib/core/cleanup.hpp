@@ -1,0 +1,87 @@
+// A cleanup as data: what is wanted, what is planned and why, what came of it. No I/O.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace django_session {
+
+enum class Method {
+  automatic,  ///< swap where the pre-flight allows it and it pays, else delete; never full
+  remove,     ///< "delete": batches, VACUUM, REINDEX CONCURRENTLY of bloated indexes
+  swap,       ///< copy the live rows beside the table, then exchange the two
+  full,       ///< delete, then VACUUM (FULL, ANALYZE): stops the site for the rewrite
+};
+
+std::string_view method_name(Method method);  ///< "auto", "delete", "swap", "full"
+/// Throws ConfigError that lists the methods.
+Method parse_method(std::string_view name);
+
+/// How far replicas, slots or the archiver may fall behind before the cleanup waits, and then gives
+/// up.
+struct LagLimit {
+  std::optional<double> bytes;
+  std::optional<std::chrono::milliseconds> time;
+};
+
+struct CleanupOptions {
+  Method method = Method::automatic;
+  std::chrono::seconds keep{0};  ///< leave sessions that expired less than this ago
+  std::optional<std::chrono::milliseconds> max_duration;
+  std::chrono::milliseconds lock_timeout{150};  ///< for each try of an exclusive lock
+  LagLimit max_lag;
+  std::chrono::milliseconds answer_timeout{
+      10000};  ///< for each connect and each answer that should be quick
+};
+
+/// Why a method is not possible for this table; `object` is the name of what is in the way.
+struct Refusal {
+  Method method;
+  std::string object;
+  std::string reason;
+};
+
+struct CleanupPlan {
+  Method method = Method::remove;
+  std::string reason;             ///< why this one
+  bool refused = false;           ///< the method asked for isn't possible: nothing may be run
+  std::vector<Refusal> refusals;  ///< of every method that is not possible
+  std::vector<std::string>
+      notes;  ///< what will slow it down or be of little use, say an old transaction and whose
+  double live_rows = 0, expired_rows = 0;
+  double bytes_before = 0, bytes_after = 0;  ///< table, TOAST and indexes
+  double extra_disk_bytes = 0, wal_bytes = 0;
+};
+
+enum class Outcome { done, stopped, failed, refused };  ///< exit codes 0 to 3
+
+struct CleanupResult {
+  Outcome outcome = Outcome::done;
+  Method method = Method::remove;
+  std::string message;  ///< what happened, one line, fit for a log, a notification and a terminal
+  double rows_deleted = 0;
+  double bytes_before = 0, bytes_after = 0;
+  std::chrono::milliseconds duration{0};
+  std::chrono::milliseconds longest_lock{0};  ///< of the exclusive ones that we held or waited for
+};
+
+/// Where a running cleanup stands.
+struct CleanupProgress {
+  std::string phase;  ///< "deleting", "copying", "vacuuming"...
+  double rows = 0, rows_total = 0;
+  double bytes = 0;
+};
+
+/// What a running cleanup asks and tells; called in the thread that runs it.
+class CleanupObserver {
+ public:
+  virtual ~CleanupObserver() = default;
+  virtual bool stop_requested() = 0;  ///< asked often: between batches and while waiting
+  virtual void on_progress(const CleanupProgress& progress) = 0;
+  virtual void on_note(const std::string& line) = 0;  ///< one line for the log
+};
+
+}  // namespace django_session

@@ -1,0 +1,161 @@
+// The rules of when a cleanup starts, in the order in which they are asked.
+#include "core/cleanup_policy.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/config_error.hpp"
+#include "core/quantity.hpp"
+
+namespace django_session {
+namespace {
+
+using std::chrono::seconds;
+
+constexpr seconds kLongestWait = std::chrono::hours(7 * 24);
+constexpr seconds kShortestDoubledWait = std::chrono::minutes(1);  // doubling nothing gives nothing
+constexpr int kMinutesOfDay = 24 * 60;
+
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+/// "HH:MM" as minutes since midnight.
+std::optional<int> minutes_of(std::string_view text) {
+  if (text.size() != 5 || text[2] != ':') return std::nullopt;
+  for (const std::size_t i : {0U, 1U, 3U, 4U})
+    if (!is_digit(text[i])) return std::nullopt;
+  const int hour = (text[0] - '0') * 10 + (text[1] - '0');
+  const int minute = (text[3] - '0') * 10 + (text[4] - '0');
+  const int minutes = hour * 60 + minute;
+  if (minute > 59 || minutes > kMinutesOfDay) return std::nullopt;
+  return minutes;
+}
+
+ConfigError no_window(std::string_view text, std::size_t position, std::string_view wrong) {
+  return unreadable(text, position, "a window", wrong, "01:00-05:00");
+}
+
+std::string duration_text(std::chrono::steady_clock::duration duration) {
+  return format_quantity(std::chrono::duration<double>(duration).count(), Unit::seconds);
+}
+
+std::string windows_text(const std::vector<TimeWindow>& windows) {
+  std::string text;
+  for (const TimeWindow& window : windows)
+    text += (text.empty() ? "" : ", ") + format_window(window);
+  return text;
+}
+
+std::string useless_text(int cleanups) {
+  return cleanups == 1 ? "the last cleanup" : fmt::format("the last {} cleanups", cleanups);
+}
+
+/// Stopped on its way, but not for nothing: there is more to do.
+bool got_on(const CleanupResult& result) {
+  return result.outcome == Outcome::stopped &&
+         (result.rows_deleted > 0 || result.bytes_after < result.bytes_before);
+}
+
+}  // namespace
+
+TimeWindow parse_window(std::string_view text) {
+  const std::size_t dash = text.find('-');
+  if (dash == std::string_view::npos) throw no_window(text, text.size(), "there is no '-'");
+  const std::optional<int> start = minutes_of(text.substr(0, dash));
+  const std::optional<int> end = minutes_of(text.substr(dash + 1));
+  if (!start || *start == kMinutesOfDay)
+    throw no_window(text, 0, "a time of day has the form 01:00");
+  if (!end) throw no_window(text, dash + 1, "a time of day has the form 01:00");
+  if (*start == *end) throw no_window(text, 0, "it is empty (any time of day is no window at all)");
+  return {*start, *end};
+}
+
+std::string format_window(const TimeWindow& window) {
+  return fmt::format("{:02}:{:02}-{:02}:{:02}", window.start / 60, window.start % 60,
+                     window.end / 60, window.end % 60);
+}
+
+CleanupTrigger parse_trigger(std::string_view text) {
+  return {parse_threshold(text, State::critical), std::string(text)};
+}
+
+std::optional<Metric> metric_of_sample(std::string_view type, std::string_view type_instance) {
+  for (const MetricInfo& metric : all_metrics())
+    if (type == metric.collectd_type && type_instance == metric.collectd_type_instance)
+      return metric.metric;
+  return std::nullopt;
+}
+
+const CleanupTrigger* CleanupPolicy::alerting_trigger(Metric metric, double value) const {
+  for (const CleanupTrigger& trigger : rules_.triggers)
+    if (trigger.threshold.metric == metric && trigger.threshold.range.alerts(value))
+      return &trigger;
+  return nullptr;
+}
+
+CleanupDecision CleanupPolicy::judge(const std::string& host, Metric metric, double value,
+                                     Moment now) {
+  if (!std::isfinite(value)) return {};
+  const CleanupTrigger* trigger = alerting_trigger(metric, value);
+  if (trigger == nullptr) {
+    alerting_.erase({host, metric});
+    return {};
+  }
+  const int useless_cleanups = alerting_[{host, metric}];
+  CleanupDecision decision = decide(useless_cleanups, now);
+  decision.reason =
+      fmt::format("{} is {} (Trigger \"{}\"){}", info(metric).name,
+                  format_quantity(value, info(metric).unit), trigger->text, decision.reason);
+  running_ = running_ || decision.verdict == Verdict::start;
+  return decision;
+}
+
+CleanupDecision CleanupPolicy::decide(int useless_cleanups, Moment now) const {
+  if (running_) return {Verdict::running, ", and a cleanup is running"};
+  const seconds wait = wait_after(useless_cleanups);
+  if (last_end_ && now.time < *last_end_ + wait) {
+    const std::string due = duration_text(*last_end_ + wait - now.time);
+    if (useless_cleanups == 0) {
+      return {
+          Verdict::cooling_down,
+          fmt::format(", but the last cleanup ended {} ago: the next may start in {} (Cooldown)",
+                      duration_text(now.time - *last_end_), due)};
+    }
+    return {Verdict::of_no_use,
+            fmt::format(", but {} didn't end that: the next may start in {} (the wait, now {}, "
+                        "doubles each time, up to {})",
+                        useless_text(useless_cleanups), due, duration_text(wait),
+                        duration_text(kLongestWait))};
+  }
+  if (!in_window(now.minute_of_day)) {
+    return {Verdict::outside_window,
+            fmt::format(", but a cleanup may start within {} only (Window)",
+                        windows_text(rules_.windows))};
+  }
+  return {Verdict::start, ""};
+}
+
+seconds CleanupPolicy::wait_after(int useless_cleanups) const {
+  if (useless_cleanups == 0) return rules_.cooldown;
+  seconds wait = std::max(rules_.cooldown, kShortestDoubledWait);
+  const seconds longest = std::max(rules_.cooldown, kLongestWait);
+  for (int i = 0; i < useless_cleanups && wait < longest; ++i) wait *= 2;
+  return std::min(wait, longest);
+}
+
+bool CleanupPolicy::in_window(int minute_of_day) const {
+  return rules_.windows.empty() ||
+         std::any_of(rules_.windows.begin(), rules_.windows.end(),
+                     [&](const TimeWindow& window) { return window.contains(minute_of_day); });
+}
+
+void CleanupPolicy::ended(const CleanupResult& result, Moment now) {
+  running_ = false;
+  last_end_ = now.time;
+  if (got_on(result)) return;
+  // Useless until a value says otherwise: whatever stops to alert is forgotten.
+  for (auto& [source, useless_cleanups] : alerting_) ++useless_cleanups;
+}
+
+}  // namespace django_session

@@ -1,0 +1,290 @@
+// Plan, run, abort: the pre-flight, then the method it chose, and what became of it as a result.
+#include "sessions/cleanup.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "core/quantity.hpp"
+#include "sessions/batch_delete.hpp"
+#include "sessions/catalog_query.hpp"
+#include "sessions/long_statement.hpp"
+#include "sessions/preflight.hpp"
+#include "sessions/probe.hpp"
+#include "sessions/reclaim.hpp"
+#include "sessions/swap.hpp"
+#include "sessions/throttle.hpp"
+
+namespace django_session::sessions {
+namespace {
+
+using std::chrono::milliseconds;
+using Clock = std::chrono::steady_clock;
+
+constexpr milliseconds kNoEnd{10LL * 365 * 24 * 3600 * 1000};
+// A connection that is lost is made anew, for so long: a server needs that to restart.
+constexpr milliseconds kReconnectFor{60'000}, kBetweenReconnects{1000};
+// A process of ours that was killed leaves a backend that goes on to the end of its statement.
+constexpr milliseconds kForeignLockPatience{3000}, kBetweenLooks{200};
+
+// Session lock, on top of the swap's own exclusion, so that two deletes don't do the same work. The key is "djs" in
+// ASCII and the table's OID.
+constexpr const char* kClaim = "SELECT pg_try_advisory_lock((6580851::bigint << 32) | {}) AS claimed;";
+constexpr const char* kCutoff = R"(
+SET LOCAL datestyle = 'ISO';
+SELECT (now() - {} * interval '1 second')::text AS cutoff;
+)";
+constexpr const char* kSize = "SELECT pg_total_relation_size({}::regclass) AS bytes;";
+
+pg::Deadline end_of(const CleanupOptions& options) {
+  return pg::Deadline::after(options.max_duration.value_or(kNoEnd));
+}
+
+/// The primary message, unless it could quote what is in a row (class 22, data exceptions).
+std::string words_of(const pg::Error& error) {
+  if (error.sqlstate().starts_with("22")) return "a value was refused, SQLSTATE " + error.sqlstate();
+  return error.what();
+}
+
+struct Planned {
+  Preflight preflight;
+  CleanupPlan plan;
+};
+
+/// Finds out which table is meant, where the search_path decides, and measures it.
+Planned make_plan(const pg::Parameters& parameters, const TableName& table,
+                  const CleanupOptions& options, pg::Connection& connection) {
+  const auto deadline = pg::Deadline::after(options.answer_timeout);
+  Probe probe(parameters, table, Counting::estimate);
+  const Measurement measurement = probe.measure(deadline);
+  const Preflight preflight =
+      look(connection, {measurement.schema, measurement.table}, pg::Deadline::after(options.answer_timeout));
+  return {preflight, decide(preflight, evaluate(measurement), options)};
+}
+
+/// One call of run_cleanup() or abort_cleanup().
+class Run {
+ public:
+  Run(const pg::Parameters& parameters, const TableName& table, const CleanupOptions& options,
+      CleanupObserver& observer)
+      : parameters_(parameters), connector_(parameters), table_(table), options_(options),
+        observer_(observer), run_end_(end_of(options)) {
+    result_.method = options.method;
+  }
+
+  CleanupResult clean_up();
+  CleanupResult abort();
+
+ private:
+  template <typename Steps>
+  CleanupResult guarded(Steps steps);
+  void connect() { connection_.emplace(connector_.connect(soon())); }
+  void reconnect();
+  pg::Deadline soon() const { return pg::Deadline::after(options_.answer_timeout); }
+
+  void claim();
+  bool try_to_claim();
+  void look_again();
+  void carry_out();
+  void clear_the_way();
+  void run_method();
+  std::string cutoff();
+  void measure_after();
+  std::string summary() const;
+
+  const pg::Parameters& parameters_;
+  pg::Connector connector_;
+  const TableName& table_;
+  const CleanupOptions& options_;
+  CleanupObserver& observer_;
+  const pg::Deadline run_end_;
+  const std::string run_id_ = new_run_id();
+  const Clock::time_point start_ = Clock::now();
+
+  std::optional<pg::Connection> connection_;
+  Planned planned_;
+  bool began_ = false;  ///< from then on it may be ourselves who replaced the table
+  std::string cutoff_;
+  CleanupResult result_;
+};
+
+template <typename Steps>
+CleanupResult Run::guarded(Steps steps) {
+  const auto ends = [this](Outcome outcome, const std::string& message) {
+    result_.outcome = outcome;
+    result_.message = message;
+  };
+  try {
+    steps();
+  } catch (const Stopped& stopped) {
+    ends(Outcome::stopped, stopped.what());
+  } catch (const NoSuchTable& missing) {
+    ends(Outcome::refused, missing.what());
+  } catch (const pg::Error& error) {
+    ends(Outcome::failed, words_of(error));
+  } catch (const std::exception& error) {
+    ends(Outcome::failed, error.what());
+  }
+  measure_after();
+  result_.duration = std::chrono::duration_cast<milliseconds>(Clock::now() - start_);
+  if (result_.outcome == Outcome::done && result_.message.empty()) result_.message = summary();
+  return result_;
+}
+
+CleanupResult Run::clean_up() {
+  return guarded([this] {
+    connect();
+    planned_ = make_plan(parameters_, table_, options_, *connection_);
+    const CleanupPlan& plan = planned_.plan;
+    result_.method = plan.method;
+    result_.bytes_before = planned_.preflight.target.bytes_before;
+    if (plan.refused) {
+      result_.outcome = Outcome::refused;
+      result_.message = plan.reason;
+      return;
+    }
+    observer_.on_note(fmt::format("{}: {}", method_name(plan.method), plan.reason));
+    for (const std::string& note : plan.notes) observer_.on_note(note);
+    claim();
+    clear_the_way();
+    carry_out();
+  });
+}
+
+CleanupResult Run::abort() {
+  return guarded([this] {
+    connect();
+    planned_ = make_plan(parameters_, table_, options_, *connection_);
+    const CleanupTarget& target = planned_.preflight.target;
+    result_.bytes_before = target.bytes_before;
+    const bool swap =
+        remove_swap_leftovers(*connection_, target, options_, run_id_, run_end_, observer_, result_);
+    const int indexes = remove_reindex_leftovers(*connection_, target, options_, observer_);
+    result_.message = swap || indexes > 0 ? "removed what an interrupted cleanup had left"
+                                          : "no interrupted cleanup has left anything";
+  });
+}
+
+/// Behind a pooler a session's lock would stay with a backend that others use; there, a second swap is kept away by
+/// its state's row, and a second delete does no harm.
+void Run::claim() {
+  if (is_pooled(*connection_, soon())) return;
+  const auto patience = pg::Deadline::after(kForeignLockPatience);
+  while (!try_to_claim()) {
+    if (patience.passed()) throw Stopped("another cleanup of this table is under way");
+    pause_for(kBetweenLooks, run_end_, observer_);
+    look_again();
+  }
+}
+
+bool Run::try_to_claim() {
+  const std::string query = fmt::format(kClaim, planned_.preflight.target.oid);
+  return ask_catalog(*connection_, query, soon()).front().flag("claimed");
+}
+
+void Run::look_again() {
+  const CleanupTarget before = planned_.preflight.target;
+  planned_.preflight = look(*connection_, {before.schema, before.table}, soon());
+  if (planned_.preflight.target.oid != before.oid && !began_)
+    throw Stopped("another cleanup of this table has just ended");
+}
+
+/// A swap that was interrupted is in the way of the other methods: its triggers would note each row they delete.
+void Run::clear_the_way() {
+  if (planned_.plan.method == Method::swap || !planned_.preflight.leftovers.any()) return;
+  remove_swap_leftovers(*connection_, planned_.preflight.target, options_, run_id_, run_end_, observer_, result_);
+}
+
+/// After a lost connection everything goes on where it was: what is in the database decides.
+void Run::carry_out() {
+  const auto patience = pg::Deadline::after(kReconnectFor);
+  began_ = true;
+  for (;;) {
+    try {
+      return run_method();
+    } catch (const pg::Error& error) {
+      const bool lost = error.kind() != pg::Error::Kind::statement;
+      if (!lost || patience.passed() || planned_.plan.method == Method::full) throw;
+      observer_.on_note(fmt::format("{}; connecting again", words_of(error)));
+    }
+    reconnect();
+  }
+}
+
+void Run::reconnect() {
+  const auto patience = pg::Deadline::after(kReconnectFor);
+  for (;;) {
+    pause_for(kBetweenReconnects, run_end_, observer_);
+    try {
+      connect();
+      look_again();
+      return claim();
+    } catch (const pg::Error&) {
+      if (patience.passed()) throw;
+    }
+  }
+}
+
+std::string Run::cutoff() {
+  if (cutoff_.empty())
+    cutoff_ = ask_catalog(*connection_, fmt::format(kCutoff, options_.keep.count()), soon()).front().text("cutoff");
+  return cutoff_;
+}
+
+void Run::run_method() {
+  const CleanupTarget& target = planned_.preflight.target;
+  if (planned_.plan.method == Method::swap)
+    return swap_table(*connection_, target, options_, run_id_, planned_.plan, run_end_, observer_, result_);
+  remove_reindex_leftovers(*connection_, target, options_, observer_);
+  const std::string before = cutoff();
+  delete_expired(*connection_, target, options_, before, run_end_, observer_, result_);
+  if (planned_.plan.method == Method::full)
+    vacuum_full(*connection_, target, options_, before, run_end_, observer_, result_);
+  else
+    reclaim_after_delete(*connection_, target, options_, before, run_end_, observer_, result_);
+}
+
+/// By name: after a swap another table has it. Unknown where nobody answers any more.
+void Run::measure_after() {
+  result_.bytes_after = result_.bytes_before;
+  if (planned_.preflight.target.sql_name.empty()) return;
+  try {
+    if (!connection_ || !connection_->usable()) connect();
+    connection_->finish(soon());
+    const std::string name = connection_->literal(planned_.preflight.target.sql_name);
+    result_.bytes_after =
+        ask_catalog(*connection_, fmt::format(kSize, name), soon()).front().number("bytes").value_or(0);
+  } catch (const pg::Error&) {
+    return;
+  }
+}
+
+std::string Run::summary() const {
+  return fmt::format("{}: {} expired sessions deleted, {} -> {} in {}; longest lock {} ms", method_name(result_.method),
+                     format_quantity(result_.rows_deleted, Unit::rows), format_quantity(result_.bytes_before, Unit::bytes),
+                     format_quantity(result_.bytes_after, Unit::bytes),
+                     format_quantity(static_cast<double>(result_.duration.count()) / 1000, Unit::seconds),
+                     result_.longest_lock.count());
+}
+
+}  // namespace
+
+CleanupPlan plan_cleanup(const pg::Parameters& parameters, const TableName& table,
+                         const CleanupOptions& options) {
+  pg::Connector connector(parameters);
+  pg::Connection connection = connector.connect(pg::Deadline::after(options.answer_timeout));
+  return make_plan(parameters, table, options, connection).plan;
+}
+
+CleanupResult run_cleanup(const pg::Parameters& parameters, const TableName& table,
+                          const CleanupOptions& options, CleanupObserver& observer) {
+  return Run(parameters, table, options, observer).clean_up();
+}
+
+CleanupResult abort_cleanup(const pg::Parameters& parameters, const TableName& table,
+                            const CleanupOptions& options, CleanupObserver& observer) {
+  return Run(parameters, table, options, observer).abort();
+}
+
+}  // namespace django_session::sessions

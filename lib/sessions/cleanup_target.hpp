@@ -1,0 +1,39 @@
+// What the steps of a cleanup share: the table they work on, and how they stop early.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+#include "core/cleanup.hpp"
+#include "pg/deadline.hpp"
+
+namespace django_session::sessions {
+
+/// First key of the advisory lock that each transaction of a cleanup takes; the second is the table's
+/// OID, as a signed number. Of the transaction and not of the session, so that it holds behind a
+/// pooler, too. "djsc".
+inline constexpr int kCleanupLock = 0x646a7363;
+
+/// The session table of a running cleanup, as the pre-flight found it.
+struct CleanupTarget {
+  std::string oid;            ///< decimal; a name may come to mean another table, an OID doesn't
+  std::string schema, table;  ///< as in the catalogue, not quoted
+  std::string sql_name;       ///< "schema"."table", quoted for SQL
+  std::string owner;          ///< role name, not quoted
+  double bytes_before = 0;    ///< table, TOAST and indexes
+};
+
+/// The cleanup ends here, before its end, and may be run again: what() says why ("stopped on request", "the time for this
+/// run is over", "the lock was never granted: pid 4711 ..."). Becomes Outcome::stopped.
+class Stopped : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// Throws Stopped when the observer wants the end or the run's time is over. Asked between all steps.
+inline void stop_if_wanted(CleanupObserver &observer, pg::Deadline run_end) {
+  if (observer.stop_requested()) throw Stopped("stopped on request");
+  if (run_end.passed()) throw Stopped("the time for this run is over");
+}
+
+}  // namespace django_session::sessions

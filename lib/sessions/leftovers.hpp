@@ -1,0 +1,34 @@
+// What a swap that was interrupted, or is under way, has in the database: seen in the catalogues alone, by
+// whatever role. For the pre-flight, --abort, the check and the plugin.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "pg/rows.hpp"
+
+namespace django_session::sessions {
+
+struct Leftovers {
+  std::vector<std::string> objects;  ///< for people: "trigger djs_16400_changed", "table public.djs_16400_log"
+  bool state = false;                ///< the state table is there
+  bool logging = false;              ///< an enabled trigger writes into the log: it grows
+  double log_bytes = 0;              ///< of the keys' log
+  double bytes = 0;                  ///< of all of it
+  std::optional<double> age;         ///< seconds since the swap began
+  /// OIDs of tables that are no more but have helpers in the same schema.
+  std::vector<std::string> orphans;
+
+  bool any() const { return !objects.empty(); }
+};
+
+/// A SELECT of one row. `oid`: the session table's, decimal. No lock on the table, no right needed.
+std::string leftovers_query(const std::string& oid);
+
+Leftovers read_leftovers(const pg::Row& row);
+
+/// "an interrupted swap: trigger ..., 3 MB, since 2 h"; empty without any.
+std::string describe_leftovers(const Leftovers& leftovers);
+
+}  // namespace django_session::sessions

@@ -1,0 +1,646 @@
+// The swap, step by step. The state's phase says where it is:
+//
+//   (nothing)    create state, log and shadow                                 -> created
+//   created      create the triggers: from now on every change is noted       -> copying
+//   copying      copy the live sessions, chunk by chunk; build the indexes    -> catching up
+//   catching up  VACUUM, bring the changed sessions up to date, compare all   -> ready
+//   ready        bring up to date, try the exchange, until it succeeds        -> exchanged
+//   exchanged    drop the replaced table and the rest                         -> (nothing)
+//   stopped      a run gave up and couldn't take its triggers away: remove    -> (nothing)
+//
+// Each transition is in the same transaction as what it stands for, so a run that dies anywhere is taken up by
+// the next one at the phase it finds.
+#include "sessions/swap.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+#include <iterator>
+#include <optional>
+#include <random>
+
+#include "core/batch_size.hpp"
+#include "sessions/catalog_query.hpp"
+#include "sessions/leftovers.hpp"
+#include "sessions/long_statement.hpp"
+#include "sessions/preflight.hpp"
+#include "sessions/swap_sql.hpp"
+#include "sessions/throttle.hpp"
+
+namespace django_session::sessions {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using Clock = std::chrono::steady_clock;
+
+// For how long a lock is tried for, again and again, before the run gives up.
+constexpr seconds kLockPatience{600};
+constexpr milliseconds kShortestPause{100}, kLongestPause{1000};  // between two tries
+constexpr milliseconds kFirstNote{2000}, kBetweenNotes{30'000};
+// For locks on our own helpers; nobody else uses them, but a process of ours that was killed may still run.
+constexpr milliseconds kOwnLock{3000};
+// An old snapshot doesn't see what was copied after it. Web requests are over by then; reports and dumps, which
+// may last for hours, are not waited for.
+constexpr seconds kSnapshotPatience{30};
+constexpr milliseconds kBetweenDrains{1000};
+constexpr double kVacuumLogAfter = 50'000;  // drained keys
+constexpr int kMostRestarts = 3;
+// An interrupted run is not taken up again beyond these: to begin anew is quicker, or safer.
+constexpr double kOldestState = 24 * 3600;       // seconds
+constexpr double kLongestLog = 256.0 * 1024 * 1024;  // bytes
+constexpr seconds kTidyUpTime{5};
+constexpr milliseconds kOneDay{24 * 3600 * 1000};
+
+/// Which locks of others are in the way.
+enum class Lock { share_row_exclusive, access_exclusive };
+
+// {0} the table's OID, {1} modes of locks that don't matter. The age of others' transactions is hidden without
+// pg_read_all_stats; then the lock's time limit is all that protects clients. Autovacuum gives way, see
+// kLockAgainstVacuum.
+constexpr const char* kLongHolders = R"(
+SELECT count(*) AS holders FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'relation' AND l.relation = {0} AND l.granted AND l.pid <> pg_backend_pid()
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.mode NOT IN ({1}) AND a.backend_type <> 'autovacuum worker' AND a.xact_start < clock_timestamp() - interval '1 second';
+)";
+
+// {0} a snapshot_mark().
+constexpr const char* kOldSnapshots = R"(
+SELECT format('pid %s of role %s (%s)', a.pid, a.usename, a.application_name) AS who
+FROM pg_stat_activity a
+WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type IS DISTINCT FROM 'autovacuum worker'
+  AND age(a.backend_xmin) > pg_snapshot_xmax(pg_current_snapshot())::text::numeric - {0}::numeric
+ORDER BY age(a.backend_xmin) DESC;
+)";
+
+bool is(const pg::Error& error, const char* sqlstate) { return error.sqlstate() == sqlstate; }
+
+/// Worth another try after a while: the lock was not granted, what was to be done under it took too long, or the
+/// server chose us in a deadlock.
+bool is_lock_trouble(const pg::Error& error) {
+  constexpr const char* kDeadlock = "40P01";
+  return error.lock_not_available() || error.statement_timed_out() || is(error, kDeadlock);
+}
+
+bool is_taken_over(const pg::Error& error) { return is(error, kTakenOver); }
+
+/// The table isn't any more what it was when the copy began. XX000: "tuple concurrently updated", a GRANT that
+/// was quicker.
+bool is_changed(const pg::Error& error) {
+  constexpr const char* kConcurrentlyUpdated = "XX000";
+  return is(error, kChanged) || is(error, kConcurrentlyUpdated);
+}
+
+milliseconds since(Clock::time_point start) {
+  return std::chrono::duration_cast<milliseconds>(Clock::now() - start);
+}
+
+/// Sends one message and reads it to its end, so that a COMMIT that failed isn't taken for one that didn't.
+/// All rows of all its statements.
+pg::Rows run_message(pg::Connection& connection, const std::string& sql, pg::Deadline deadline) {
+  pg::Rows all;
+  try {
+    connection.send(sql, deadline);
+    while (auto rows = connection.next_rows(deadline))
+      std::move(rows->begin(), rows->end(), std::back_inserter(all));
+  } catch (const pg::Error& error) {
+    if (error.kind() == pg::Error::Kind::statement) connection.finish(deadline);
+    throw;
+  }
+  return all;
+}
+
+class Swap {
+ public:
+  Swap(pg::Connection& connection, const CleanupTarget& target, const CleanupOptions& options,
+       const std::string& run_id, pg::Deadline run_end, CleanupObserver& observer,
+       CleanupResult& result)
+      : connection_(connection), target_(target), options_(options), run_end_(run_end),
+        observer_(observer), result_(result) {
+    names_.oid = target.oid;
+    names_.schema = connection.identifier(target.schema);
+    names_.table = target.sql_name;
+    names_.owner = connection.identifier(target.owner);
+    names_.run_id = run_id;
+  }
+
+  void run(const CleanupPlan& plan);
+  bool remove_leftovers();
+
+ private:
+  struct State {
+    std::string run_id, phase, twin;
+    double keep_seconds = 0, copied = 0, rows_before = 0, bytes_before = 0, age = 0, lease = 0;
+    bool backend_gone = false, intact = false;
+  };
+
+  // Whose run it is
+  void acquire();
+  void take_over(State state);
+  void wait_for_lease(State& state);
+  bool can_go_on(const State& state, double log_bytes) const;
+  State read_state();
+  Leftovers find_leftovers();
+  void remove_orphans(const Leftovers& leftovers);
+
+  // The steps
+  void go_on();
+  void create();
+  void create_triggers();
+  void copy();
+  long long copy_chunk(BatchSize& size);
+  void build_indexes();
+  void catch_up();
+  void vacuum_shadow();
+  void drain();
+  double drain_once();
+  void vacuum_log();
+  void verify();
+  void wait_for_old_snapshots();
+  void exchange();
+  bool try_exchange();
+  void drop_replaced();
+  void begin_anew(const std::string& why);
+  void remove();
+  void tidy_up();
+
+  // Waiting for locks
+  void with_lock(const std::string& doing, Lock lock, const std::function<void()>& attempt);
+  bool long_holders(Lock lock);
+  void note_holders(const std::string& doing);
+  void timed(const std::string& sql, TransactionLimits limits);
+
+  // Messages
+  TransactionLimits quick() const { return {kOwnLock, options_.answer_timeout}; }
+  TransactionLimits on_table() const { return {options_.lock_timeout, options_.answer_timeout}; }
+  TransactionLimits unhurried() const { return {kOwnLock, std::min(run_end_.remaining(), kOneDay)}; }
+  pg::Deadline answer_to(TransactionLimits limits) const;
+  pg::Deadline soon() const { return pg::Deadline::after(options_.answer_timeout); }
+  pg::Rows send(const std::string& sql, TransactionLimits limits) {
+    return run_message(connection_, sql, answer_to(limits));
+  }
+  void send_long(const std::string& sql);
+  void tell(const std::string& phase);
+
+  pg::Connection& connection_;
+  const CleanupTarget& target_;
+  const CleanupOptions& options_;
+  const pg::Deadline run_end_;
+  CleanupObserver& observer_;
+  CleanupResult& result_;
+
+  SwapNames names_;
+  Columns columns_;
+  std::string phase_, twin_;
+  BatchSize drain_size_;
+  double rows_before_ = 0, bytes_before_ = 0, copied_ = 0, drained_ = 0;
+  int restarts_ = 0;
+  bool ours_ = false;  ///< the state's row is
+  CleanupProgress progress_;
+};
+
+// -- Whose run it is ---------------------------------------------------------------------------------
+
+Leftovers Swap::find_leftovers() {
+  return read_leftovers(ask_catalog(connection_, leftovers_query(names_.oid), soon()).front());
+}
+
+Swap::State Swap::read_state() try {
+  const pg::Rows rows = send(read_state_sql(names_, quick()), quick());
+  const pg::Row& row = rows.at(0);
+  const auto number = [&](const char* column) { return row.number(column).value_or(0); };
+  return {row.text("run_id"),     row.text("phase"), row.text("twin"),      number("keep_seconds"),
+          number("copied"),       number("rows_before"), number("bytes_before"), number("age"),
+          number("lease"),        row.flag("backend_gone"), row.flag("intact")};
+} catch (const pg::Error& error) {
+  if (!error.undefined_table()) throw;
+  throw Stopped("another cleanup of this table has just ended");
+}
+
+void Swap::acquire() {
+  const Leftovers leftovers = find_leftovers();
+  remove_orphans(leftovers);
+  if (leftovers.state) {
+    take_over(read_state());
+    if (phase_ == "exchanged" || can_go_on(read_state(), leftovers.log_bytes)) {
+      observer_.on_note(fmt::format("going on with an interrupted swap, which was {}", phase_));
+      return;
+    }
+  }
+  if (leftovers.any()) {
+    observer_.on_note("removing " + describe_leftovers(leftovers));
+    with_lock("to remove what is left of a swap", Lock::access_exclusive, [this] { remove(); });
+  }
+  create();
+}
+
+/// A run that is alive renews its lease with every transaction, and each of those is shorter than the lease
+/// unless it holds the row; one whose backend is gone is dead. To be wrong would do no harm: a run that was
+/// taken over finds out before it does anything further.
+void Swap::wait_for_lease(State& state) {
+  const double first_seen = state.lease + state.age;
+  while (state.run_id != names_.run_id && !state.backend_gone && state.lease > 0) {
+    if (state.lease + state.age > first_seen + 1)
+      throw Stopped("another cleanup of this table is under way");
+    pause_for(kShortestPause * 3, run_end_, observer_);
+    state = read_state();
+  }
+}
+
+void Swap::take_over(State state) {
+  wait_for_lease(state);
+  try {
+    if (send(take_over_sql(names_, quick(), state.run_id), quick()).empty())
+      throw Stopped("another cleanup of this table has just begun");
+  } catch (const pg::Error& error) {
+    if (!is_lock_trouble(error)) throw;
+    throw Stopped("another cleanup of this table is under way");
+  }
+  ours_ = true;
+  phase_ = state.phase;
+  twin_ = state.twin;
+  copied_ = state.copied;
+  rows_before_ = state.rows_before;
+  bytes_before_ = state.bytes_before;
+}
+
+bool Swap::can_go_on(const State& state, double log_bytes) const {
+  return state.intact && state.phase != "stopped" && state.age < kOldestState &&
+         log_bytes < kLongestLog && state.keep_seconds == static_cast<double>(options_.keep.count());
+}
+
+/// Helpers of a table that was dropped: no trigger is left of theirs.
+void Swap::remove_orphans(const Leftovers& leftovers) {
+  for (const std::string& oid : leftovers.orphans) {
+    SwapNames names = names_;
+    names.oid = oid;
+    observer_.on_note(fmt::format("removing the helpers djs_{}_* of a table that is no more", oid));
+    send(remove_sql(names, quick(), false), quick());
+  }
+}
+
+// -- The steps -----------------------------------------------------------------------------------------
+
+void Swap::run(const CleanupPlan& plan) {
+  rows_before_ = plan.live_rows + plan.expired_rows;
+  bytes_before_ = target_.bytes_before;
+  progress_.rows_total = plan.live_rows;
+  try {
+    acquire();
+    while (phase_ != "done") go_on();
+  } catch (const Stopped&) {
+    tidy_up();
+    throw;
+  } catch (const pg::Error& error) {
+    if (is_taken_over(error)) throw Stopped(error.what());
+    if (is_lock_trouble(error)) {
+      tidy_up();
+      throw Stopped("the table is locked: " + lock_holders(connection_, names_.oid, soon()));
+    }
+    if (error.kind() == pg::Error::Kind::statement) tidy_up();
+    throw;
+  }
+}
+
+void Swap::go_on() try {
+  if (columns_.empty())
+    for (const pg::Row& row : ask_catalog(connection_, columns_query(names_), soon()))
+      columns_.push_back(row.text("column"));
+  if (phase_ == "created") return create_triggers();
+  if (phase_ == "copying") return copy();
+  if (phase_ == "catching up") return catch_up();
+  if (phase_ == "ready") return exchange();
+  if (phase_ == "exchanged") return drop_replaced();
+  throw std::logic_error("a swap's state has the unknown phase " + phase_);
+} catch (const pg::Error& error) {
+  if (!is_changed(error)) throw;
+  begin_anew(error.what());
+}
+
+void Swap::create() {
+  tell("creating the new table");
+  try {
+    send(create_sql(names_, quick(), options_.keep.count(), rows_before_, bytes_before_), quick());
+  } catch (const pg::Error& error) {
+    constexpr const char *kDuplicateTable = "42P07", *kUniqueViolation = "23505";
+    if (is(error, kDuplicateTable) || is(error, kUniqueViolation))
+      throw Stopped("another cleanup of this table has just begun");
+    if (is(error, kChanged)) throw Stopped("the table has just been replaced");
+    throw;
+  }
+  ours_ = true;
+  copied_ = 0;
+  columns_.clear();
+  const State state = read_state();
+  phase_ = state.phase;
+  twin_ = state.twin;
+}
+
+void Swap::create_triggers() {
+  tell("creating the triggers");
+  with_lock("to create the triggers", Lock::share_row_exclusive,
+            [this] { timed(create_triggers_sql(names_, on_table()), on_table()); });
+  phase_ = "copying";
+}
+
+void Swap::copy() {
+  BatchSize size;
+  auto drained = Clock::now();
+  for (;;) {
+    stop_if_wanted(observer_, run_end_);
+    wait_for_calm(connection_, options_, run_end_, observer_);
+    const auto start = Clock::now();
+    const int wanted = size.rows();
+    if (copy_chunk(size) < wanted) break;
+    tell("copying");
+    if (since(drained) > kBetweenDrains) {
+      drain();
+      drained = Clock::now();
+    }
+    pause_for(since(start) / 4, run_end_, observer_);
+  }
+  build_indexes();
+}
+
+/// The rows of this chunk.
+long long Swap::copy_chunk(BatchSize& size) {
+  const auto start = Clock::now();
+  const pg::Rows rows = send(copy_sql(names_, quick(), columns_, size.rows()), quick());
+  size.took(since(start));
+  copied_ = rows.front().number("copied").value_or(0);
+  return static_cast<long long>(rows.front().number("rows").value_or(0));
+}
+
+void Swap::build_indexes() {
+  tell("building indexes");
+  send_long(build_indexes_sql(names_, unhurried()));
+  phase_ = "catching up";
+}
+
+void Swap::catch_up() {
+  tell("vacuuming");
+  vacuum_shadow();
+  tell("catching up");
+  drain();
+  tell("comparing");
+  verify();
+}
+
+/// So that visibility map and statistics are there when the clients come. Not being allowed to is no failure.
+void Swap::vacuum_shadow() {
+  send(flush_statistics_sql(names_, quick()), quick());
+  try {
+    run_long(connection_, "VACUUM (ANALYZE) " + names_.shadow(), kOwnLock, options_, run_end_, observer_);
+  } catch (const pg::Error& error) {
+    if (error.kind() != pg::Error::Kind::statement) throw;
+    connection_.finish(soon());
+    observer_.on_note(fmt::format("the new table could not be vacuumed: {}", error.what()));
+  }
+  for (const std::string& warning : connection_.take_warnings()) observer_.on_note(warning);
+}
+
+/// Until less than a batch is left.
+void Swap::drain() {
+  int wanted = 0;
+  double keys = 0;
+  do {
+    stop_if_wanted(observer_, run_end_);
+    wanted = drain_size_.rows();
+    keys = drain_once();
+    drained_ += keys;
+  } while (keys >= wanted);
+  if (drained_ >= kVacuumLogAfter) vacuum_log();
+}
+
+/// The number of keys.
+double Swap::drain_once() {
+  const auto start = Clock::now();
+  const pg::Rows rows = send(drain_sql(names_, quick(), columns_, drain_size_.rows()), quick());
+  if (rows.at(1).flag("truncated"))
+    throw pg::Error(pg::Error::Kind::statement, "the table was truncated", kChanged);
+  const double keys = rows.at(0).number("keys").value_or(0);
+  if (keys >= drain_size_.rows()) drain_size_.took(since(start));
+  return keys;
+}
+
+/// Each drain walks over what earlier ones have deleted.
+void Swap::vacuum_log() {
+  drained_ = 0;
+  try {
+    run_long(connection_, "VACUUM (TRUNCATE off) " + names_.log(), kOwnLock, options_, run_end_, observer_);
+  } catch (const pg::Error& error) {
+    if (error.kind() != pg::Error::Kind::statement) throw;
+    connection_.finish(soon());
+  }
+  connection_.take_warnings();
+}
+
+void Swap::verify() {
+  send_long(verify_sql(names_, unhurried(), columns_));
+  phase_ = "ready";
+}
+
+void Swap::wait_for_old_snapshots() {
+  const std::string mark = connection_.literal(snapshot_mark(connection_, soon()));
+  const auto patience = pg::Deadline::after(kSnapshotPatience);
+  for (;;) {
+    const pg::Rows old = ask_catalog(connection_, fmt::format(kOldSnapshots, mark), soon());
+    if (old.empty()) return;
+    if (patience.passed())
+      return observer_.on_note(fmt::format(
+          "going on although {} has an older snapshot: if it is REPEATABLE READ or SERIALIZABLE and has not "
+          "read the table yet, it will not see the sessions in it",
+          old.front().text("who")));
+    drain();
+    pause_for(kShortestPause * 3, run_end_, observer_);
+  }
+}
+
+void Swap::exchange() {
+  tell("catching up");
+  drain();
+  const auto refusals = swap_refusals(connection_, names_.oid, soon());
+  if (!refusals.empty())
+    throw Stopped("a swap is not possible any more: " + describe(refusals.front()));
+  wait_for_old_snapshots();
+  tell("exchanging");
+  bool exchanged = false;
+  while (!exchanged)
+    with_lock("to exchange the tables", Lock::access_exclusive, [&] {
+      drain();
+      exchanged = try_exchange();
+    });
+  phase_ = "exchanged";
+  names_.oid = twin_;  // the helpers are called after the table that has the name now
+}
+
+/// False if too many sessions have changed since the last drain.
+bool Swap::try_exchange() {
+  try {
+    timed(exchange_sql(names_, on_table(), columns_), on_table());
+    return true;
+  } catch (const pg::Error& error) {
+    if (is(error, kTryAgain)) return false;
+    throw;
+  }
+}
+
+void Swap::drop_replaced() {
+  tell("dropping the replaced table");
+  const auto longest_lock = result_.longest_lock;
+  try {
+    remove();  // at once, even if the time for this run is over
+  } catch (const pg::Error& error) {
+    if (!is_lock_trouble(error)) throw;
+    with_lock("to drop the replaced table", Lock::access_exclusive, [this] { remove(); });
+  }
+  result_.longest_lock = longest_lock;  // nobody else uses that table
+  result_.rows_deleted = std::max(0.0, rows_before_ - copied_);
+  result_.bytes_before = bytes_before_;
+  ours_ = false;
+  phase_ = "done";
+}
+
+void Swap::begin_anew(const std::string& why) {
+  if (++restarts_ > kMostRestarts) throw Stopped("the table keeps changing: " + why);
+  observer_.on_note("beginning anew: " + why);
+  with_lock("to remove the triggers", Lock::access_exclusive, [this] { remove(); });
+  const auto refusals = swap_refusals(connection_, names_.oid, soon());
+  if (!refusals.empty())
+    throw Stopped("a swap is not possible any more: " + describe(refusals.front()));
+  create();
+}
+
+void Swap::remove() {
+  timed(remove_sql(names_, on_table(), ours_), on_table());
+  ours_ = false;
+}
+
+/// Before the run gives up: nothing that grows or slows the site may stay, if that can be had within seconds.
+void Swap::tidy_up() {
+  if (!ours_ || phase_ == "exchanged" || !connection_.usable()) return;
+  const auto deadline = pg::Deadline::after(std::min<milliseconds>(kTidyUpTime, options_.answer_timeout));
+  for (const auto& sql : {remove_sql(names_, on_table(), true), disable_sql(names_, on_table())}) {
+    try {
+      run_message(connection_, sql, deadline);
+      return;
+    } catch (const pg::Error&) {
+      if (!connection_.usable()) break;
+    }
+  }
+  observer_.on_note(
+      "the triggers of the swap could not be removed now, and go on noting keys; the next run, or --abort, "
+      "will remove them");
+}
+
+bool Swap::remove_leftovers() {
+  const Leftovers leftovers = find_leftovers();
+  remove_orphans(leftovers);
+  if (!leftovers.any()) return !leftovers.orphans.empty();
+  if (leftovers.state) take_over(read_state());
+  observer_.on_note("removing " + describe_leftovers(leftovers));
+  with_lock("to remove what is left of a swap", Lock::access_exclusive, [this] { remove(); });
+  return true;
+}
+
+// -- Waiting for locks -----------------------------------------------------------------------------------
+
+/// Tries until the lock is granted, not more often than every 100 ms, and not while somebody is there who won't
+/// be gone soon: whoever comes after us in the lock's queue waits behind us.
+void Swap::with_lock(const std::string& doing, Lock lock, const std::function<void()>& attempt) {
+  const auto patience = pg::Deadline::after(kLockPatience);
+  const auto start = Clock::now();
+  auto next_note = start + kFirstNote;
+  static thread_local std::minstd_rand random{std::random_device{}()};
+  for (auto pause = kShortestPause;; pause = std::min(pause * 2, kLongestPause)) {
+    stop_if_wanted(observer_, run_end_);
+    if (!long_holders(lock)) {
+      try {
+        return attempt();
+      } catch (const pg::Error& error) {
+        if (!is_lock_trouble(error)) throw;
+        result_.longest_lock = std::max(result_.longest_lock, options_.lock_timeout);
+      }
+    } else if (phase_ == "ready") {
+      drain();  // the log must not grow while we wait
+    }
+    if (Clock::now() >= next_note) {
+      note_holders(doing);
+      next_note = Clock::now() + kBetweenNotes;
+    }
+    if (patience.passed())
+      throw Stopped(fmt::format("the lock {} was never granted: {}", doing,
+                                lock_holders(connection_, names_.oid, soon())));
+    pause_for(pause + milliseconds(random() % 100), run_end_, observer_);
+  }
+}
+
+bool Swap::long_holders(Lock lock) {
+  if (phase_ == "exchanged") return false;  // nobody but us uses the replaced table
+  const std::string harmless =
+      lock == Lock::share_row_exclusive ? "'AccessShareLock', 'RowShareLock'" : "''";
+  const pg::Rows rows =
+      ask_catalog(connection_, fmt::format(kLongHolders, names_.oid, harmless), soon());
+  return rows.front().number("holders").value_or(0) > 0;
+}
+
+void Swap::note_holders(const std::string& doing) {
+  observer_.on_note(fmt::format("waiting for the lock {}: {}", doing,
+                                lock_holders(connection_, names_.oid, soon())));
+}
+
+/// A message with the rows asked and ended; the time in between is how long others may have waited for us.
+void Swap::timed(const std::string& sql, TransactionLimits limits) {
+  double asked = 0, ended = 0;
+  for (const pg::Row& row : send(sql, limits)) {
+    if (row.has("asked")) asked = row.number("asked").value_or(0);
+    if (row.has("ended")) ended = row.number("ended").value_or(0);
+  }
+  const milliseconds held(static_cast<long long>((ended - asked) * 1000 + 0.5));
+  result_.longest_lock = std::max(result_.longest_lock, held);
+}
+
+// -- Messages ----------------------------------------------------------------------------------------------
+
+/// The server ends each statement by its own limits; this is for a server, or a network, that hangs.
+pg::Deadline Swap::answer_to(TransactionLimits limits) const {
+  return pg::Deadline::after(limits.statement * 2 + limits.lock + options_.answer_timeout);
+}
+
+void Swap::send_long(const std::string& sql) {
+  try {
+    run_long(connection_, sql, kOwnLock, options_, run_end_, observer_);
+  } catch (const pg::Error& error) {
+    if (error.kind() == pg::Error::Kind::statement) connection_.finish(soon());
+    throw;
+  }
+}
+
+void Swap::tell(const std::string& phase) {
+  progress_.phase = phase;
+  progress_.rows = copied_;
+  observer_.on_progress(progress_);
+}
+
+}  // namespace
+
+std::string new_run_id() {
+  std::random_device random;
+  return fmt::format("{:08x}{:08x}{:08x}{:08x}", random(), random(), random(), random());
+}
+
+void swap_table(pg::Connection& connection, const CleanupTarget& target,
+                const CleanupOptions& options, const std::string& run_id, const CleanupPlan& plan,
+                pg::Deadline run_end, CleanupObserver& observer, CleanupResult& result) {
+  Swap(connection, target, options, run_id, run_end, observer, result).run(plan);
+}
+
+bool remove_swap_leftovers(pg::Connection& connection, const CleanupTarget& target,
+                           const CleanupOptions& options, const std::string& run_id,
+                           pg::Deadline run_end, CleanupObserver& observer, CleanupResult& result) {
+  return Swap(connection, target, options, run_id, run_end, observer, result).remove_leftovers();
+}
+
+}  // namespace django_session::sessions

@@ -1,0 +1,108 @@
+// The SQL of the swap, statement by statement. What it does and in which order is in swap.cpp.
+//
+// Everything that a swap makes lies in the table's schema, belongs to the table's owner and carries
+// the OID of the table that has the name at that time:
+//   djs_<oid>_state   one row: whose run it is, how far it is, what belongs to it
+//   djs_<oid>_new     the shadow: the table's twin, filled with the live sessions
+//   djs_<oid>_log     the keys of the sessions that changed meanwhile; never any session data
+//   djs_<oid>_note()  the trigger function that writes them, for three triggers on the table
+//   djs_<oid>_old     the replaced table, from the exchange until it is dropped
+//
+// Each function returns one message that is one transaction, and that comes to nothing unless the
+// run still holds the state's row (see kGuard). Sessions' keys are never part of a statement.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+namespace django_session::sessions {
+
+/// Names as SQL text, quoted; `oid` is the table's.
+struct SwapNames {
+  std::string oid, schema, table;
+  std::string owner;   ///< of all of it
+  std::string run_id;  ///< hexadecimal
+  std::string state() const { return helper("state"); }
+  std::string shadow() const { return helper("new"); }
+  std::string log() const { return helper("log"); }
+  std::string old() const { return helper("old"); }
+  std::string function() const { return helper("note"); }
+
+ private:
+  std::string helper(const char* what) const { return schema + ".djs_" + oid + "_" + what; }
+};
+
+/// The table's columns, quoted.
+using Columns = std::vector<std::string>;
+
+/// SQLSTATEs of our own.
+constexpr const char* kTakenOver = "DJS01";  ///< the state's row isn't ours (any more)
+constexpr const char* kTryAgain = "DJS02";   ///< too much is in the log for a short lock
+constexpr const char* kChanged = "DJS03";    ///< table truncated or altered: begin anew
+constexpr const char* kNoTwin = "DJS04";     ///< something of the table can't be reproduced
+
+struct TransactionLimits {
+  std::chrono::milliseconds lock, statement;
+};
+
+/// Makes state, log and shadow. `keep_seconds`: leave what expired less than this ago.
+/// Locks: ACCESS SHARE on the table.
+std::string create_sql(const SwapNames& names, TransactionLimits limits, long long keep_seconds,
+                       double rows_before, double bytes_before);
+
+/// From now on every change leaves its key in the log; changes under way are waited for.
+/// Locks: SHARE UPDATE EXCLUSIVE, so that an autovacuum gives way, then SHARE ROW EXCLUSIVE on the
+/// table: whoever writes a session waits. Rows: asked, ended (epochs).
+std::string create_triggers_sql(const SwapNames& names, TransactionLimits limits);
+
+/// Copies the next sessions in the order of expire_date. Row: rows (of this chunk), copied (so far).
+/// Locks: ACCESS SHARE on the table; no row locks.
+std::string copy_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
+                     long long rows);
+
+/// Builds the shadow's other indexes, and the primary key's anew. No lock on the table.
+std::string build_indexes_sql(const SwapNames& names, TransactionLimits limits);
+
+/// To be sent before VACUUM, so that the table's row counters are right after it.
+std::string flush_statistics_sql(const SwapNames& names, TransactionLimits limits);
+
+/// Brings up to `rows` of the changed sessions up to date. Row: keys, truncated.
+/// Locks: ACCESS SHARE on the table; no row locks.
+std::string drain_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
+                      long long rows);
+
+/// Compares all live sessions with their copies; fails if one differs although its key isn't in the
+/// log, which must not be. Locks: ACCESS SHARE on the table.
+std::string verify_sql(const SwapNames& names, TransactionLimits limits,
+                       const Columns& columns);
+
+/// Exchanges the two. Rows: keys (drained before the lock); asked, ended (epochs: from just before the
+/// exclusive lock is asked for until just before it is given back).
+/// Locks: SHARE UPDATE EXCLUSIVE, then for at most limits.lock ACCESS EXCLUSIVE on the table.
+std::string exchange_sql(const SwapNames& names, TransactionLimits limits,
+                         const Columns& columns);
+
+/// Drops all that is there under the names: triggers, function, log, shadow, replaced table, state.
+/// `guarded`: only if the state is ours; else whatever became of it.
+/// Locks: as create_triggers_sql, but ACCESS EXCLUSIVE; none on the table if no trigger is on it.
+/// Rows: asked, ended (epochs).
+std::string remove_sql(const SwapNames& names, TransactionLimits limits, bool guarded);
+
+/// Where remove_sql can't get its lock: stops the log without it, and drops the shadow.
+/// Locks: SHARE ROW EXCLUSIVE on the table: doesn't wait for readers.
+std::string disable_sql(const SwapNames& names, TransactionLimits limits);
+
+/// The state, read without waiting for its row: run_id, phase, twin, keep_seconds, copied, rows_before,
+/// bytes_before, age (seconds), lease (seconds left), backend, backend_gone, and intact: table,
+/// triggers and helpers are as the run left them.
+std::string read_state_sql(const SwapNames& names, TransactionLimits limits);
+
+/// Makes the state ours if it still is of the run `former`. Rows: one if so.
+std::string take_over_sql(const SwapNames& names, TransactionLimits limits,
+                          const std::string& former);
+
+/// Query: the table's columns, each quoted, in their order. Rows: column.
+std::string columns_query(const SwapNames& names);
+
+}  // namespace django_session::sessions

@@ -1,0 +1,44 @@
+// How a cleanup makes way for the rest of the server: it rests, waits for replicas, and looks who
+// makes its work useless.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "core/cleanup.hpp"
+#include "pg/connection.hpp"
+#include "sessions/cleanup_target.hpp"
+
+namespace django_session::sessions {
+
+/// Rests. Throws Stopped when that was wanted or the run's time is over.
+void pause_for(std::chrono::milliseconds duration, pg::Deadline run_end, CleanupObserver& observer);
+
+/// Returns at once unless a replica, a replication slot or the archiver is further behind than
+/// options.max_lag allows (1 GB where no bytes are given); then waits for it, with a note. Throws
+/// Stopped, with its name, after five minutes of that, or at the end of the run.
+void wait_for_calm(pg::Connection& connection, const CleanupOptions& options, pg::Deadline run_end,
+                   CleanupObserver& observer);
+
+/// Replicas whose lag this role may not see (that takes pg_read_all_stats) and that have no slot.
+/// Their names, for a note.
+std::vector<std::string> replicas_out_of_sight(pg::Connection& connection, pg::Deadline deadline);
+
+/// Up to three who hold or await a lock on the table, the one with the longest transaction first:
+/// "pid 4711 of role site (gunicorn), in a transaction for 3 h; pid ...".
+std::string lock_holders(pg::Connection& connection, const std::string& oid, pg::Deadline deadline);
+
+/// A point in the order of transactions.
+std::string snapshot_mark(pg::Connection& connection, pg::Deadline deadline);
+
+/// Who may still want to see what was deleted after `mark`, so that VACUUM can't remove it: "pid
+/// 4711 of role site (gunicorn), in a transaction for 3 h", `replication slot "x"`... Oldest first.
+std::vector<std::string> older_snapshots(pg::Connection& connection, const std::string& mark,
+                                         pg::Deadline deadline);
+
+/// The same for everybody who has been there for a minute or more (as far as this role may see the
+/// age), and for slots and prepared transactions.
+std::vector<std::string> long_transactions(pg::Connection& connection, pg::Deadline deadline);
+
+}  // namespace django_session::sessions
