@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <optional>
 
 #include "captured_stderr.hpp"
 #include "core/config_error.hpp"
@@ -72,13 +73,22 @@ std::string role_of(const Options& options) {
   return options.connection.user.empty() ? "ROLE" : sql_identifier(options.connection.user);
 }
 
+/// The server refuses while logging in: libpq hands over its words alone, without the SQLSTATE.
+/// `... permission denied for database "site" ...` -> `site`
+std::optional<std::string> forbidden_database(const std::string& message) {
+  constexpr std::string_view kRefusal = "permission denied for database \"";
+  const auto found = message.find(kRefusal);
+  if (found == std::string::npos) return std::nullopt;
+  const auto begin = found + kRefusal.size();
+  const auto end = message.find("\" DETAIL:", begin);
+  return message.substr(begin, (end == std::string::npos ? message.rfind('"') : end) - begin);
+}
+
 Outcome connection_failure(const Options& options, const std::string& message) {
-  if (message.find("User does not have CONNECT privilege") !=
-      std::string::npos)  // 42501, while logging in
-    return failure(
-        State::unknown,
-        fmt::format("missing right: GRANT CONNECT ON DATABASE {} TO {}; ({})",
-                    sql_identifier(options.connection.dbname), role_of(options), message));
+  if (const auto database = forbidden_database(message))
+    return failure(State::unknown,
+                   fmt::format("missing right: GRANT CONNECT ON DATABASE {} TO {}; ({})",
+                               sql_identifier(*database), role_of(options), message));
   return failure(State::critical, "cannot connect: " + message);
 }
 

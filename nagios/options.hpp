@@ -6,6 +6,7 @@
 #include <variant>
 #include <vector>
 
+#include "command_line.hpp"
 #include "core/table_name.hpp"
 #include "core/threshold.hpp"
 #include "pg/connection.hpp"
@@ -19,11 +20,6 @@ struct Options {
   std::chrono::milliseconds timeout{10000};  ///< for everything: connect, lock, query
   bool exact = false;                        ///< count instead of estimating
   int verbosity = 0;
-};
-
-/// What -h or -V asked for, to be printed as it is.
-struct Notice {
-  std::string text;
 };
 
 /// `words` are those after the program's name. Of an option given twice the last counts, but all of

@@ -1,0 +1,16 @@
+// What django_session_cleanup prints on its output: the plan, and the summary line at the end.
+#pragma once
+
+#include <string>
+
+#include "core/cleanup.hpp"
+
+namespace django_session::nagios {
+
+/// Several lines for a person: method and why, what else isn't possible, rows, sizes, needs.
+std::string write_plan(const std::string& table, const CleanupPlan& plan);
+
+/// "DJANGO_SESSION_CLEANUP DONE - ... | perfdata", with its newline.
+std::string write_summary(const CleanupResult& result);
+
+}  // namespace django_session::nagios
