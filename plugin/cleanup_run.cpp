@@ -1,0 +1,101 @@
+// The two kinds of cleanup behind one signature.
+#include "plugin/cleanup_run.hpp"
+
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "core/quantity.hpp"
+#include "plugin/command_runner.hpp"
+#include "sessions/cleanup.hpp"
+
+namespace django_session::plugin {
+namespace {
+
+using Log = std::function<void(const std::string&)>;
+
+/// What the engine asks and tells, from and to collectd.
+class Observer : public CleanupObserver {
+ public:
+  Observer(const StopSignal& stop, const Log& log) : stop_(stop), log_(log) {}
+  bool stop_requested() override { return stop_.requested(); }
+  void on_progress(const CleanupProgress& /*progress*/) override {}
+  void on_note(const std::string& line) override { log_(line); }
+
+ private:
+  const StopSignal& stop_;
+  const Log& log_;
+};
+
+CleanupRun built_in_cleanup(const DatabaseSettings& settings) {
+  const CleanupSettings& cleanup = *settings.cleanup;
+  CleanupOptions options = cleanup.options;
+  options.answer_timeout =
+      std::chrono::milliseconds(static_cast<long long>(settings.timeout_seconds * 1000));
+  CleanupRun run;
+  run.what = fmt::format("method {}", method_name(options.method));
+  run.run = [connection = cleaning_connection(settings.connection, cleanup), table = settings.table,
+             options](const CleanupCause&, const StopSignal& stop, const Log& log) {
+    Observer observer(stop, log);
+    return sessions::run_cleanup(connection, table, options, observer);
+  };
+  return run;
+}
+
+// A connection string may hold a password: the program isn't shown it.
+bool is_connection_string(const std::string& dbname) {
+  return dbname.find('=') != std::string::npos || dbname.rfind("postgresql://", 0) == 0 ||
+         dbname.rfind("postgres://", 0) == 0;
+}
+
+std::vector<std::string> environment_of(const CleanupCause& cause,
+                                        const DatabaseSettings& settings) {
+  const MetricInfo& metric = info(cause.metric);
+  std::vector<std::string> variables = {
+      fmt::format("DJANGO_SESSION_METRIC={}", metric.name),
+      fmt::format("DJANGO_SESSION_VALUE={}", plain_number(cause.value, metric.unit)),
+      fmt::format("DJANGO_SESSION_HOST={}", cause.host),
+      fmt::format("DJANGO_SESSION_TABLE={}", settings.table.display())};
+  if (!is_connection_string(settings.connection.dbname))
+    variables.push_back(fmt::format("DJANGO_SESSION_DATABASE={}", settings.connection.dbname));
+  return variables;
+}
+
+Outcome outcome_of(const CommandEnd& end) {
+  if (end.how == CommandEnd::How::timed_out || end.how == CommandEnd::How::stopped)
+    return Outcome::stopped;
+  return end.how == CommandEnd::How::exited && end.number == 0 ? Outcome::done : Outcome::failed;
+}
+
+CleanupResult run_program(const DatabaseSettings& settings, const CleanupCause& cause,
+                          const StopSignal& stop, const Log& log) {
+  Command command;
+  command.words = settings.cleanup->command;
+  command.environment = environment_of(cause, settings);
+  command.time_limit = settings.cleanup->options.max_duration.value();
+  const auto started = std::chrono::steady_clock::now();
+  const CommandEnd end = run_command(command, stop, log);
+  CleanupResult result;
+  result.outcome = outcome_of(end);
+  result.duration = std::chrono::duration_cast<std::chrono::milliseconds>(
+      std::chrono::steady_clock::now() - started);
+  result.message = fmt::format(
+      "{} after {}", describe(end),
+      format_quantity(std::chrono::duration<double>(result.duration).count(), Unit::seconds));
+  return result;
+}
+
+}  // namespace
+
+CleanupRun cleanup_run(const DatabaseSettings& settings) {
+  if (settings.cleanup->command.empty()) return built_in_cleanup(settings);
+  CleanupRun run;
+  run.what = settings.cleanup->command.front();
+  run.has_figures = false;
+  run.run = [settings](const CleanupCause& cause, const StopSignal& stop, const Log& log) {
+    return run_program(settings, cause, stop, log);
+  };
+  return run;
+}
+
+}  // namespace django_session::plugin

@@ -1,0 +1,72 @@
+// The write hook of one <Database>: takes values as they arrive, starts a cleanup when one is due,
+// and tells what came of it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "core/cleanup_policy.hpp"
+#include "plugin/cleanup_run.hpp"
+#include "plugin/reader.hpp"
+#include "plugin/samples.hpp"
+#include "plugin/settings.hpp"
+#include "plugin/worker.hpp"
+
+namespace django_session::plugin {
+
+enum class Severity { okay, warning, failure };
+
+/// What the hook needs of the world around it: collectd, or a test. Called in several threads.
+struct HookOutput {
+  std::function<void(LogLevel, const std::string&)> log;
+  /// May take its time: called in the cleanup's thread alone. At most 255 bytes.
+  std::function<void(Severity, const std::string&)> notify;
+  std::function<Moment()> now;
+};
+
+/// collectd's identifier of a value, its own plugin's name left out.
+struct ValueName {
+  std::string_view host, plugin_instance, type, type_instance;
+  bool of_this_host = false;
+};
+
+/// All members may be called in any thread at any time.
+class Hook {
+ public:
+  /// `arriving_instance`: the plugin instance as it stands in arriving values.
+  Hook(const DatabaseSettings& settings, std::string arriving_instance, HookOutput output,
+       CleanupRun run);
+
+  /// Judges a value if it is meant for this hook. Never waits: a cleanup that is due runs in a
+  /// thread of its own.
+  void on_value(const ValueName& name, double value);
+
+  /// The cleanups so far, and the last one.
+  Samples samples() const;
+
+  /// Starts no cleanup any more, and asks a running one to end. Returns at once. It is waited for
+  /// in join(), until the block's Timeout and a second have passed since the daemon began to stop,
+  /// which was `ago` before now.
+  void request_stop(std::chrono::milliseconds ago = std::chrono::milliseconds(0));
+
+  /// Waits for the end of what runs, as long as that.
+  void join();
+
+ private:
+  struct Shared;
+
+  bool is_meant(const ValueName& name) const;
+  void start(CleanupCause cause);
+
+  std::string host_, instance_;
+  std::chrono::milliseconds stop_time_;
+  std::shared_ptr<Shared> shared_;
+  Worker worker_;
+};
+
+/// The clocks of this machine.
+Moment current_moment();
+
+}  // namespace django_session::plugin

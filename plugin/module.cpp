@@ -1,0 +1,286 @@
+// The border to collectd: the only file that sees its headers. Callbacks are thin, and no exception
+// leaves them.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "plugin/cleanup_run.hpp"
+#include "plugin/hook.hpp"
+#include "plugin/reader.hpp"
+#include "plugin/settings.hpp"
+
+extern "C" {
+#include "plugin.h"
+#include "utils/common/common.h"
+}
+
+namespace {
+
+using namespace django_session::plugin;
+
+constexpr const char* kPlugin = "django_session";
+
+void log_line(LogLevel level, const std::string& message) {
+  const int severity = level == LogLevel::error     ? LOG_ERR
+                       : level == LogLevel::warning ? LOG_WARNING
+                                                    : LOG_NOTICE;
+  plugin_log(severity, "%s plugin: %s", kPlugin, message.c_str());
+}
+
+/// Runs what a callback does; its result is `failed` after an exception, which would otherwise
+/// abort the daemon.
+template <class Action>
+int guarded(int failed, Action action) noexcept {
+  try {
+    action();
+    return 0;
+  } catch (const std::exception& error) {
+    plugin_log(LOG_ERR, "%s plugin: %s", kPlugin, error.what());
+  } catch (...) {
+    plugin_log(LOG_ERR, "%s plugin: an unknown exception", kPlugin);
+  }
+  return failed;
+}
+
+void dispatch(const std::string& instance, const Samples& samples) {
+  value_list_t list = VALUE_LIST_INIT;
+  sstrncpy(list.plugin, kPlugin, sizeof(list.plugin));
+  sstrncpy(list.plugin_instance, instance.c_str(), sizeof(list.plugin_instance));
+  for (const Sample& sample : samples) {
+    value_t value;
+    if (sample.is_counter)
+      value.derive = static_cast<derive_t>(sample.value);
+    else
+      value.gauge = sample.value;
+    list.values = &value;
+    list.values_len = 1;
+    sstrncpy(list.type, sample.type, sizeof(list.type));
+    sstrncpy(list.type_instance, sample.type_instance.c_str(), sizeof(list.type_instance));
+    plugin_dispatch_values(&list);
+  }
+}
+
+void notify(const std::string& instance, Severity severity, const std::string& message) {
+  notification_t notification = {};
+  notification.severity = severity == Severity::failure   ? NOTIF_FAILURE
+                          : severity == Severity::warning ? NOTIF_WARNING
+                                                          : NOTIF_OKAY;
+  notification.time = cdtime();
+  sstrncpy(notification.message, message.c_str(), sizeof(notification.message));
+  sstrncpy(notification.host, hostname_g, sizeof(notification.host));
+  sstrncpy(notification.plugin, kPlugin, sizeof(notification.plugin));
+  sstrncpy(notification.plugin_instance, instance.c_str(), sizeof(notification.plugin_instance));
+  sstrncpy(notification.type, "total_operations", sizeof(notification.type));
+  sstrncpy(notification.type_instance, "cleanup", sizeof(notification.type_instance));
+  plugin_dispatch_notification(&notification);
+}
+
+struct ReadContext;
+
+/// What callbacks without user data need. Filled while collectd reads its configuration, by its
+/// only thread; the reads leave it at the end, when the read threads are gone. Never destroyed: write
+/// threads, or a cleanup's thread that had to be let go, may still use the hooks.
+struct Registry {
+  std::vector<std::shared_ptr<Hook>> hooks;
+  std::set<const ReadContext*> reads;
+  std::thread::id main_thread;  ///< known from init on
+};
+
+Registry& registry() {
+  static auto* const the_registry = new Registry;
+  return *the_registry;
+}
+
+/// What collectd keeps for a read callback; collectd frees it, also when the registration fails.
+struct ReadContext {
+  using Clock = std::chrono::steady_clock;
+
+  ReadContext(const DatabaseSettings& settings, std::shared_ptr<Hook> the_hook)
+      : output{[instance = settings.instance](const Samples& samples) {
+                 dispatch(instance, samples);
+               },
+               log_line},
+        hook(std::move(the_hook)) {
+    if (settings.read) reader.emplace(settings);
+    registry().reads.insert(this);
+  }
+
+  /// At the daemon's end the main thread frees the reads one after another, when the read threads
+  /// have ended and all other parts are still there. The cleanups end here: later, the plugins that
+  /// they notify would be going.
+  ~ReadContext() {
+    registry().reads.erase(this);
+    if (hook) hook->join();
+  }
+
+  ReadContext(const ReadContext&) = delete;
+  ReadContext& operator=(const ReadContext&) = delete;
+
+  void read() {
+    began = Clock::now();
+    if (reader) reader->read(output);
+    if (hook) output.dispatch(hook->samples());
+    ended = Clock::now();
+  }
+
+  std::optional<Reader> reader;
+  Output output;
+  std::shared_ptr<Hook> hook;
+  Clock::time_point began, ended;  ///< of the last reading
+};
+
+/// How long the daemon has been stopping for: it waits for readings under way before it comes to
+/// us.
+std::chrono::milliseconds stopping_for() {
+  constexpr std::chrono::milliseconds kJustNow(100);
+  const auto now = ReadContext::Clock::now();
+  auto began = now;
+  for (const ReadContext* read : registry().reads)
+    if (now - read->ended < kJustNow) began = std::min(began, read->began);
+  return std::chrono::duration_cast<std::chrono::milliseconds>(now - began);
+}
+
+void end_all_cleanups() {
+  const std::chrono::milliseconds ago = stopping_for();
+  for (const std::shared_ptr<Hook>& hook : registry().hooks) hook->request_stop(ago);
+}
+
+ConfigItem copy_item(const oconfig_item_t& item) {
+  ConfigItem copy;
+  copy.key = item.key;
+  for (int i = 0; i < item.values_num; ++i) {
+    const oconfig_value_t& value = item.values[i];
+    switch (value.type) {
+      case OCONFIG_TYPE_STRING:
+        copy.values.emplace_back(std::string(value.value.string));
+        break;
+      case OCONFIG_TYPE_NUMBER:
+        copy.values.emplace_back(value.value.number);
+        break;
+      default:
+        copy.values.emplace_back(value.value.boolean != 0);
+    }
+  }
+  for (int i = 0; i < item.children_num; ++i) copy.children.push_back(copy_item(item.children[i]));
+  return copy;
+}
+
+}  // namespace
+
+extern "C" {
+
+static int on_init() {
+  registry().main_thread = std::this_thread::get_id();
+  return 0;
+}
+
+static int on_read(user_data_t* user_data) {
+  return guarded(-1, [user_data] {
+    // `collectd -T` reads in the main thread: it shows the values, and must not clean up by them.
+    if (std::this_thread::get_id() == registry().main_thread) end_all_cleanups();
+    static_cast<ReadContext*>(user_data->data)->read();
+  });
+}
+
+static void free_read_context(void* context) {
+  guarded(0, [context] {
+    // Before init it is a registration that failed, and not the daemon's end.
+    if (registry().main_thread != std::thread::id()) end_all_cleanups();
+    delete static_cast<ReadContext*>(context);
+  });
+}
+
+static int on_write(const data_set_t* data_set, const value_list_t* values, user_data_t*) {
+  if (strcmp(values->plugin, kPlugin) != 0) return 0;
+  return guarded(-1, [data_set, values] {
+    if (values->values_len != 1 || data_set->ds[0].type != DS_TYPE_GAUGE) return;
+    const ValueName name = {values->host, values->plugin_instance, values->type,
+                            values->type_instance, strcmp(values->host, hostname_g) == 0};
+    for (const std::shared_ptr<Hook>& hook : registry().hooks)
+      hook->on_value(name, values->values[0].gauge);
+  });
+}
+
+}  // extern "C"
+
+namespace {
+
+/// As the instance stands in values that have been dispatched: collectd has no slashes there.
+std::string arriving(const std::string& instance) {
+  char name[DATA_MAX_NAME_LEN];
+  sstrncpy(name, instance.c_str(), sizeof(name));
+  escape_slashes(name, sizeof(name));
+  return name;
+}
+
+std::shared_ptr<Hook> make_hook(const DatabaseSettings& settings) {
+  HookOutput output = {
+      log_line,
+      [instance = settings.instance](Severity severity, const std::string& message) {
+        notify(instance, severity, message);
+      },
+      current_moment};
+  return std::make_shared<Hook>(settings, arriving(settings.instance), std::move(output),
+                                cleanup_run(settings));
+}
+
+/// The callbacks that serve all hooks together.
+void register_hook(std::shared_ptr<Hook> hook) {
+  if (registry().hooks.empty()) {
+    plugin_register_init(kPlugin, on_init);
+    plugin_register_write(kPlugin, on_write, nullptr);
+  }
+  registry().hooks.push_back(std::move(hook));
+}
+
+void register_database(const ConfigItem& block) {
+  const DatabaseSettings settings = read_database_block(block);
+  const std::string name = fmt::format("{}-{}", kPlugin, settings.instance);
+  const cdtime_t interval =
+      settings.interval_seconds ? DOUBLE_TO_CDTIME_T(*settings.interval_seconds) : 0;
+  const std::shared_ptr<Hook> hook = settings.cleanup ? make_hook(settings) : nullptr;
+  user_data_t user_data = {new ReadContext(settings, hook), free_read_context};
+  if (plugin_register_complex_read(nullptr, name.c_str(), on_read, interval, &user_data) != 0)
+    throw django_session::ConfigError(
+        fmt::format("<Database \"{0}\">: Instance \"{1}\" is taken already; give each block of a "
+                    "database an Instance of its own",
+                    settings.connection.dbname, settings.instance));
+  if (hook) register_hook(hook);
+}
+
+/// A block with a mistake in it is left out, with an error; the daemon and the other blocks go on.
+void register_item(const ConfigItem& item) {
+  if (strcasecmp(item.key.c_str(), "Database") != 0)
+    throw django_session::ConfigError(
+        fmt::format("{} is not an option here; there is <Database \"name\">", item.key));
+  register_database(item);
+}
+
+}  // namespace
+
+extern "C" {
+
+static int on_config(oconfig_item_t* config) {
+  for (int i = 0; i < config->children_num; ++i) {
+    const oconfig_item_t& child = config->children[i];
+    guarded(0, [&child] { register_item(copy_item(child)); });
+  }
+  return 0;
+}
+
+/// Registers the configuration callback only: collectd reads its configuration before it forks, and
+/// with `collectd -t` it does nothing else.
+__attribute__((visibility("default"))) void module_register(void) {
+  plugin_register_complex_config(kPlugin, on_config);
+}
+
+}  // extern "C"

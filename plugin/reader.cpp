@@ -1,0 +1,76 @@
+// A reading's two halves and its log lines.
+#include "plugin/reader.hpp"
+
+#include <fmt/format.h>
+
+#include <set>
+
+namespace django_session::plugin {
+namespace {
+
+std::chrono::milliseconds milliseconds(double seconds) {
+  return std::chrono::milliseconds(static_cast<long long>(seconds * 1000));
+}
+
+/// Why metrics are unknown, each reason once.
+std::string reasons_of(const Findings &findings) {
+  std::set<std::string> reasons;
+  for (const MetricInfo &metric : all_metrics()) {
+    const MetricValue &value = findings.values[metric.metric];
+    if (!value.number) reasons.insert(value.reason);
+  }
+  std::string text;
+  for (const std::string &reason : reasons) text += (text.empty() ? "" : "; ") + reason;
+  return text;
+}
+
+}  // namespace
+
+Reader::Reader(const DatabaseSettings &settings)
+    : instance_(settings.instance),
+      timeout_(milliseconds(settings.timeout_seconds)),
+      probe_(settings.connection, settings.table,
+             settings.exact ? sessions::Counting::exact : sessions::Counting::calibrate) {}
+
+void Reader::read(const Output &output) {
+  const auto started = std::chrono::steady_clock::now();
+  bool up = true;
+  try {
+    measure(output, pg::Deadline::after(timeout_));
+    enter(Trouble::none, "", output);
+  } catch (const sessions::NoSuchTable &error) {
+    enter(Trouble::no_table, error.what(), output);
+  } catch (const pg::Error &error) {
+    up = error.kind() == pg::Error::Kind::statement;
+    enter(Trouble::unreachable, error.what(), output);
+  }
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - started;
+  output.dispatch({{"bool", "up", up ? 1.0 : 0.0}, {"response_time", "read", took.count()}});
+}
+
+void Reader::measure(const Output &output, pg::Deadline deadline) {
+  Measurement measurement = probe_.measure(deadline);
+  output.dispatch(samples_of(measurement, evaluate(measurement)));
+  probe_.measure_database(measurement, deadline);
+  const Findings findings = evaluate(measurement);
+  output.dispatch(database_samples_of(findings));
+  if (!measurement.locked) note_unknowns(findings, output);
+}
+
+void Reader::note_unknowns(const Findings &findings, const Output &output) {
+  const std::string unknowns = reasons_of(findings);
+  if (unknowns == unknowns_) return;
+  unknowns_ = unknowns;
+  if (!unknowns.empty()) output.log(LogLevel::warning, fmt::format("{}: some values are unknown: {}", instance_, unknowns));
+}
+
+void Reader::enter(Trouble trouble, const std::string &message, const Output &output) {
+  if (trouble == trouble_) return;
+  trouble_ = trouble;
+  if (trouble == Trouble::none)
+    output.log(LogLevel::notice, fmt::format("{}: readings are back", instance_));
+  else
+    output.log(LogLevel::error, fmt::format("{}: {}", instance_, message));
+}
+
+}  // namespace django_session::plugin

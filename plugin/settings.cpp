@@ -1,0 +1,92 @@
+// The options, each with what it takes.
+#include "plugin/settings.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+
+namespace django_session::plugin {
+namespace {
+
+// collectd's names have at most 127 bytes, and it cuts longer ones.
+constexpr std::size_t kLongestInstance = 100;
+
+std::string port_of(const ConfigItem& item) {
+  constexpr std::string_view kWhat = "a port number from 1 to 65535, for example 5432";
+  const ConfigItem::Value& value = only_value(item, kWhat);
+  int port = 0;
+  if (const auto* number = std::get_if<double>(&value)) {
+    if (*number == std::floor(*number) && *number >= 1 && *number <= 65535)
+      port = static_cast<int>(*number);
+  } else if (const auto* text = std::get_if<std::string>(&value)) {
+    const char* end = text->data() + text->size();
+    const auto [stop, error] = std::from_chars(text->data(), end, port);
+    if (error != std::errc() || stop != end) port = 0;
+  }
+  if (port < 1 || port > 65535) throw Wrong{fmt::format("takes {}", kWhat)};
+  return std::to_string(port);
+}
+
+std::string ssl_mode_of(const ConfigItem& item) {
+  constexpr std::array<std::string_view, 6> kModes = {"disable", "allow",     "prefer",
+                                                      "require", "verify-ca", "verify-full"};
+  constexpr std::string_view kWhat =
+      "one of disable, allow, prefer, require, verify-ca, verify-full";
+  const std::string mode = text_of(item, kWhat);
+  if (std::find(kModes.begin(), kModes.end(), mode) == kModes.end())
+    throw Wrong{fmt::format("takes {}", kWhat)};
+  return mode;
+}
+
+std::string password_of(const ConfigItem& item) { return text_of(item, kOneText, true); }
+
+std::string instance_of(const ConfigItem& item) {
+  std::string instance = text_of(item, "a name");
+  if (instance.size() > kLongestInstance)
+    throw Wrong{fmt::format("has more than {} bytes", kLongestInstance)};
+  return instance;
+}
+
+using Item = const ConfigItem&;
+
+constexpr std::array<Option<DatabaseSettings>, 14> kOptions = {{
+    {"Host", [](Item i, DatabaseSettings& s) { s.connection.host = text_of(i); }},
+    {"Port", [](Item i, DatabaseSettings& s) { s.connection.port = port_of(i); }},
+    {"User", [](Item i, DatabaseSettings& s) { s.connection.user = text_of(i); }},
+    {"Password", [](Item i, DatabaseSettings& s) { s.connection.password = password_of(i); }},
+    {"PassFile", [](Item i, DatabaseSettings& s) { s.connection.passfile = text_of(i); }},
+    {"SSLMode", [](Item i, DatabaseSettings& s) { s.connection.sslmode = ssl_mode_of(i); }},
+    {"Service", [](Item i, DatabaseSettings& s) { s.connection.service = text_of(i); }},
+    {"Instance", [](Item i, DatabaseSettings& s) { s.instance = instance_of(i); }},
+    {"Interval", [](Item i, DatabaseSettings& s) { s.interval_seconds = seconds_of(i); }},
+    {"Table", [](Item i, DatabaseSettings& s) { s.table = parse_table_name(text_of(i)); }},
+    {"Timeout", [](Item i, DatabaseSettings& s) { s.timeout_seconds = seconds_of(i); }},
+    {"Exact", [](Item i, DatabaseSettings& s) { s.exact = boolean_of(i); }},
+    {"Read", [](Item i, DatabaseSettings& s) { s.read = boolean_of(i); }},
+    {"Cleanup", [](Item i, DatabaseSettings& s) { s.cleanup = read_cleanup_block(i); },
+     Times::block},
+}};
+
+}  // namespace
+
+DatabaseSettings read_database_block(const ConfigItem& block) {
+  const auto* name =
+      block.values.size() == 1 ? std::get_if<std::string>(&block.values.front()) : nullptr;
+  if (name == nullptr || name->empty())
+    throw ConfigError("<Database> takes the database's name in quotes: <Database \"site\">");
+  DatabaseSettings settings;
+  pg::check_conninfo(*name, true);
+  settings.connection.dbname = *name;
+  settings.instance = name->substr(0, kLongestInstance);
+  const std::string title = fmt::format("<Database \"{}\">", *name);
+  read_options(block, title, kOptions, settings);
+  if (!settings.read && !settings.cleanup)
+    throw ConfigError(title +
+                      ": Read is false, and there is no <Cleanup>; one of the two is needed");
+  return settings;
+}
+
+}  // namespace django_session::plugin

@@ -1,0 +1,30 @@
+// The <Plugin django_session> block as settings. Pure: module.cpp turns collectd's own tree into
+// ConfigItems.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "core/table_name.hpp"
+#include "pg/connection.hpp"
+#include "plugin/cleanup_settings.hpp"
+#include "plugin/config_values.hpp"
+
+namespace django_session::plugin {
+
+/// One <Database> block.
+struct DatabaseSettings {
+  pg::Parameters connection;
+  TableName table{"", "django_session"};
+  std::string instance;                    ///< plugin instance; default: the database's name
+  std::optional<double> interval_seconds;  ///< nothing: collectd's own
+  double timeout_seconds = 5;              ///< for one whole reading
+  bool exact = false;
+  bool read = true;
+  std::optional<CleanupSettings> cleanup;  ///< the write hook
+};
+
+/// Throws ConfigError that names the block, the option and what would be right.
+DatabaseSettings read_database_block(const ConfigItem& block);
+
+}  // namespace django_session::plugin
