@@ -1,0 +1,180 @@
+"""Runs a real collectd in the foreground with the plugin, and reads back the values it wrote."""
+
+import re
+import signal
+from pathlib import Path
+
+import sanitizer
+from processes import Process, private_file, private_folder, program, readable_copy, run, wait_for
+
+HOST = "testhost"
+
+# csv writes counters as they are (StoreRates false) and closes its files after each value.
+CONFIG = """
+Hostname "{host}"
+FQDNLookup false
+BaseDir "{folder}"
+PIDFile "{folder}/collectd.pid"
+TypesDB "/usr/share/collectd/types.db"
+Interval {interval}
+PluginDir "{plugins}"
+
+LoadPlugin logfile
+<Plugin logfile>
+  LogLevel "info"
+  File "{folder}/collectd.log"
+  Timestamp true
+  PrintSeverity true
+</Plugin>
+
+LoadPlugin csv
+<Plugin csv>
+  DataDir "{folder}/csv"
+  StoreRates false
+</Plugin>
+
+{config}
+"""
+
+
+def database_block(cluster, database, user="django_session_monitor", inner="", tcp=False,
+                   **options):
+    """A <Database> block for a database of a cluster; options by the names of the plugin."""
+    parameters = cluster.parameters(database, user, tcp)
+    lines = {"Host": parameters["host"], "Port": str(parameters["port"]), "User": user, **options}
+    text = "\n".join(f"    {name} {_value(value)}" for name, value in lines.items())
+    return f'  <Database "{database}">\n{text}\n{inner}  </Database>\n'
+
+
+def _value(value):
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, (int, float)) else f'"{value}"'
+
+
+def plugin_block(*database_blocks):
+    return "LoadPlugin django_session\n<Plugin django_session>\n" + "".join(
+        database_blocks) + "</Plugin>\n"
+
+
+class CollectdDaemon:
+    """One collectd. `config` is what follows the basics: LoadPlugin lines and blocks."""
+
+    def __init__(self, folder, config, interval=1, plugin=None, name="collectd"):
+        self.folder = private_folder(folder, name)
+        self._log = self.folder / "collectd.log"
+        plugins = private_folder(self.folder, "plugins")
+        text = CONFIG.format(host=HOST, folder=self.folder, interval=interval, config=config,
+                             plugins=plugins)
+        self._conf = private_file(self.folder / "collectd.conf", text)
+        self._gather_plugins(plugins, text, plugin)
+        self._process = None
+
+    @staticmethod
+    def _gather_plugins(folder, config, ours):
+        """Copies what the configuration loads into one folder: collectd looks into one PluginDir
+        at a time, refuses symbolic links, and may not be let into the checkout."""
+        debian = next(Path("/usr/lib").glob("**/collectd/csv.so")).parent
+        for name in re.findall(r'LoadPlugin\s+"?(\w+)', config):
+            if (debian / f"{name}.so").exists():
+                readable_copy(debian / f"{name}.so", folder)
+        if ours:
+            readable_copy(ours, folder)
+
+    def _command(self, *options):
+        return [*sanitizer.command_prefix(), program("collectd"), "-C", self._conf, *options]
+
+    def read_once(self):
+        """collectd -T: reads the configuration, then every plugin once; the finished process.
+        (collectd 5.12's -t proves nothing: it exits 0 without having opened its configuration.)"""
+        return run(self._command("-T"), check=False,
+                   environment=sanitizer.environment_of_collectd())
+
+    def start(self):
+        self._process = Process(self._command("-f"), self.folder / "collectd.out",
+                                environment=sanitizer.environment_of_collectd())
+        wait_for(self._initialised, "collectd's start")
+        return self
+
+    def _initialised(self):
+        assert self.running, "collectd didn't start:\n" + self.log_text()
+        return "Initialization complete" in self.log_text()
+
+    def stop(self, timeout=30):
+        """Ends the daemon as systemd does; returns the seconds it took. A bad end is a failure."""
+        seconds = self._process.end(signal.SIGTERM, timeout)
+        assert self._process.returncode == 0, (
+            f"collectd exited {self._process.returncode}\n{self.log_text()}\n"
+            f"{self._process.log_text()}")
+        found = sanitizer.reports(self._process.log_text())
+        assert not found, self._process.log_text()
+        return seconds
+
+    @property
+    def running(self):
+        return self._process is not None and self._process.running
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+    # -- its log ---------------------------------------------------------------------------------
+
+    def log_text(self, since=0):
+        text = self._log.read_bytes() if self._log.exists() else b""
+        if not text and self._process:
+            return self._process.log_text()
+        return text[since:].decode(errors="replace")
+
+    def log_mark(self):
+        return self._log.stat().st_size if self._log.exists() else 0
+
+    def wait_for_log(self, pattern, since=0, timeout=20):
+        """Waits for a regular expression in the log, returns the match."""
+        return wait_for(lambda: re.search(pattern, self.log_text(since)),
+                        f"{pattern!r} in collectd's log", timeout)
+
+    # -- its values ------------------------------------------------------------------------------
+
+    def history(self):
+        """{identifier: [(time, value), ...]}; identifiers (plugin-instance/type-instance) without
+        the host. A type with several data sources has a tuple for a value."""
+        found = {}
+        top = self.folder / "csv" / HOST
+        for path in sorted(top.glob("*/*")):
+            identifier = f"{path.parent.name}/{path.name[:-len('-2000-01-01')]}"
+            found.setdefault(identifier, []).extend(_read_csv(path))
+        return found
+
+    def values(self, plugin_instance=None):
+        """{identifier: latest value}; with an instance: {type-instance: latest value} of ours."""
+        latest = {name: rows[-1][1] for name, rows in self.history().items() if rows}
+        if plugin_instance is None:
+            return latest
+        start = f"django_session-{plugin_instance}/"
+        return {name[len(start):]: value for name, value in latest.items()
+                if name.startswith(start)}
+
+    def wait_for_value(self, identifier, accept=lambda value: True, timeout=20):
+        """Waits until the latest value of an identifier is acceptable; returns it."""
+        def current():
+            value = self.values().get(identifier)
+            return [value] if value is not None and accept(value) else None
+        return wait_for(current, f"a fitting value of {identifier}, got "
+                                 f"{self.values().get(identifier)}", timeout)[0]
+
+    def wait_for_reads(self, identifier, count, timeout=60):
+        """Waits for `count` more values of an identifier."""
+        before = len(self.history().get(identifier, []))
+        wait_for(lambda: len(self.history().get(identifier, [])) >= before + count,
+                 f"{count} values of {identifier}", timeout)
+
+
+def _read_csv(path):
+    rows = []
+    for line in path.read_text().splitlines():
+        when, *values = line.split(",")
+        if when != "epoch" and values:
+            numbers = tuple(map(float, values))
+            rows.append((float(when), numbers if len(numbers) > 1 else numbers[0]))
+    return rows

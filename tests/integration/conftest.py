@@ -1,0 +1,192 @@
+"""Fixtures: one cluster for the whole run, a database with a Django-made table for each test."""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+import check
+import cleanup_command
+import paths
+from cluster import Cluster
+from collectd_daemon import CollectdDaemon
+from django_site import MONITOR, OWNER, DjangoSite
+from icinga_daemon import IcingaDaemon
+from nagios_daemon import NagiosDaemon
+from pgbouncer_server import PgBouncer
+from processes import readable_copy
+
+TEMPLATE = "django_template"
+
+
+@pytest.fixture(scope="session")
+def session_folder():
+    """Short (a socket's path has 107 characters) and open to the ordinary user."""
+    parent = os.environ.get("DJANGO_SESSION_TMP")
+    with tempfile.TemporaryDirectory(prefix="tests.", dir=parent or "/tmp") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+def folder(session_folder):
+    """A folder of this test alone, for daemons and files."""
+    with tempfile.TemporaryDirectory(prefix="test.", dir=session_folder) as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def cluster(session_folder):
+    """The shared server. A test that stops or pauses it puts it back; see also own_cluster."""
+    server = Cluster(session_folder).start()
+    server.create_role(OWNER)
+    yield server
+    server.stop("immediate")
+
+
+@pytest.fixture
+def running_cluster(cluster):
+    """The shared server, for tests that stop, pause or restart it: it runs again afterwards."""
+    yield cluster
+    cluster.resume()
+    if not cluster.running:
+        cluster.start()
+
+
+@pytest.fixture
+def own_cluster(folder):
+    """Makes servers for one test: own_cluster(autovacuum="on")."""
+    with contextlib.ExitStack() as stack:
+        def make(**settings):
+            server = Cluster(folder, **settings).start()
+            stack.callback(server.stop, "immediate")
+            server.create_role(OWNER)
+            return server
+        yield make
+
+
+@pytest.fixture(scope="session")
+def template(cluster, session_folder):
+    """A database migrated by Django itself, with the roles of conf.d; each test gets a copy."""
+    cluster.create_database(TEMPLATE, OWNER)
+    site = DjangoSite(session_folder, cluster, TEMPLATE)
+    site.migrate()
+    site.apply_roles()
+    return TEMPLATE
+
+
+@pytest.fixture
+def new_site(cluster, template, folder):
+    """Makes further sites: new_site("shop")."""
+    made = []
+
+    def make(name):
+        cluster.create_database(name, OWNER, template)
+        made.append(name)
+        # Rights on a database aren't copied with it.
+        cluster.psql(f'GRANT CONNECT ON DATABASE "{name}" TO {MONITOR}')
+        return DjangoSite(folder, cluster, name)
+    yield make
+    cluster.resume()
+    if not cluster.running:
+        cluster.start()
+    for name in made:
+        cluster.drop_database(name)
+
+
+@pytest.fixture
+def site(new_site):
+    """A Django site on the database `site`: an empty session table, migrated, roles applied."""
+    return new_site("site")
+
+
+@pytest.fixture
+def pgbouncer(cluster, folder):
+    """A PgBouncer in transaction mode before the shared server."""
+    server = PgBouncer(folder, cluster, [OWNER, MONITOR, "postgres"]).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def collectd(folder):
+    """Makes running collectds: collectd(config, interval=1); `plugin` is loaded from the build."""
+    with contextlib.ExitStack() as stack:
+        def make(config, interval=1, start=True, **options):
+            plugin = options.pop("plugin", paths.PLUGIN)
+            daemon = CollectdDaemon(folder, config, interval, plugin, **options)
+            if start:
+                daemon.start()
+                stack.callback(lambda: daemon.running and daemon.stop())
+            return daemon
+        yield make
+
+
+@pytest.fixture
+def nagios(folder):
+    """Makes running Nagios: nagios(objects, object_files=..., plugins=..., environment=...)."""
+    with contextlib.ExitStack() as stack:
+        def make(*arguments, environment=None, **options):
+            daemon = NagiosDaemon(folder, *arguments, **options).start(environment)
+            stack.callback(daemon.stop)
+            return daemon
+        yield make
+
+
+@pytest.fixture
+def icinga(folder):
+    """Makes running Icinga 2: icinga(objects, object_files=..., plugins=..., environment=...)."""
+    with contextlib.ExitStack() as stack:
+        def make(*arguments, environment=None, **options):
+            daemon = IcingaDaemon(folder, *arguments, **options).start(environment)
+            stack.callback(daemon.stop)
+            return daemon
+        yield make
+
+
+@pytest.fixture(scope="session")
+def check_program(session_folder):
+    """A copy of check_django_session which the ordinary user can run."""
+    return readable_copy(paths.CHECK, session_folder)
+
+
+@pytest.fixture
+def run_check(check_program, cluster):
+    """Runs the check as the measuring role on the shared server's database `site`:
+    run_check("-w", "total=1GB"); environment=... replaces the PG variables."""
+    def run(*options, environment=None, **more):
+        chosen = cluster.environment("site", MONITOR) if environment is None else environment
+        return check.run_check(check_program, *options, environment=chosen, **more)
+    return run
+
+
+@pytest.fixture(scope="session")
+def cleanup_program(session_folder):
+    """A copy of django_session_cleanup which the ordinary user can run."""
+    return readable_copy(paths.CLEANUP, session_folder)
+
+
+@pytest.fixture
+def start_cleanup(cleanup_program, cluster):
+    """Starts the cleanup in the background, as the deleting role on the shared server's database
+    `site`; user=... and environment=... replace that."""
+    def start(*options, user=cleanup_command.CLEANER, environment=None):
+        chosen = cluster.environment("site", user) if environment is None else environment
+        return cleanup_command.Cleanup(cleanup_program, *options, environment=chosen)
+    return start
+
+
+@pytest.fixture
+def run_cleanup(start_cleanup):
+    """The same, to its end: run_cleanup("--method", "delete", user=SWAPPER)."""
+    return lambda *options, timeout=120, **more: start_cleanup(*options, **more).result(timeout)
+
+
+@pytest.fixture
+def cleaned_site(site):
+    """A site with the roles that clean up."""
+    site.apply_roles(cleaner=cleanup_command.CLEANER, swapper=cleanup_command.SWAPPER)
+    return site

@@ -1,0 +1,112 @@
+"""A real Django project on a database of a cluster, and the means to fill its session table."""
+
+import datetime
+
+from cluster import SUPERUSER
+from paths import ROLES_SQL
+from processes import private_file, private_folder, run
+
+OWNER = "django"
+MONITOR = "django_session_monitor"
+TABLE = "public.django_session"
+
+SETTINGS = """
+SECRET_KEY = "only for tests"
+USE_TZ = True
+INSTALLED_APPS = ["django.contrib.sessions"]
+DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
+DATABASES = {{"default": {{
+    "ENGINE": "django.db.backends.postgresql",
+    "HOST": "{host}", "PORT": "{port}", "NAME": "{dbname}", "USER": "{user}"}}}}
+"""
+
+MANAGE = """
+import os, sys
+os.environ["DJANGO_SETTINGS_MODULE"] = "site_settings"
+from django.core.management import execute_from_command_line
+execute_from_command_line(sys.argv)
+"""
+
+# Rows in the order of their expire_date, as a site writes them. Keys are random, as Django's are:
+# 32 of [a-z0-9]. session_data looks like base64 and doesn't compress, so that big ones go to TOAST.
+FILL = """
+DO $fill$
+DECLARE
+  pool bytea := (SELECT string_agg(sha512(convert_to('%(seed)s/' || i, 'UTF8')), ''::bytea)
+                 FROM generate_series(1, 1024) i);
+BEGIN
+  PERFORM setseed(%(fraction)s);
+  INSERT INTO %(table)s (session_key, session_data, expire_date)
+  SELECT left(lower(translate(encode(sha256(convert_to('%(seed)s-' || i, 'UTF8')), 'base64'),
+                              '+/=', 'xy')), 32),
+         left(translate(encode(substr(pool, 1 + (random() * 30000)::int, (bytes * 3 + 3) / 4 + 3),
+                               'base64'), E'+/=\\n', 'xy'), bytes),
+         CASE WHEN i <= %(expired)s
+              THEN now() - interval '%(expired_over)s seconds'
+                   * ((%(expired)s - i + 1) / greatest(%(expired)s, 1)::float8)
+              ELSE now() + interval '%(live_for)s seconds'
+                   * ((i - %(expired)s) / greatest(%(sessions)s - %(expired)s, 1)::float8) END
+  FROM (SELECT i, %(least)s + floor(random() * (%(most)s - %(least)s + 1))::int AS bytes
+        FROM generate_series(1, %(sessions)s) i) AS row;
+END
+$fill$
+"""
+
+
+class DjangoSite:
+    """A project whose session table Django's own migration makes, owned by the role `django`."""
+
+    def __init__(self, folder, cluster, database):
+        self.cluster = cluster
+        self.database = database
+        self._folder = private_folder(folder, f"django-{database}")
+        self._fills = 0
+        private_file(self._folder / "site_settings.py",
+                     SETTINGS.format(**cluster.parameters(database, OWNER)))
+        private_file(self._folder / "manage.py", MANAGE)
+
+    def manage(self, *words, timeout=300):
+        """Runs manage.py, for example manage("clearsessions"); returns what it printed."""
+        return run(["/usr/bin/python3", self._folder / "manage.py", *words], folder=self._folder,
+                   environment={"PYTHONDONTWRITEBYTECODE": "1"}, timeout=timeout).stdout
+
+    def migrate(self):
+        self.manage("migrate", "--verbosity", "0")
+
+    def apply_roles(self, user=SUPERUSER, **variables):
+        """Runs conf.d/roles.sql; variables are those of the script (table, monitor)."""
+        return self.cluster.run_file(ROLES_SQL, self.database, user, **variables)
+
+    def psql(self, sql, user=SUPERUSER):
+        return self.cluster.psql(sql, self.database, user)
+
+    def value(self, sql, user=SUPERUSER):
+        """The one value of a query."""
+        return self.psql(sql, user)[0][0]
+
+    def fill(self, sessions=10_000, expired_share=0.97, data_bytes=200,
+             expired_over=datetime.timedelta(days=730), live_for=datetime.timedelta(days=14),
+             table=TABLE, vacuum=True):
+        """Adds sessions. The oldest expired `expired_over` ago, the rest follow evenly up to
+        `live_for` from now. data_bytes is the length of session_data, or (least, most).
+        vacuum: VACUUM (ANALYZE) after it, as autovacuum would; else there are no statistics.
+        """
+        least, most = data_bytes if isinstance(data_bytes, tuple) else (data_bytes, data_bytes)
+        self._fills += 1
+        self.psql(FILL % {
+            "table": table, "sessions": sessions, "expired": round(sessions * expired_share),
+            "least": least, "most": most, "seed": self._fills, "fraction": self._fills / 1000,
+            "expired_over": expired_over.total_seconds(), "live_for": live_for.total_seconds()})
+        if vacuum:
+            self.psql(f"VACUUM (ANALYZE) {table}")
+
+    def sizes(self, table=TABLE):
+        """SQL's truth in bytes: database, table (heap and its maps), toast, indexes, total."""
+        names = ("database", "table", "toast", "indexes", "total")
+        row = self.psql(f"""
+            SELECT pg_database_size(current_database()), pg_table_size(oid) - toast, toast,
+                   pg_indexes_size(oid), pg_total_relation_size(oid)
+            FROM (SELECT oid,
+                         coalesce(pg_total_relation_size(nullif(reltoastrelid, 0)), 0) AS toast
+                  FROM pg_class WHERE oid = '{table}'::regclass) AS sessions""")[0]
+        return dict(zip(names, map(int, row)))

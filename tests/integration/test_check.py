@@ -1,0 +1,422 @@
+"""check_django_session against real servers: states, text, perfdata, every way of going wrong."""
+
+import contextlib
+import datetime
+import re
+import socket
+import subprocess
+
+import pytest
+
+import check
+from django_site import MONITOR, TABLE
+from processes import PLAIN_ENVIRONMENT, ordinary, private_file, wait_for
+
+LONGEST_FIRST_LINE = 119
+VOCABULARY = ["database", "table", "toast", "indexes", "total", "reclaimable", "live", "expired",
+              "dead", "expired_percent", "database_percent", "overdue"]
+
+
+def lines(answer):
+    return answer.long_text.splitlines()
+
+
+def has_the_shape_of_a_nagios_answer(answer):
+    assert answer.code in check.STATES
+    assert answer.stderr == ""
+    assert re.match(rf"DJANGO_SESSION {answer.state} - .", answer.line)
+    assert len(answer.line) <= LONGEST_FIRST_LINE
+    assert "DJANGO_SESSION" not in answer.long_text, "a second state line"
+    assert "|" not in answer.line + answer.long_text
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", answer.stdout)
+
+
+@pytest.fixture
+def ask(run_check):
+    """run_check, whose answer has been looked at as far as all answers are the same."""
+    def run(*options, **more):
+        answer = run_check(*options, **more)
+        has_the_shape_of_a_nagios_answer(answer)
+        return answer
+    return run
+
+
+@pytest.fixture
+def silent_port():
+    """A listener that accepts connections (the kernel does) and never answers."""
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0), backlog=8)) as listener:
+        yield listener.getsockname()[1]
+
+
+# -- states and the picture ----------------------------------------------------------------------
+
+
+def test_an_empty_table_is_ok(site, ask):
+    answer = ask()
+    assert (answer.state, answer.long_text) == ("OK", "")
+    assert answer.line.startswith("DJANGO_SESSION OK - django_session ")
+    assert answer.line.endswith("no sessions")
+    assert answer.perfdata["overdue"][0] == 0
+
+
+def test_a_neglected_site_warns_and_says_what_to_do(site, ask):
+    site.fill(sessions=50_000)
+    answer = ask()
+    assert answer.state == "WARNING"
+    assert re.match(r"DJANGO_SESSION WARNING - overdue 730 d: django_session [\d.]+ MB "
+                    r"\(\d+% of site\), ~97% of 50k sessions expired$", answer.line)
+    assert "  python manage.py clearsessions" in lines(answer)
+    assert f"  VACUUM (FULL, ANALYZE) {TABLE};" in lines(answer)
+    assert any(line.endswith("* * *  cd /path/to/site && python manage.py clearsessions")
+               for line in lines(answer))
+    assert any(re.match(r"Largest tables of site: public\.django_session ~[\d.]+ MB", line)
+               for line in lines(answer))
+
+
+def test_the_advice_mends_what_was_found(site, ask):
+    site.fill(sessions=50_000)
+    site.manage("clearsessions")
+    site.psql(f"VACUUM (ANALYZE) {TABLE}")
+    answer = ask("-w", "reclaimable=1MB")
+    advice = [line.strip() for line in lines(answer) if line.startswith("  ")]
+    assert advice[0] == f"VACUUM (FULL, ANALYZE) {TABLE};"
+    assert "manage.py" not in answer.long_text
+    site.psql(advice[0])
+    answer = ask("-v", "-w", "reclaimable=1MB")
+    assert answer.state == "OK"
+    assert "Next:" not in answer.long_text
+
+
+@pytest.mark.parametrize("threshold, code", [
+    (["-w", "1TB"], 0), (["-c", "1TB"], 0), (["-w", "1"], 1), (["-c", "1"], 2),
+    (["-w", "1", "-c", "1"], 2), (["-w", "1", "-c", "1TB"], 1),
+    (["-w", "live=~:0"], 1), (["-w", "@live=1"], 3), (["-c", "live=@90:110"], 2),
+    (["-c", "expired_percent=95%"], 2), (["-c", "expired_percent=99%"], 0),
+    (["--critical=overdue=1w"], 2), (["--warning", "overdue=200w"], 0)])
+def test_thresholds_decide(site, ask, threshold, code):
+    site.fill(sessions=3000, expired_share=2900 / 3000)
+    assert ask(*threshold).code == code
+
+
+def test_perfdata_has_the_whole_vocabulary_and_sql_agrees(site, ask):
+    site.fill(sessions=20_000)
+    answer = ask("-w", "overdue=2d", "-c", "total=1GB:5GB")
+    assert list(answer.perfdata) == VOCABULARY
+    sizes = site.sizes()
+    for name in ("table", "toast", "indexes", "total"):
+        assert answer.perfdata[name][:2] == (sizes[name], "B")
+    assert answer.perfdata["database"][0] == pytest.approx(sizes["database"], rel=0.01)
+    assert answer.perfdata["overdue"][2] == ["172800", "", "0"]
+    assert answer.perfdata["total"][2] == ["", "1073741824:5368709120", "0"]
+    assert answer.perfdata["expired_percent"][2] == ["", "", "0", "100"]
+
+
+def test_exact_counts(site, ask):
+    site.fill(sessions=20_000, vacuum=False)
+    answer = ask("--exact", "-v")
+    truth = site.value("SELECT count(*) FROM django_session WHERE expire_date < now()")
+    assert answer.perfdata["expired"][0] == truth == 19_400
+    assert answer.perfdata["live"][0] == 600
+    assert ", 97% of 20k sessions expired" in answer.line
+    assert "(sessions counted)" in answer.long_text
+
+
+def test_an_estimate_says_that_it_is_one(site, ask):
+    site.fill(sessions=20_000)
+    answer = ask("-v")
+    assert ", ~97% of 20k sessions expired" in answer.line
+    assert "(estimated from the planner's statistics)" in answer.long_text
+
+
+def test_verbosity_adds_lines(site, ask):
+    site.fill(sessions=3000, expired_share=0, live_for=datetime.timedelta(days=14))
+    counts = [len(lines(ask(*flags))) for flags in ([], ["-v"], ["-vv"], ["-v", "-vv"])]
+    assert counts == sorted(set(counts))
+    answer = ask("-vvv")
+    assert "Judged: -c reclaimable=10737418240: " in answer.long_text
+    assert f"database site, as {MONITOR}; the server is a primary" in answer.long_text
+
+
+# -- what can't be known -------------------------------------------------------------------------
+
+
+def test_a_locked_table_is_reported_at_once(cluster, site, ask):
+    site.fill(sessions=20_000)
+    with cluster.locked("site"):
+        answer = ask()
+    assert answer.seconds < 1
+    assert answer.state == "UNKNOWN"
+    assert "overdue unknown (the table is locked): django_session (locked) ~" in answer.line
+    assert re.search(r"Next: the table is locked by pid \d+", answer.long_text)
+    assert answer.perfdata["total"][0] > 0
+    assert "overdue" not in answer.perfdata
+
+
+def test_a_right_that_is_missing_is_named_with_its_grant(site, ask):
+    site.fill(sessions=5000)
+    site.psql(f"REVOKE SELECT (expire_date) ON {TABLE} FROM {MONITOR}")
+    answer = ask()
+    grant = f"GRANT SELECT (expire_date) ON {TABLE} TO {MONITOR}"
+    assert answer.state == "UNKNOWN"
+    assert f"  {grant};" in lines(answer)
+    site.psql(grant)
+    assert ask().state == "WARNING"
+    site.psql(f"REVOKE SELECT (expire_date) ON {TABLE} FROM {MONITOR}")
+    assert ask("-w", "1TB").state == "OK", "sizes need no right"
+
+
+def test_the_schema_s_right_is_named_too(site, ask):
+    site.psql(f"""CREATE SCHEMA shop; CREATE TABLE shop.basket (LIKE {TABLE} INCLUDING ALL);
+        GRANT SELECT (expire_date) ON shop.basket TO {MONITOR}""")
+    answer = ask("-T", "shop.basket")
+    assert answer.state == "UNKNOWN"
+    assert f"  GRANT USAGE ON SCHEMA shop TO {MONITOR};" in lines(answer)
+
+
+def test_the_database_s_right_is_named_too(site, ask, cluster):
+    site.psql(f"REVOKE CONNECT ON DATABASE site FROM PUBLIC, {MONITOR}")
+    answer = ask("-d", cluster.conninfo("site"), "-U", MONITOR)
+    assert answer.state == "UNKNOWN"
+    assert f"GRANT CONNECT ON DATABASE site TO {MONITOR};" in answer.line
+
+
+def test_no_statistics_are_unknown_and_analyze_is_advised(site, ask):
+    site.fill(sessions=200_000, expired_share=0.5, vacuum=False)
+    wait_for(lambda: site.value("SELECT pg_stat_get_live_tuples('django_session'::regclass)"),
+             "the statistics of the fill")
+    site.psql("SELECT pg_stat_reset()")
+    answer = ask("-w", "expired=1")
+    assert answer.state == "UNKNOWN"
+    assert "expired unknown (no statistics yet: ANALYZE public.django_session)" in answer.line
+    assert f"  ANALYZE {TABLE};" in lines(answer)
+
+
+def test_free_space_hidden_from_the_role_is_at_least(site, ask):
+    site.fill(sessions=5000)
+    site.psql("DROP FUNCTION django_session_statistics(regclass)")
+    answer = ask("-w", "reclaimable=1")
+    assert re.search(r"reclaimable at least [\d.]+ ", answer.line)
+    script = f"psql -d site -v table={TABLE} -v monitor={MONITOR} -f conf.d/roles.sql"
+    assert f"  {script}" in lines(answer)
+
+
+def test_an_invalid_index_is_to_be_dropped(site, ask):
+    site.psql("""CREATE INDEX django_session_pkey_ccnew ON django_session (session_key);
+        UPDATE pg_index SET indisvalid = false
+        WHERE indexrelid = 'django_session_pkey_ccnew'::regclass""")
+    advice = "DROP INDEX CONCURRENTLY public.django_session_pkey_ccnew;"
+    assert f"  {advice}" in lines(ask("-v"))
+    site.psql(advice)
+    assert "Next:" not in ask("-v").long_text
+
+
+def test_no_such_table_says_which_there_are(site, ask):
+    answer = ask("-T", "sessions")
+    assert answer.state == "UNKNOWN"
+    assert answer.line.endswith(f"no table sessions in this database; session tables here: {TABLE}")
+    answer = ask("-T", "pg_catalog.pg_class")
+    assert "not a table of Django sessions" in answer.stdout
+    site.psql("CREATE VIEW some_view AS SELECT * FROM django_session")
+    assert "public.some_view is a view, not a table" in ask("-T", "some_view").line
+
+
+@pytest.mark.parametrize("name", [
+    "Odd Name", "semi;colon", "quote'quote", 'double"quote', "pipe|pipe", "new\nline", "schlüssel",
+    "{brace}", "percent%s", "back\\slash", "t" * 63, "é" * 31])
+def test_odd_names_are_measured_and_can_be_pasted(cluster, site, ask, name):
+    quoted = '"' + name.replace('"', '""') + '"'
+    site.psql(f"""CREATE SCHEMA {quoted};
+        CREATE TABLE {quoted}.{quoted} (LIKE {TABLE} INCLUDING ALL);
+        GRANT USAGE ON SCHEMA {quoted} TO {MONITOR};
+        GRANT SELECT (expire_date) ON {quoted}.{quoted} TO {MONITOR}""")
+    site.fill(sessions=30_000, table=f"{quoted}.{quoted}")
+    answer = ask("-T", f"{quoted}.{quoted}")
+    assert answer.state == "WARNING"
+    assert answer.line.startswith("DJANGO_SESSION WARNING - overdue 730 d: ")
+    vacuum = next(line for line in lines(answer) if "VACUUM (FULL" in line)
+    before = site.sizes(f"{quoted}.{quoted}".replace("'", "''"))["total"]
+    site.psql(f"DELETE FROM {quoted}.{quoted} WHERE expire_date < now()")
+    site.psql(vacuum)
+    assert site.sizes(f"{quoted}.{quoted}".replace("'", "''"))["total"] < before / 10
+
+
+def test_an_odd_database_name_is_no_connection_string(cluster, new_site, ask):
+    new_site("odd name|x")
+    answer = ask("-d", "odd name|x")
+    assert answer.state == "OK"
+    assert "of odd name/x)" in answer.line
+
+
+# -- servers that don't answer -------------------------------------------------------------------
+
+
+def test_nobody_listens(ask):
+    answer = ask(environment={"PGHOST": "127.0.0.1", "PGPORT": "1", "PGDATABASE": "site"})
+    assert answer.state == "CRITICAL"
+    assert answer.line.startswith("DJANGO_SESSION CRITICAL - cannot connect: ")
+    assert "Connection refused" in answer.stdout
+    assert answer.perfdata == {}
+
+
+def test_no_such_database_role_or_service(site, ask):
+    for options, words in [(["-d", "nosuch"], 'database "nosuch" does not exist'),
+                           (["-U", "nosuch"], 'role "nosuch" does not exist'),
+                           (["--service", "nosuch"], 'service "nosuch" not found')]:
+        answer = ask(*options)
+        assert answer.state == "CRITICAL"
+        assert words in answer.stdout
+
+
+@pytest.mark.parametrize("limit", ["1", "1.5"])
+def test_a_listener_that_never_answers_costs_one_timeout(ask, silent_port, limit):
+    answer = ask("-H", "127.0.0.1", "-p", str(silent_port), "-t", limit, environment={})
+    assert answer.state == "CRITICAL"
+    assert answer.line == ("DJANGO_SESSION CRITICAL - "
+                           f"timed out after {limit} s while connecting to 127.0.0.1")
+    assert float(limit) <= answer.seconds < float(limit) + 1
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+def test_a_stopped_server_costs_one_timeout(running_cluster, site, ask, tcp):
+    parameters = running_cluster.parameters("site", MONITOR, tcp)
+    running_cluster.pause()
+    answer = ask("-H", parameters["host"], "-t", "1")
+    running_cluster.resume()
+    assert answer.state == "CRITICAL"
+    assert "timed out after 1 s while " in answer.line
+    assert 1 <= answer.seconds < 2
+
+
+def test_a_server_that_is_gone_and_comes_back(running_cluster, site, ask):
+    running_cluster.stop()
+    assert ask().state == "CRITICAL"
+    running_cluster.start()
+    assert ask().state == "OK"
+
+
+# -- ways to connect -----------------------------------------------------------------------------
+
+
+def test_options_conninfo_and_uri_reach_the_same_table(cluster, site, ask):
+    host, port = str(cluster.socket), str(cluster.port)
+    for options in (["-H", host, "-p", port, "-d", "site", "-U", MONITOR],
+                    ["-d", cluster.conninfo("site", MONITOR)],
+                    ["-d", f"postgresql://{MONITOR}@127.0.0.1:{port}/site"],
+                    ["-d", f"postgresql://{MONITOR}@127.0.0.1:1/site", "-p", port]):
+        assert ask(*options, environment={}).state == "OK"
+
+
+def test_a_service_file_is_read(cluster, site, ask, folder):
+    services = private_file(folder / "services", "[shop]\n" + "\n".join(
+        f"{key}={value}" for key, value in cluster.parameters("site", MONITOR).items()))
+    assert ask("--service", "shop", environment={"PGSERVICEFILE": str(services)}).state == "OK"
+
+
+def test_through_pgbouncer(site, ask, pgbouncer):
+    site.fill(sessions=20_000)
+    for options in ([], ["--exact"]):
+        answer = ask("-v", "-d", pgbouncer.conninfo("site", MONITOR), *options, environment={})
+        assert answer.state == "WARNING"
+        assert list(answer.perfdata) == VOCABULARY
+    assert [value for value, in site.psql("SHOW lock_timeout")] == ["0"]
+
+
+def test_a_password_file_that_others_may_read_is_mentioned(cluster, site, ask, folder):
+    passwords = private_file(folder / "pgpass", f"*:*:*:{MONITOR}:s3cret\n", mode=0o644)
+    answer = ask("-d", "nosuch", environment={**cluster.environment("site", MONITOR),
+                                              "PGPASSFILE": str(passwords)})
+    assert answer.state == "CRITICAL"
+    assert "libpq: WARNING: password file" in answer.long_text
+    assert "s3cret" not in answer.stdout
+
+
+# -- wrong command lines -------------------------------------------------------------------------
+
+WRONG = [
+    (["-p", "s3cret"], "-p: a port is a number from 1 to 65535, for example 5432"),
+    (["-ps3cret"], "not repeated"),
+    (["-p", "0"], "a port is a number from 1 to 65535"),
+    (["-p", "70000"], "a port is a number from 1 to 65535"),
+    (["-p", ""], "a port is a number from 1 to 65535"),
+    (["-p"], "the value after -p is missing"),
+    (["-H"], "the value after -H is missing"),
+    (["-H", ""], "-H: the value is empty; give one, for example -H db1, or leave -H out"),
+    (["--host="], "-H: the value is empty"),
+    (["-d", ""], "-d: the value is empty"),
+    (["-U", ""], "-U: the value is empty"),
+    (["--service="], "--service: the value is empty"),
+    (["-d", "host=x password=s3cret"], "a password on the command line can be read"),
+    (["-d", "postgresql://me:s3cret@x/site"], "a password on the command line can be read"),
+    (["-d", "host='s3cret"], "not a valid connection string or URI"),
+    (["-d", "nonsense=s3cret"], "not a valid connection string or URI"),
+    (["-T", ""], "a name is empty"),
+    (["-T", "a.b.c"], "expected SCHEMA.TABLE, for example public.django_session"),
+    (["-T", "x" * 64], "at most 63 bytes"),
+    (["-T", '"a'], "the closing quote is missing"),
+    (["-w", "1-10"], "start and end are separated by ':'"),
+    (["-w", ":"], "a ':' needs a number beside it"),
+    (["-w", ""], 'cannot read ""'),
+    (["--warning="], 'cannot read ""'),
+    (["-c", "foo"], 'cannot read "foo" as a range of sizes'),
+    (["-c", "10:5"], "the start, 10, is above the end, 5"),
+    (["-w", "1:12%%"], 'cannot read "1:12%%"'),
+    (["-w", "live=1GB"], "a number of rows has no unit"),
+    (["-w", "overdue=1GB"], "ends in s, m, h, d or w"),
+    (["-w", "size=1GB"], "the metrics are database, table, toast"),
+    (["-w", "a|b=1"], "no such metric"),
+    (["-c"], "the value after -c is missing"),
+    (["-t", "0"], "must be more than 0"),
+    (["-t", "-1"], "must be more than 0"),
+    (["-t", "x"], 'cannot read "x" as a duration'),
+    (["-t", "2d"], "at most a day"),
+    (["--exact=yes"], "--exact takes no value"),
+    (["--verbose=2"], "--verbose takes no value"),
+    (["-x"], "unknown option -x"),
+    (["--password=s3cret"], "unknown option --password"),
+    (["--password", "s3cret"], "unknown option --password"),
+    (["-v3"], "unknown option -3"),
+    (["s3cret"], "a word belongs to no option"),
+    (["-v", "s3cret"], "a word belongs to no option"),
+    (["--", "s3cret"], "a word belongs to no option"),
+    ([""], "a word belongs to no option"),
+    (["-w", "\x1b[31m\n"], 'cannot read "?[31m?"'),
+]
+
+
+@pytest.mark.parametrize("options, message", WRONG, ids=lambda value: repr(value)[:40])
+def test_a_wrong_command_line_is_unknown_and_says_what_would_be_right(ask, options, message):
+    answer = ask(*options, environment={})
+    assert answer.code == 3
+    assert message in answer.stdout
+    assert "s3cret" not in answer.stdout
+    assert answer.perfdata == {}
+
+
+def test_help_and_version_exit_3_on_stdout(run_check):
+    for option in ("-h", "--help"):
+        answer = run_check(option, environment={})
+        assert (answer.code, answer.stderr) == (3, "")
+        assert "Usage: check_django_session" in answer.stdout
+    for option in ("-V", "--version"):
+        answer = run_check(option, environment={})
+        assert (answer.code, answer.stderr) == (3, "")
+        assert re.fullmatch(r"check_django_session \d+\.\d+\.\d+\n", answer.stdout)
+
+
+# -- where the answer goes -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("output", [">/dev/full", ">&-", "| true"])
+def test_an_answer_that_nobody_can_read_is_unknown(cluster, site, check_program, output):
+    script = f'set -o pipefail; "$0" {output}'
+    done = subprocess.run(
+        ordinary(["bash", "-c", script, check_program]), check=False, timeout=20,
+        env={**PLAIN_ENVIRONMENT, **cluster.environment("site", MONITOR)}, stderr=subprocess.PIPE)
+    assert done.returncode in ((3,) if output != "| true" else (0, 3))
+    assert done.stderr == b""
+
+
+def test_the_locale_changes_nothing(site, ask, cluster):
+    site.fill(sessions=5000)
+    german = {**cluster.environment("site", MONITOR), "LC_ALL": "de_DE.UTF-8", "LANGUAGE": "de"}
+    assert "." in ask("-v", environment=german).line

@@ -1,0 +1,504 @@
+"""The method `delete`: what goes, what stays, whose rights it takes, and what it does when somebody is in the way."""
+
+import contextlib
+import datetime
+import re
+import signal
+import time
+
+import psycopg2
+import pytest
+
+from cleanup_command import CLEANER, DONE, FAILED, STOPPED, SWAPPER
+from django_site import OWNER, TABLE
+from processes import wait_for
+from traffic import Traffic
+
+DELETE = ("--method", "delete", "--no-progress")
+CONTENT = f"SELECT md5(string_agg(s::text, ',' ORDER BY session_key)), count(*) FROM {TABLE} s WHERE expire_date > now()"
+INDEXES = f"""SELECT c.relname, pg_get_indexdef(i.indexrelid), i.indisvalid, i.indisprimary, pg_relation_size(c.oid)
+    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = '{TABLE}'::regclass ORDER BY 1"""
+EXPIRED = f"SELECT count(*) FROM {TABLE} WHERE expire_date < now()"
+
+
+@pytest.fixture
+def neglected(cleaned_site):
+    cleaned_site.fill(sessions=30_000)
+    return cleaned_site
+
+
+@contextlib.contextmanager
+def transaction(site, *statements, user=OWNER, isolation=""):
+    """A transaction left open after these statements."""
+    with contextlib.closing(site.cluster.connect("site", user, autocommit=False)) as connection:
+        cursor = connection.cursor()
+        for statement in ([f"SET TRANSACTION ISOLATION LEVEL {isolation}"] if isolation else []) + list(statements):
+            cursor.execute(statement)
+        yield connection
+
+
+def sent(site, mark):
+    """The messages that the cleanup has sent since a mark, each with all its lines."""
+    entries = re.split(r"^(?=\d{4}-\d\d-\d\d \S+ \S+ \[)", site.cluster.log_text(mark), flags=re.M)
+    return [entry.partition("statement: ")[2] for entry in entries if " django_session LOG:  statement: " in entry]
+
+
+def commands(site, mark, word):
+    """Those that begin with a word: VACUUM, REINDEX, SET."""
+    return [text for text in sent(site, mark) if re.match(rf"\s*{word}\b", text)]
+
+
+def oldest(site):
+    return site.value(f"SELECT session_key FROM {TABLE} ORDER BY expire_date LIMIT 1")
+
+
+# -- what goes and what stays ------------------------------------------------------------------------
+
+
+@pytest.mark.sanitizers
+def test_expired_sessions_go_and_live_ones_stay_as_they_are(neglected, run_cleanup):
+    before = neglected.psql(CONTENT)
+    result = run_cleanup(*DELETE)
+    assert (result.code, result.word, result.deleted) == (DONE, "DONE", 29_100), result
+    assert neglected.psql(CONTENT) == before
+    assert neglected.value(EXPIRED) == 0
+
+
+def test_keep_leaves_what_expired_lately(neglected, run_cleanup):
+    kept = neglected.value(f"SELECT count(*) FROM {TABLE} WHERE expire_date BETWEEN now() - interval '7 d' AND now()")
+    result = run_cleanup(*DELETE, "--keep", "7d")
+    assert result.code == DONE, result
+    assert neglected.value(EXPIRED) == kept > 0
+
+
+def test_a_table_without_expired_sessions_is_left_alone(cleaned_site, run_cleanup):
+    cleaned_site.fill(sessions=100, expired_share=0)
+    assert run_cleanup(*DELETE).deleted == 0
+    assert cleaned_site.value(f"SELECT count(*) FROM {TABLE}") == 100
+
+
+def test_very_old_and_equal_times_are_no_obstacle(cleaned_site, run_cleanup):
+    cleaned_site.fill(sessions=100)
+    cleaned_site.psql(f"""INSERT INTO {TABLE} SELECT 'old' || i, '', '-infinity' FROM generate_series(1, 3) i;
+        INSERT INTO {TABLE} SELECT 'same' || i, '', '2020-01-01' FROM generate_series(1, 5000) i""")
+    assert run_cleanup(*DELETE).deleted == 97 + 5003
+
+
+def test_other_schemas_odd_names_and_more_columns(cleaned_site, run_cleanup):
+    cleaned_site.psql("""CREATE SCHEMA "Odd Schema"; CREATE TABLE "Odd Schema"."My.Sessions" (
+        session_key varchar(40) PRIMARY KEY, session_data text, expire_date timestamptz NOT NULL, ip inet);
+        CREATE INDEX ON "Odd Schema"."My.Sessions" (expire_date)""")
+    cleaned_site.fill(sessions=1000, table='"Odd Schema"."My.Sessions"')
+    cleaned_site.apply_roles(table='"Odd Schema"."My.Sessions"', cleaner=CLEANER)
+    result = run_cleanup(*DELETE, "-T", '"Odd Schema"."My.Sessions"')
+    assert (result.code, result.deleted) == (DONE, 970), result
+
+
+def test_a_session_renewed_while_its_batch_runs_survives(neglected, run_cleanup, start_cleanup):
+    """The batch has seen the old row and waits for its lock: when it gets it, the row has a new expiry time."""
+    key = oldest(neglected)
+    renew = f"UPDATE {TABLE} SET expire_date = now() + interval '14 d' WHERE session_key = '{key}'"
+    with transaction(neglected, renew) as client:
+        cleanup = start_cleanup(*DELETE, "--lock-timeout", "20")
+        wait_for(lambda: neglected.value("SELECT count(*) FROM pg_locks WHERE NOT granted") == 1, "the batch to wait")
+        client.commit()
+    result = cleanup.result()
+    assert (result.code, result.deleted) == (DONE, 29_099), result
+    assert neglected.value(f"SELECT expire_date > now() FROM {TABLE} WHERE session_key = '{key}'")
+
+
+# -- how -----------------------------------------------------------------------------------------------
+
+
+def batches(site, mark, pattern):
+    """What a pattern finds in each batch."""
+    return [re.search(pattern, text)[1] for text in sent(site, mark) if "WITH turn" in text]
+
+
+def test_each_batch_begins_where_the_last_one_ended(neglected, run_cleanup):
+    mark = neglected.cluster.log_mark()
+    with transaction(neglected, "SELECT 1", isolation="REPEATABLE READ"):  # so that nothing deleted goes away
+        run_cleanup(*DELETE, "--max-duration", "8")
+    found = batches(neglected, mark, r"s\.expire_date >= +'([^']*)'")
+    assert len(found) > 4
+    assert found[0] == "-infinity"
+    assert sorted(found[1:]) == found[1:] and len(set(found[1:-1])) == len(found[1:-1])
+
+
+def test_batches_aim_at_a_time_and_never_read_the_whole_table(cleaned_site, run_cleanup):
+    cleaned_site.fill(sessions=150_000)
+    cleaned_site.psql("SELECT pg_stat_reset()")
+    mark = cleaned_site.cluster.log_mark()
+    result = run_cleanup(*DELETE)
+    assert result.code == DONE, result
+    sizes = [int(size) for size in batches(cleaned_site, mark, r"LIMIT (\d+)\s+\), deleted")]
+    assert sizes[0] == 500 and max(sizes) > 4000 and 6 < len(sizes) < 60, sizes
+    assert cleaned_site.value(f"SELECT seq_scan FROM pg_stat_user_tables WHERE relid = '{TABLE}'::regclass") <= 1
+
+
+def test_nothing_is_set_beyond_a_transaction_while_deleting(neglected, run_cleanup):
+    mark = neglected.cluster.log_mark()
+    run_cleanup(*DELETE)
+    assert "SET LOCAL" in "".join(sent(neglected, mark))
+    assert not commands(neglected, mark, "SET")
+
+
+# -- the role that can only delete -----------------------------------------------------------------------
+
+
+def test_the_deleting_role_says_clearly_that_it_may_not_vacuum(neglected, run_cleanup):
+    if neglected.value("SELECT current_setting('server_version_num')::int") >= 170000:
+        neglected.psql(f"REVOKE MAINTAIN ON {TABLE} FROM {CLEANER}")
+    mark = neglected.cluster.log_mark()
+    result = run_cleanup(*DELETE)
+    assert result.code == DONE
+    assert "not vacuumed: role django_session_cleaner may neither VACUUM nor REINDEX" in result.message, result
+    assert not commands(neglected, mark, "(VACUUM|REINDEX)")
+
+
+def test_no_key_and_no_data_is_in_any_output(neglected, run_cleanup):
+    secrets = neglected.psql(f"SELECT session_key, session_data FROM {TABLE}")
+    outputs = [run_cleanup("--method", "delete", "-v", user=user) for user in (CLEANER, SWAPPER)]
+    text = "".join(result.stdout + result.stderr for result in outputs)
+    assert text and not [secret for row in secrets for secret in row if secret in text]
+
+
+def test_no_key_is_in_any_statement(neglected, run_cleanup):
+    keys = [key for key, in neglected.psql(f"SELECT session_key FROM {TABLE}")]
+    mark = neglected.cluster.log_mark()
+    run_cleanup(*DELETE, user=SWAPPER)
+    log = neglected.cluster.log_text(mark)
+    assert "WITH turn" in log and not [key for key in keys if key in log]
+
+
+# -- giving back ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.sanitizers
+def test_indexes_are_rebuilt_and_stay_what_they_were(cleaned_site, run_cleanup):
+    cleaned_site.fill(sessions=60_000)
+    before = cleaned_site.psql(INDEXES)
+    content = cleaned_site.psql(CONTENT)
+    result = run_cleanup(*DELETE, user=SWAPPER)
+    after = cleaned_site.psql(INDEXES)
+    assert result.code == DONE, result
+    assert [row[:4] for row in after] == [row[:4] for row in before]
+    assert sum(row[4] for row in after) < 0.06 * sum(row[4] for row in before)
+    assert cleaned_site.psql(CONTENT) == content
+    assert result.perfdata["reclaimed"][0] == result.perfdata["before"][0] - result.perfdata["after"][0] > 0
+    assert result.perfdata["after"][0] == cleaned_site.sizes()["total"]
+
+
+def test_space_in_the_heap_is_used_again(cleaned_site, run_cleanup):
+    cleaned_site.fill(sessions=30_000)
+    heap = cleaned_site.sizes()["table"]
+    run_cleanup(*DELETE, user=SWAPPER)
+    cleaned_site.fill(sessions=20_000, vacuum=False)
+    assert cleaned_site.sizes()["table"] <= heap * 1.02
+
+
+def test_indexes_in_good_order_are_left_alone(cleaned_site, run_cleanup):
+    cleaned_site.fill(sessions=60_000, expired_share=0.05)
+    mark = cleaned_site.cluster.log_mark()
+    assert run_cleanup(*DELETE, user=SWAPPER).code == DONE
+    assert commands(cleaned_site, mark, "VACUUM") and not commands(cleaned_site, mark, "REINDEX")
+
+
+def leave_an_invalid_index(site, index="django_session_pkey", table=TABLE):
+    """As a real REINDEX that was interrupted while it waited for an older transaction."""
+    with transaction(site, f"SELECT count(*) FROM {table}", user="postgres", isolation="REPEATABLE READ"):
+        with pytest.raises(psycopg2.errors.QueryCanceled):
+            with contextlib.closing(site.cluster.connect("site")) as connection:
+                connection.cursor().execute("SET statement_timeout = 1500")
+                connection.cursor().execute(f"REINDEX INDEX CONCURRENTLY {index}")
+
+
+INVALID = "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE NOT indisvalid ORDER BY 1"
+
+
+def test_what_an_interrupted_reindex_left_is_removed(neglected, run_cleanup):
+    leave_an_invalid_index(neglected)
+    assert neglected.psql(INVALID) == [("django_session_pkey_ccnew",)]
+    result = run_cleanup(*DELETE, user=SWAPPER)
+    assert result.code == DONE, result
+    assert "removed index django_session_pkey_ccnew" in result.stderr
+    assert neglected.psql(INVALID) == []
+
+
+def test_abort_removes_it_too(neglected, run_cleanup):
+    leave_an_invalid_index(neglected)
+    assert run_cleanup("--abort", user=SWAPPER).code == DONE
+    assert neglected.psql(INVALID) == []
+
+
+def test_somebody_elses_invalid_index_stays(neglected, run_cleanup):
+    neglected.psql(f"CREATE TABLE other (a int); CREATE INDEX other_a ON other (a); ALTER TABLE other OWNER TO {OWNER}")
+    leave_an_invalid_index(neglected, "other_a", "other")
+    neglected.psql(f"CREATE INDEX mine ON {TABLE} (session_data); "
+                   "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'mine'::regclass")
+    run_cleanup(*DELETE, user=SWAPPER)
+    assert neglected.psql(INVALID) == [("mine",), ("other_a_ccnew",)]
+
+
+# -- somebody in the way ---------------------------------------------------------------------------------
+
+
+def test_an_old_snapshot_is_named_and_what_it_spoils_is_not_tried(neglected, run_cleanup):
+    mark = neglected.cluster.log_mark()
+    with transaction(neglected, "SELECT 1", isolation="REPEATABLE READ") as client:
+        pid = client.get_backend_pid()
+        result = run_cleanup(*DELETE, "--max-duration", "6", user=SWAPPER)
+    assert (result.code, result.word, result.deleted) == (STOPPED, "STOPPED", 29_100), result
+    assert f"can't be given back before this ends: pid {pid} of role {OWNER}" in result.message
+    assert not commands(neglected, mark, "(VACUUM|REINDEX)")
+    again = run_cleanup(*DELETE, user=SWAPPER)
+    assert again.code == DONE and again.perfdata["reclaimed"][0] > 0, again
+
+
+def test_an_old_snapshot_of_another_database_is_no_obstacle(neglected, run_cleanup):
+    with contextlib.closing(neglected.cluster.connect("postgres", autocommit=False)) as connection:
+        connection.cursor().execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        connection.cursor().execute("SELECT txid_current()")
+        assert run_cleanup(*DELETE, user=SWAPPER).code == DONE
+
+
+def test_a_slot_that_holds_rows_back_is_named(neglected, run_cleanup):
+    neglected.psql("SELECT pg_create_physical_replication_slot('feedback', true)")
+    try:
+        # Such a slot gets its xmin from a standby; a logical one has a catalog_xmin, which is no obstacle.
+        result = run_cleanup(*DELETE, user=SWAPPER)
+        assert result.code == DONE, result
+    finally:
+        neglected.psql("SELECT pg_drop_replication_slot('feedback')")
+
+
+def test_a_row_that_somebody_holds_is_left_and_the_others_go(neglected, run_cleanup):
+    key = neglected.value(f"SELECT session_key FROM {TABLE} ORDER BY expire_date OFFSET 700 LIMIT 1")
+    with transaction(neglected, f"SELECT 1 FROM {TABLE} WHERE session_key = '{key}' FOR UPDATE"):
+        result = run_cleanup(*DELETE)
+        assert (result.code, result.deleted) == (DONE, 29_099), result
+        assert "1 expired sessions are locked by others and were left" in result.stderr
+    assert run_cleanup(*DELETE).deleted == 1
+
+
+def test_nobody_waits_longer_than_the_lock_timeout_because_of_a_locked_row(neglected, start_cleanup):
+    """The batch that waits for a held row holds locks on other expired rows meanwhile."""
+    held, wanted = [key for key, in neglected.psql(
+        f"SELECT session_key FROM {TABLE} ORDER BY expire_date OFFSET 10 LIMIT 2")]
+    with transaction(neglected, f"SELECT 1 FROM {TABLE} WHERE session_key = '{held}' FOR UPDATE"):
+        cleanup = start_cleanup(*DELETE)
+        longest = 0
+        while cleanup.running:
+            start = time.monotonic()
+            neglected.psql(f"UPDATE {TABLE} SET session_data = 'x' WHERE session_key = '{wanted}'")
+            longest = max(longest, time.monotonic() - start)
+        assert cleanup.result().code == DONE
+    assert longest < 1
+
+
+@contextlib.contextmanager
+def locked_while_it_runs(site, start_cleanup, mode, *options):
+    """A cleanup that finds the table locked after its first batches; gives it, and the holder's pid."""
+    cleanup = start_cleanup(*DELETE, *options)
+    wait_for(lambda: site.value(EXPIRED) < 97_000, "some batches")
+    with site.cluster.locked("site", mode=mode) as holder:
+        yield cleanup, holder.get_backend_pid()
+
+
+@pytest.mark.parametrize("mode", ["ACCESS EXCLUSIVE", "SHARE ROW EXCLUSIVE"])
+def test_a_locked_table_is_waited_for_and_the_holder_is_named(cleaned_site, start_cleanup, mode):
+    cleaned_site.fill(sessions=100_000)
+    with locked_while_it_runs(cleaned_site, start_cleanup, mode, "--max-duration", "3") as (cleanup, pid):
+        result = cleanup.result()
+    assert (result.code, result.message) == (STOPPED, "the time for this run is over"), result
+    assert f"waiting for the table's lock: pid {pid} of role postgres" in result.stderr
+    run_cleanup_again(cleaned_site, start_cleanup)
+
+
+def test_it_goes_on_when_the_table_is_free_again(cleaned_site, start_cleanup):
+    cleaned_site.fill(sessions=100_000)
+    with locked_while_it_runs(cleaned_site, start_cleanup, "ACCESS EXCLUSIVE") as (cleanup, _):
+        time.sleep(2)
+    result = cleanup.result()
+    assert (result.code, result.deleted) == (DONE, 97_000), result
+
+
+def test_a_table_that_is_locked_from_the_start_is_no_failure(neglected, run_cleanup):
+    with neglected.cluster.locked("site"):
+        result = run_cleanup(*DELETE, timeout=20)
+    assert (result.code, result.deleted) == (STOPPED, 0), result
+    assert run_cleanup(*DELETE).deleted == 29_100
+
+
+def test_a_trigger_that_prevents_the_delete_is_found_out(neglected, run_cleanup):
+    neglected.psql(f"""CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        CREATE TRIGGER keep BEFORE DELETE ON {TABLE} FOR EACH ROW EXECUTE FUNCTION keep()""")
+    result = run_cleanup(*DELETE, timeout=30)
+    assert result.code == FAILED, result
+    assert "a trigger or a rule must have prevented it" in result.message
+
+
+# -- slowing down ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def slot(neglected):
+    neglected.psql("SELECT pg_create_physical_replication_slot('sleepy', true)")
+    yield "sleepy"
+    neglected.psql("SELECT pg_drop_replication_slot('sleepy') FROM pg_replication_slots WHERE slot_name = 'sleepy'")
+
+
+def test_a_slot_that_holds_back_wal_stops_it(neglected, slot, run_cleanup):
+    result = run_cleanup(*DELETE, "--max-lag", "1MB", "--max-duration", "4")
+    assert result.code == STOPPED and result.deleted < 29_100, result
+    assert re.search(r'waited in vain: replication slot "sleepy" is [\d.]+ MB behind \(--max-lag 1 MB\)', result.message)
+
+
+def test_it_goes_on_when_the_slot_has_caught_up(neglected, slot, start_cleanup):
+    cleanup = start_cleanup(*DELETE, "--max-lag", "1MB")
+    time.sleep(3)
+    assert cleanup.running
+    neglected.psql("SELECT pg_drop_replication_slot('sleepy')")
+    result = cleanup.result()
+    assert (result.code, result.deleted) == (DONE, 29_100), result
+    assert "everybody has caught up: going on" in result.stderr
+
+
+# -- the end before the end ------------------------------------------------------------------------------
+
+
+@pytest.mark.sanitizers
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_it_after_the_batch(cleaned_site, start_cleanup, number):
+    cleaned_site.fill(sessions=100_000)
+    content = cleaned_site.psql(CONTENT)
+    cleanup = start_cleanup(*DELETE)
+    wait_for(lambda: cleaned_site.value(EXPIRED) < 97_000, "some batches")
+    start = time.monotonic()
+    cleanup.send(number)
+    result = cleanup.result()
+    assert time.monotonic() - start < 2
+    assert (result.code, result.message) == (STOPPED, "stopped on request"), result
+    assert result.deleted == 97_000 - cleaned_site.value(EXPIRED) < 97_000
+    assert cleaned_site.psql(CONTENT) == content
+    assert run_cleanup_again(cleaned_site, start_cleanup).deleted == 97_000 - result.deleted
+
+
+def run_cleanup_again(site, start_cleanup):
+    result = start_cleanup(*DELETE).result()
+    assert result.code == DONE and site.value(EXPIRED) == 0, result
+    return result
+
+
+def test_a_vacuum_that_waits_is_cancelled_by_a_signal(neglected, start_cleanup):
+    busy = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'VACUUM%' AND state = 'active'"
+    with neglected.cluster.locked("site", mode="SHARE UPDATE EXCLUSIVE"):
+        cleanup = start_cleanup(*DELETE, user=SWAPPER)
+        wait_for(lambda: neglected.value(busy) == 1, "VACUUM")
+        start = time.monotonic()
+        cleanup.send(signal.SIGTERM)
+        result = cleanup.result()
+        assert time.monotonic() - start < 2
+        assert (result.code, result.message, result.deleted) == (STOPPED, "stopped on request", 29_100), result
+        assert neglected.value(busy) == 0
+
+
+def test_a_vacuum_that_never_gets_its_lock_names_the_holder(neglected, run_cleanup):
+    with neglected.cluster.locked("site", mode="SHARE UPDATE EXCLUSIVE") as holder:
+        result = run_cleanup(*DELETE, user=SWAPPER)
+        assert result.code == STOPPED, result
+        assert f"VACUUM's lock was never granted: pid {holder.get_backend_pid()}" in result.message
+
+
+def test_an_index_build_that_is_stopped_leaves_nothing(cleaned_site, start_cleanup):
+    """REINDEX CONCURRENTLY waits for a client that has written to the table; then it is told to stop."""
+    cleaned_site.fill(sessions=60_000)
+    busy = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'REINDEX%' AND state = 'active'"
+    writer = f"LOCK TABLE {TABLE} IN ROW EXCLUSIVE MODE"
+    cleanup = start_cleanup(*DELETE, user=SWAPPER)
+    wait_for(lambda: cleaned_site.value(EXPIRED) == 0, "the delete's end")
+    with transaction(cleaned_site, writer):
+        wait_for(lambda: cleaned_site.value(busy) == 1, "REINDEX")
+        time.sleep(0.5)
+        cleanup.send(signal.SIGTERM)
+        result = cleanup.result()
+    assert (result.code, result.message) == (STOPPED, "stopped on request"), result
+    left = cleaned_site.psql(INVALID)
+    assert left == [] or "left by an interrupted REINDEX" in result.stderr
+    again = start_cleanup(*DELETE, user=SWAPPER).result()
+    assert again.code == DONE and cleaned_site.psql(INVALID) == [], again
+
+
+def test_killed_at_any_moment_the_next_run_goes_on(cleaned_site, start_cleanup):
+    cleaned_site.fill(sessions=60_000)
+    content = cleaned_site.psql(CONTENT)
+    for pause in (0.05, 0.3, 0.6, 0.9):
+        cleanup = start_cleanup(*DELETE, user=SWAPPER)
+        time.sleep(pause)
+        cleanup.send(signal.SIGKILL)
+        cleanup.result()
+    assert start_cleanup(*DELETE, user=SWAPPER).result().code == DONE
+    assert cleaned_site.value(EXPIRED) == 0
+    assert cleaned_site.psql(CONTENT) == content
+    assert cleaned_site.psql(INVALID) == []
+
+
+def test_of_two_at_once_one_stops(neglected, slot, start_cleanup):
+    first = start_cleanup(*DELETE, "--max-lag", "1MB")  # it waits for the slot
+    wait_for(lambda: neglected.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 1, "its claim")
+    second = start_cleanup(*DELETE).result()
+    assert second.code == STOPPED and "another cleanup of this table" in second.message, second
+    neglected.psql(f"SELECT pg_drop_replication_slot('{slot}')")
+    assert first.result().code == DONE
+    assert neglected.value(EXPIRED) == 0
+
+
+# -- through PgBouncer -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pooled(neglected, folder):
+    from pgbouncer_server import PgBouncer
+    server = PgBouncer(folder, neglected.cluster, [OWNER, CLEANER, SWAPPER, "postgres"]).start()
+    yield server
+    server.stop()
+
+
+def pooled_environment(server, user):
+    parameters = server.parameters("site", user)
+    return {"PGHOST": parameters["host"], "PGPORT": str(parameters["port"]), "PGDATABASE": "site", "PGUSER": user}
+
+
+@pytest.mark.parametrize("user", [CLEANER, SWAPPER])
+def test_it_works_through_pgbouncer(neglected, pooled, run_cleanup, user):
+    mark = neglected.cluster.log_mark()
+    result = run_cleanup(*DELETE, environment=pooled_environment(pooled, user))
+    assert (result.code, result.deleted) == (DONE, 29_100), result
+    assert not commands(neglected, mark, "SET")
+
+
+def test_of_two_through_pgbouncer_one_stops(cleaned_site, pooled, start_cleanup):
+    cleaned_site.fill(sessions=150_000)
+    environment = pooled_environment(pooled, CLEANER)
+    both = [start_cleanup(*DELETE, environment=environment) for _ in range(2)]
+    results = sorted((cleanup.result() for cleanup in both), key=lambda result: result.code)
+    assert [result.code for result in results] == [DONE, STOPPED], "\n".join(map(str, results))
+    assert cleaned_site.value(EXPIRED) == 0
+
+
+# -- under traffic -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["delete", "full"])
+def test_nobody_loses_a_session_while_it_runs(cleaned_site, start_cleanup, method):
+    """`full` stops everybody for its rewrite, which is short here; `delete` must hardly be noticed."""
+    cleaned_site.fill(sessions=200_000)
+    with Traffic(lambda: cleaned_site.cluster.connect("site", OWNER, autocommit=False), clients=4) as traffic:
+        time.sleep(1)
+        result = start_cleanup("--method", method, "--no-progress", user=SWAPPER).result()
+    assert (result.code, result.deleted) == (DONE, 194_000), result
+    assert traffic.count.operations > 1000
+    assert traffic.count.anomalies == {}, traffic.messages
+    assert cleaned_site.value(EXPIRED) == 0
+    if method == "delete":
+        assert traffic.count.longest < 1

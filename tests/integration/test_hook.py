@@ -1,0 +1,408 @@
+"""The write hook in a real collectd: what starts a cleanup, what holds it back, what is told of it."""
+
+import datetime
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from collectd_daemon import HOST, database_block, plugin_block
+from django_site import MONITOR, OWNER, TABLE
+from paths import COLLECTD_SAMPLE
+from processes import USER, free_port, private_file, program, wait_for
+
+UP = "django_session-site/bool-up"
+READ = "django_session-site/response_time-read"
+RUNS = "django_session-site/total_operations-cleanup"
+FAILED = "django_session-site/total_operations-cleanup_failed"
+DURATION = "django_session-site/duration-cleanup"
+
+ENDED = "site: cleanup ended: "
+NAGIOS = """
+LoadPlugin notify_nagios
+<Plugin notify_nagios>
+  CommandFile "{path}"
+</Plugin>
+"""
+EXEC = """
+LoadPlugin exec
+<Plugin exec>
+  NotificationExec "{user}" "{path}"
+</Plugin>
+"""
+
+pytestmark = pytest.mark.sanitizers
+
+
+@pytest.fixture
+def neglected(site):
+    """A site of whose sessions 97 % have expired."""
+    site.fill(sessions=20_000)
+    return site
+
+
+class Script:
+    """A program for Command; what it appends to $NOTES is in notes(). (psql hangs with the library
+    of a sanitizer before it, which a collectd under test has in its environment.)"""
+
+    def __init__(self, folder, text, name="clean"):
+        self._notes = private_file(folder / f"{name}.notes", "")
+        self.path = private_file(
+            folder / name, f"#!/bin/sh\nunset LD_PRELOAD\nNOTES={self._notes}\n{text}\n", 0o755)
+
+    def notes(self):
+        return self._notes.read_text().splitlines()
+
+    def pid(self):
+        """What the script noted of itself with `echo $$ >>$NOTES`."""
+        return int(wait_for(self.notes, "the script's start")[0])
+
+
+@pytest.fixture
+def script(folder):
+    return lambda text, name="clean": Script(folder, text, name)
+
+
+@pytest.fixture
+def nagios_file(folder):
+    """A file in the place of Nagios' command pipe."""
+    return private_file(folder / "nagios.cmd", "")
+
+
+def cleanup_block(trigger="expired_percent=50", **options):
+    lines = [f'      Trigger "{trigger}"']
+    for name, value in options.items():
+        if not isinstance(value, (list, tuple)):
+            value = [value]
+        words = " ".join(str(v) if isinstance(v, (int, float)) else f'"{v}"' for v in value)
+        lines.append(f"      {name} {words}")
+    return "    <Cleanup>\n" + "\n".join(lines) + "\n    </Cleanup>\n"
+
+
+def hooked(cluster, cleanup, Timeout=2, **options):
+    return plugin_block(database_block(cluster, "site", inner=cleanup, Timeout=Timeout, **options))
+
+
+def is_running(pid):
+    """One that has ended and only waits for its parent (init, here) to notice isn't."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def utc(minutes):
+    """The time of day so many minutes from now, where collectd is in UTC."""
+    return (datetime.datetime.now(datetime.timezone.utc)
+            + datetime.timedelta(minutes=minutes)).strftime("%H:%M")
+
+
+def test_a_value_that_passes_its_trigger_runs_the_command_once(
+        collectd, cluster, neglected, script, nagios_file):
+    clean = script('echo run "$@" >>$NOTES; env | grep ^DJANGO_SESSION | sort; echo oops >&2')
+    daemon = collectd(NAGIOS.format(path=nagios_file) + hooked(
+        cluster, cleanup_block(Command=(clean.path, "a b", "$HOME;id"))))
+    daemon.wait_for_log(ENDED + "exit code 0 after ")
+    daemon.wait_for_reads(READ, 4)
+    assert clean.notes() == ["run a b $HOME;id"]
+
+    log = daemon.log_text()
+    for line in ("DJANGO_SESSION_DATABASE=site", f"DJANGO_SESSION_HOST={HOST}",
+                 "DJANGO_SESSION_METRIC=expired_percent", "DJANGO_SESSION_VALUE=97",
+                 "DJANGO_SESSION_TABLE=django_session", "oops"):
+        assert log.count(f"django_session plugin: site: cleanup: {line}") == 1, line
+    assert log.count("plugin: site: cleanup starts") == 1
+    assert log.count('expired_percent is 97% (Trigger "expired_percent=50"), but the last cleanup '
+                     "didn't end that: the next may start in ") == 1
+
+    assert daemon.values()[RUNS] == 1
+    assert daemon.values()[FAILED] == 0
+    assert 0 <= daemon.values()[DURATION] < 10
+    assert "django_session-site/duration-cleanup_lock" not in daemon.values()
+
+    start, end = nagios_file.read_text().splitlines()
+    service = f"PROCESS_SERVICE_CHECK_RESULT;{HOST};django_session-site/total_operations-cleanup;0;"
+    assert service + f"site: cleanup starts ({clean.path}): expired_percent is 97%" in start
+    assert service + "site: cleanup ended: exit code 0 after" in end
+
+
+def test_the_counters_are_there_before_the_first_cleanup(collectd, cluster, site, script):
+    daemon = collectd(hooked(cluster, cleanup_block("total=1TB", Command=script("").path)))
+    daemon.wait_for_value(RUNS, lambda value: value == 0)
+    values = daemon.values("site")
+    assert values["total_objects-deleted"] == values["total_bytes-reclaimed"] == 0
+    assert "duration-cleanup" not in values
+
+
+def test_a_cleanup_that_helps_may_run_again_after_the_cooldown(
+        collectd, cluster, neglected, script):
+    psql = (f"{program('psql')} -X -q -h {cluster.socket} -p {cluster.port} -U postgres -d site")
+    clean = script(f"date +%s >>$NOTES; echo 'DELETE FROM {TABLE} WHERE expire_date < now(); "
+                   f"VACUUM (ANALYZE) {TABLE}' | {psql}")
+    daemon = collectd(hooked(cluster, cleanup_block(Command=clean.path, Cooldown=5)))
+    daemon.wait_for_log(ENDED)
+    daemon.wait_for_value("django_session-site/percent-expired", lambda value: value < 50)
+    mark = daemon.log_mark()
+    neglected.fill(sessions=20_000)
+    daemon.wait_for_log(ENDED, mark)
+    first, second = map(int, clean.notes())
+    assert second - first >= 5
+    assert "didn't end that" not in daemon.log_text()
+    assert daemon.log_text(mark).count("but the last cleanup ended") <= 1
+
+
+def test_nothing_starts_outside_the_window(collectd, cluster, neglected, script):
+    clean = script("echo run >>$NOTES")
+    window = f"{utc(60)}-{utc(120)}"
+    daemon = collectd(hooked(cluster, cleanup_block(Command=clean.path, Window=window)))
+    daemon.wait_for_log(f"but a cleanup may start within {window} only")
+    daemon.wait_for_reads(READ, 3)
+    assert clean.notes() == []
+    assert daemon.log_text().count("(Window)") == 1
+
+
+def test_a_cleanup_starts_within_one_of_the_windows(collectd, cluster, neglected, script):
+    clean = script("echo run >>$NOTES")
+    block = cleanup_block(Command=clean.path, Window=f"{utc(60)}-{utc(120)}").replace(
+        "    </Cleanup>", f'      Window "{utc(-2)}-{utc(2)}"\n    </Cleanup>')
+    collectd(hooked(cluster, block)).wait_for_log(ENDED)
+    assert clean.notes() == ["run"]
+
+
+def test_a_failure_is_notified_and_counted_also_beside_the_exec_plugin(
+        collectd, cluster, neglected, script):
+    """The exec plugin waits for any child: it must not take our exit code, and we not its child."""
+    notified = script("cat >>$NOTES", "notified")
+    clean = script("exit 3")
+    daemon = collectd(EXEC.format(user=USER.pw_name, path=notified.path) + hooked(
+        cluster, cleanup_block(Command=clean.path)))
+    daemon.wait_for_log("site: cleanup failed: exit code 3")
+    daemon.wait_for_value(FAILED, lambda value: value == 1)
+    assert daemon.values()[RUNS] == 1
+    text = "\n".join(wait_for(notified.notes, "the notification"))
+    assert re.search(f"Host: {HOST}\nPlugin: django_session\nPluginInstance: site\n"
+                     "Type: total_operations\nTypeInstance: cleanup\n", text)
+
+
+def test_a_program_that_is_not_there_is_a_failure(collectd, cluster, neglected, nagios_file):
+    daemon = collectd(NAGIOS.format(path=nagios_file) + hooked(
+        cluster, cleanup_block(Command="/nowhere/clean")))
+    daemon.wait_for_log("site: cleanup failed: could not be started: No such file or directory")
+    daemon.wait_for_value(FAILED, lambda value: value == 1)
+    assert ";2;site: cleanup failed: " in nagios_file.read_text()
+
+
+def test_a_command_is_ended_at_its_time_limit_and_readings_go_on_meanwhile(
+        collectd, cluster, neglected, script, nagios_file):
+    clean = script("echo $$ >>$NOTES; exec sleep 60")
+    daemon = collectd(NAGIOS.format(path=nagios_file) + hooked(
+        cluster, cleanup_block(Command=clean.path, MaxDuration=4)))
+    pid = clean.pid()
+    daemon.wait_for_reads(READ, 2)
+    assert is_running(pid)
+    daemon.wait_for_log("site: cleanup stopped before its end: ended at its time limit after 4")
+    wait_for(lambda: not is_running(pid), "the program's end")
+    daemon.wait_for_reads(READ, 1)
+    assert (daemon.values()[RUNS], daemon.values()[FAILED]) == (1, 0)
+    assert ";1;site: cleanup stopped before its end" in nagios_file.read_text()
+
+
+def test_collectd_stops_in_time_with_a_command_that_does_not_listen(
+        collectd, cluster, neglected, script):
+    clean = script("trap '' TERM; echo $$ >>$NOTES; while :; do sleep 0.2; done")
+    daemon = collectd(hooked(cluster, cleanup_block(Command=clean.path)))
+    pid = clean.pid()
+    assert daemon.stop() < 2 + 1
+    assert not is_running(pid)
+    assert "site: cleanup stopped before its end: ended since collectd stops" in daemon.log_text()
+
+
+def test_collectd_stops_in_time_with_a_command_and_a_hung_server(
+        collectd, running_cluster, neglected, script):
+    clean = script("trap '' TERM; echo $$ >>$NOTES; while :; do sleep 0.2; done")
+    daemon = collectd(hooked(running_cluster, cleanup_block(Command=clean.path), Timeout=3))
+    pid = clean.pid()
+    running_cluster.pause()
+    time.sleep(1.5)  # into a reading
+    assert daemon.stop() < 3 + 1
+    assert not is_running(pid)
+
+
+def test_nothing_of_a_command_outlives_a_collectd_that_was_killed(
+        collectd, cluster, neglected, script):
+    clean = script("trap '' TERM; echo $$ >>$NOTES; while :; do sleep 0.2; done")
+    daemon = collectd(hooked(cluster, cleanup_block(Command=clean.path)))
+    pid = clean.pid()
+    os.kill(daemon.pid, signal.SIGKILL)
+    wait_for(lambda: not is_running(pid), "the program's end")
+    wait_for(lambda: not daemon.running, "collectd's end")
+
+
+def test_reading_once_for_a_test_cleans_nothing(collectd, cluster, neglected, script):
+    clean = script("echo run >>$NOTES")
+    for _ in range(3):
+        daemon = collectd(hooked(cluster, cleanup_block(Command=clean.path)), start=False,
+                          name=f"once{_}")
+        assert daemon.read_once().returncode == 0
+    assert clean.notes() == []
+
+
+def test_a_wrong_block_leaves_the_others_at_work(collectd, cluster, neglected, new_site):
+    new_site("shop")
+    wrong = database_block(cluster, "site", inner=cleanup_block("reclaimable=1-10"))
+    right = database_block(cluster, "shop")
+    daemon = collectd(plugin_block(wrong, right))
+    daemon.wait_for_value("django_session-shop/bool-up", bool)
+    assert ('<Database "site">: <Cleanup>: Trigger: reclaimable (in bytes): cannot read "1-10"'
+            in daemon.log_text())
+    assert not daemon.values("site")
+
+
+# -- The built-in cleanup --------------------------------------------------------------------------
+
+CLEANER = "django_session_cleaner"
+DELETED = "django_session-site/total_objects-deleted"
+RECLAIMED = "django_session-site/total_bytes-reclaimed"
+LOCK = "django_session-site/duration-cleanup_lock"
+
+
+@pytest.fixture
+def built_in(cluster, neglected, collectd, nagios_file):
+    """A collectd that cleans by itself; the keys of all sessions are in .keys."""
+    neglected.apply_roles(cleaner=CLEANER)
+
+    def make(user=CLEANER, Timeout=2, **cleanup):
+        daemon = collectd(NAGIOS.format(path=nagios_file) + hooked(
+            cluster, cleanup_block(User=user, **cleanup), Timeout))
+        daemon.keys = [key for key, in keys]
+        return daemon
+    keys = neglected.psql(f"SELECT session_key FROM {TABLE}")
+    return make
+
+
+def live_rows(site):
+    return site.psql(f"SELECT * FROM {TABLE} WHERE expire_date >= now() ORDER BY session_key")
+
+
+@pytest.mark.parametrize("method", ["delete", "swap"])
+def test_the_built_in_cleanup_cleans_and_the_next_values_show_it(
+        built_in, neglected, nagios_file, method):
+    live, before = live_rows(neglected), neglected.sizes()["total"]
+    daemon = built_in(OWNER, Method=method)
+    daemon.wait_for_log(ENDED + method)
+    daemon.wait_for_value("django_session-site/percent-expired", lambda value: value == 0)
+    assert neglected.value(f"SELECT count(*) FROM {TABLE} WHERE expire_date < now()") == 0
+    assert live_rows(neglected) == live
+    daemon.wait_for_value(DELETED, lambda value: value == 19_400)
+    assert (daemon.values()[RUNS], daemon.values()[FAILED]) == (1, 0)
+    assert daemon.values()[RECLAIMED] == before - neglected.sizes()["total"]
+    assert daemon.values()[DURATION] > 0 and daemon.values()[LOCK] < 1
+    assert ";0;site: cleanup ended: " in nagios_file.read_text()
+    told = daemon.log_text() + nagios_file.read_text()
+    assert not [key for key in daemon.keys if key in told]
+
+
+def test_the_deleting_role_is_enough_to_delete(built_in, neglected):
+    live = live_rows(neglected)
+    daemon = built_in(CLEANER)
+    daemon.wait_for_log(ENDED)
+    daemon.wait_for_value(DELETED, lambda value: value == 19_400)
+    assert neglected.value(f"SELECT count(*) FROM {TABLE}") == 600
+    assert live_rows(neglected) == live
+
+
+def test_a_missing_right_is_refused_and_not_tried_again_soon(built_in, nagios_file):
+    daemon = built_in(user=MONITOR, Cooldown=1)
+    daemon.wait_for_log("site: cleanup (refused|failed): ")
+    daemon.wait_for_reads(READ, 4)
+    daemon.wait_for_value(FAILED, lambda value: value == 1)
+    assert ";2;site: cleanup " in nagios_file.read_text()
+    assert "the last cleanup didn't end that" in daemon.log_text()
+
+
+def test_collectd_stops_in_time_while_a_cleanup_waits_for_its_lock(built_in, cluster, neglected):
+    live = live_rows(neglected)
+    with cluster.locked("site", mode="ACCESS SHARE"):
+        daemon = built_in(user=OWNER, Method="swap")
+        daemon.wait_for_log("site: cleanup starts")
+        daemon.wait_for_reads(READ, 2)
+        assert ENDED not in daemon.log_text()
+        assert daemon.stop() < 2 + 1
+    assert "site: cleanup stopped before its end: " in daemon.log_text()
+    assert live_rows(neglected) == live
+
+
+def test_collectd_stops_in_time_while_the_server_of_a_cleanup_hangs(
+        built_in, running_cluster, neglected):
+    live = live_rows(neglected)
+    with running_cluster.locked("site", mode="ACCESS SHARE"):
+        daemon = built_in(user=OWNER, Timeout=3, Method="swap")
+        daemon.wait_for_log("site: cleanup starts")
+        daemon.wait_for_reads(READ, 1)
+        running_cluster.pause()
+        time.sleep(1.5)
+        assert daemon.stop() < 3 + 1
+        running_cluster.resume()
+    assert live_rows(neglected) == live
+
+
+@pytest.mark.parametrize("left_out", [r"Command", r"Method|Keep|User|PassFile|Service"])
+def test_the_block_of_the_sample_is_taken_as_it_stands_there(collectd, cluster, site, left_out):
+    """Behind its '#', all but the options that exclude each other."""
+    before, opening, block = COLLECTD_SAMPLE.read_text().partition("#<Cleanup>")
+    block, closing, after = block.partition("#</Cleanup>")
+    block = re.sub(rf"^ *#(?!({left_out})\b)(?=[A-Z])", "", block, flags=re.M)
+    before = before.replace("#Host ", f'Host "{cluster.socket}"\n#').replace(
+        "#Port ", f"Port {cluster.port}\n#")
+    daemon = collectd(before + opening[1:] + block + closing[1:] + after)
+    daemon.wait_for_value(RUNS, lambda value: value == 0)
+    assert "[error]" not in daemon.log_text()
+
+
+# -- Agents and a server ---------------------------------------------------------------------------
+
+NETWORK = "LoadPlugin network\n<Plugin network>\n  {what} \"127.0.0.1\" \"{port}\"\n</Plugin>\n"
+
+
+@pytest.fixture
+def agent_and_server(collectd, cluster, neglected):
+    """Makes two collectds: the agent measures and sends, the server's hook obeys `host`."""
+    def make(host, **cleanup):
+        port = free_port()
+        server = collectd(
+            NETWORK.format(what="Listen", port=port)
+            + hooked(cluster, cleanup_block(Host=host, **cleanup), Read=False), name="server")
+        collectd('Hostname "agent"\n' + NETWORK.format(what="Server", port=port)
+                 + plugin_block(database_block(cluster, "site")), name="agent")
+        arrived = server.folder / "csv" / "agent" / "django_session-site"
+        wait_for(lambda: list(arrived.glob("percent-expired-*")), "the agent's values")
+        return server
+    return make
+
+
+@pytest.mark.parametrize("host", ["agent", "*"])
+def test_the_server_obeys_what_an_agent_measured(agent_and_server, script, host):
+    clean = script("echo $DJANGO_SESSION_HOST >>$NOTES")
+    server = agent_and_server(host, Command=clean.path)
+    server.wait_for_log(ENDED)
+    server.wait_for_value(RUNS, lambda value: value == 1)
+    assert clean.notes() == ["agent"]
+    assert UP not in server.values() and READ not in server.values()
+
+
+def test_the_server_cleans_by_itself_what_an_agent_measured(agent_and_server, neglected):
+    live = live_rows(neglected)
+    server = agent_and_server("agent", User=OWNER, Method="swap")
+    server.wait_for_log(ENDED + "swap")
+    server.wait_for_value(DELETED, lambda value: value == 19_400)
+    assert live_rows(neglected) == live
+
+
+def test_the_server_obeys_nobody_but_the_host_it_was_told(agent_and_server, script):
+    clean = script("echo run >>$NOTES")
+    server = agent_and_server("db7", Command=clean.path)
+    server.wait_for_reads(RUNS, 3)
+    assert clean.notes() == []

@@ -1,0 +1,66 @@
+"""conf.d/roles.sql: what the measuring role can do, and what the server refuses it."""
+
+import psycopg2
+import pytest
+
+from django_site import MONITOR, OWNER, TABLE
+
+
+@pytest.mark.parametrize("sql", [
+    f"SELECT session_key FROM {TABLE}", f"SELECT session_data FROM {TABLE}", f"SELECT * FROM {TABLE}",
+    f"SELECT t FROM {TABLE} t", f"SELECT count(session_key) FROM {TABLE}", f"TABLE {TABLE}",
+    f"COPY {TABLE} TO STDOUT", f"DELETE FROM {TABLE}", f"TRUNCATE {TABLE}",
+    f"UPDATE {TABLE} SET expire_date = now()", f"INSERT INTO {TABLE} VALUES ('a', 'b', now())",
+    f"DROP TABLE {TABLE}", f"BEGIN; LOCK TABLE {TABLE} IN ACCESS EXCLUSIVE MODE"])
+def test_the_server_refuses_the_measuring_role(site, sql):
+    site.fill(sessions=10)
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        site.psql(sql, MONITOR)
+
+
+def test_the_measuring_role_sees_no_statistics_of_keys_or_data(site):
+    site.fill(sessions=1000)
+    columns = site.psql("SELECT attname FROM pg_stats WHERE tablename = 'django_session'", MONITOR)
+    assert columns == [("expire_date",)]
+    rows = site.psql(f"SELECT * FROM public.django_session_statistics('{TABLE}')", MONITOR)
+    assert sorted(row[0] for row in rows) == ["expire_date", "session_data", "session_key"]
+    for name, width, nulls, distinct, *values in rows:
+        assert width > 0 and nulls == 0 and distinct != 0
+        assert (values != [None] * 3) == (name == "expire_date")
+
+
+def test_the_measuring_role_counts(site):
+    site.fill(sessions=100)
+    assert site.value(f"SELECT count(*) FROM {TABLE} WHERE expire_date < now()", MONITOR) == 97
+
+
+def test_the_function_is_the_owners_and_nobody_elses(site):
+    owner, definer, acl = site.psql("""SELECT pg_get_userbyid(proowner), prosecdef, proacl::text
+        FROM pg_proc WHERE proname = 'django_session_statistics'""")[0]
+    assert (owner, definer) == (OWNER, True)
+    assert "=X/" not in acl.replace(f"{OWNER}=X/", "").replace(f"{MONITOR}=X/", "")
+
+
+def test_a_planted_function_is_not_called(site, run_check):
+    """Only a function of the table's owner is trusted with the measuring role's rights."""
+    site.fill(sessions=100)
+    site.psql("ALTER FUNCTION public.django_session_statistics OWNER TO postgres")
+    mark = site.cluster.log_mark()
+    run_check()
+    assert "django_session_statistics(" not in site.cluster.log_text(mark)
+
+
+def test_the_script_may_run_again_and_for_another_role_and_table(site):
+    site.psql("DROP ROLE IF EXISTS watcher")
+    site.psql('CREATE SCHEMA "Odd Schema"; CREATE TABLE "Odd Schema"."Sessions" '
+              "(session_key varchar(40) PRIMARY KEY, session_data text, expire_date timestamptz)")
+    for _ in range(2):
+        site.apply_roles()
+        site.apply_roles(table='"Odd Schema"."Sessions"', monitor="watcher")
+    assert site.value('SELECT count(expire_date) FROM "Odd Schema"."Sessions"', "watcher") == 0
+    site.psql('DROP SCHEMA "Odd Schema" CASCADE; DROP OWNED BY watcher; DROP ROLE watcher')
+
+
+def test_a_wrong_table_is_refused(site):
+    with pytest.raises(AssertionError, match="nosuch"):
+        site.apply_roles(table="public.nosuch")

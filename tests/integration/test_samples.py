@@ -1,0 +1,82 @@
+"""The samples of conf.d as the real programs take them: collectd, Nagios 4 and Icinga 2."""
+
+import pytest
+
+import paths
+from check import parse_perfdata
+
+METRICS = {"database", "table", "toast", "indexes", "total", "reclaimable", "live", "expired",
+           "dead", "expired_percent", "database_percent", "overdue"}
+
+
+@pytest.fixture
+def neglected(site):
+    """A site whose oldest session expired 730 days ago: a WARNING by the default thresholds."""
+    site.fill(sessions=1000)
+    return site
+
+
+def test_collectd_reads_with_the_sample(collectd, cluster, neglected):
+    text = paths.COLLECTD_SAMPLE.read_text()
+    for option, value in (("Host", cluster.socket), ("Port", cluster.port)):
+        assert f"#{option} " in text
+        text = text.replace(f"#{option} ", f'{option} "{value}"\n    # ', 1)
+    daemon = collectd(text)
+    daemon.wait_for_value("django_session-site/percent-expired")
+    assert daemon.values("site")["bytes-total"] == neglected.sizes()["total"]
+    assert "[error]" not in daemon.log_text()
+
+
+def test_nagios_runs_the_check_with_the_sample(nagios, cluster, neglected):
+    daemon = nagios("""
+define host {
+    use generic-host
+    host_name localhost
+    address 127.0.0.1
+    max_check_attempts 3
+    contact_groups admins
+}
+""", object_files=[paths.NAGIOS_SAMPLE], plugins=[paths.CHECK],
+        environment={"PGPORT": str(cluster.port)})
+    service = daemon.service("Django sessions")
+    assert service["current_state"] == "1"
+    assert service["plugin_output"].startswith("DJANGO_SESSION WARNING - overdue 730 d")
+    assert service["long_plugin_output"]
+    perfdata = parse_perfdata(service["performance_data"])
+    assert METRICS <= set(perfdata)
+    assert perfdata["total"][:2] == (neglected.sizes()["total"], "B")
+
+
+def test_nagios_finds_nothing_to_warn_of_in_the_sample(nagios):
+    daemon = nagios("""
+define host {
+    use generic-host
+    host_name localhost
+    address 127.0.0.1
+    max_check_attempts 3
+    contact_groups admins
+}
+""", object_files=[paths.NAGIOS_SAMPLE])
+    judged = daemon.verify().stdout
+    assert "Total Errors:   0" in judged
+    assert "Total Warnings: 0" in judged, judged
+
+
+def test_icinga_runs_the_check_with_the_sample(icinga, cluster, neglected):
+    daemon = icinga(f"""
+object Host "db1" {{
+  import "generic-host"
+  address = "127.0.0.1"
+  vars.django_session["site"] = {{
+    django_session_table = "public.django_session"
+    django_session_port = {cluster.port}
+  }}
+}}
+""", object_files=[paths.ICINGA_SAMPLE], plugins=[paths.CHECK])
+    result = daemon.service("django-session-site")
+    assert result["state"] == 1, result["output"]
+    assert result["output"].startswith("DJANGO_SESSION WARNING - overdue 730 d")
+    values = [daemon.parse_perfdata(text) for text in result["performance_data"]]
+    assert METRICS <= {value["label"] for value in values}
+    total = next(value for value in values if value["label"] == "total")
+    assert (total["value"], total["unit"]) == (neglected.sizes()["total"], "bytes")

@@ -1,0 +1,123 @@
+"""Keeps the house in order: what includes what, what is exported, and that samples, README and
+code name the same options."""
+
+import re
+import subprocess
+
+import pytest
+
+from paths import COLLECTD_SAMPLE, PLUGIN, ROOT
+
+SOURCES = [path for folder in ("lib", "plugin", "nagios")
+           for path in sorted((ROOT / folder).rglob("*")) if path.suffix in (".hpp", ".cpp")]
+README = ROOT / "README.md"
+
+
+def name(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def includes(path):
+    return re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', path.read_text(), re.M)
+
+
+def files_including(pattern):
+    return [name(path) for path in SOURCES
+            if any(re.match(pattern, header) for header in includes(path))]
+
+
+def test_there_are_sources():
+    assert len(SOURCES) > 20
+
+
+def test_libpq_is_included_under_lib_pg_alone():
+    found = files_including(r"(.*/)?(libpq|postgres)")
+    assert found and all(path.startswith("lib/pg/") for path in found), found
+
+
+def test_collectd_is_included_by_the_plugins_module_alone():
+    assert files_including(r"(collectd|liboconfig|.*/?daemon/|plugin\.h$|.*utils/common)") == [
+        "plugin/module.cpp"]
+
+
+def test_the_core_knows_neither_servers_nor_session_tables():
+    found = files_including(r"(\.\./)?(pg|sessions)/")
+    assert not [path for path in found if path.startswith("lib/core/")], found
+
+
+def test_pg_knows_no_session_tables():
+    found = files_including(r"(\.\./)?sessions/")
+    assert not [path for path in found if path.startswith("lib/pg/")], found
+
+
+def test_the_library_reads_no_command_line():
+    found = files_including(r"CLI/")
+    assert not [path for path in found if not path.startswith("nagios/")], found
+
+
+def test_the_library_knows_none_of_its_users():
+    found = files_including(r"(\.\./)*(plugin|nagios)/")
+    assert not [path for path in found if path.startswith("lib/")], found
+
+
+def test_every_source_file_opens_with_what_lives_there():
+    assert not [name(path) for path in SOURCES if not path.read_text().startswith("//")]
+
+
+def test_the_module_exports_its_registration_alone():
+    table = subprocess.check_output(["nm", "-D", "--defined-only", PLUGIN], text=True)
+    # A sanitizer's marks (__asan..., __odr_asan...) and gcov's are not ours.
+    symbols = [line.split()[-1] for line in table.splitlines()]
+    ours = [symbol for symbol in symbols if not re.match(r"__|.*gcov|mangle_path", symbol)]
+    assert ours == ["module_register"]
+
+
+def files_of_the_repository():
+    made = {"build", ".git", "__pycache__", ".pytest_cache"}
+    return [path for path in sorted(ROOT.rglob("*"))
+            if path.is_file() and not made.intersection(path.relative_to(ROOT).parts)]
+
+
+def test_no_file_names_a_place_of_the_machine_it_was_written_on():
+    # Put together here, so that this file isn't found itself.
+    places = re.compile("/" + r"(work|home/\w+|root)" + "/|" + r"\bshared" + "/(?!buffers)")
+    found = [f"{name(path)}: {match.group()}" for path in files_of_the_repository()
+             for match in places.finditer(path.read_text(errors="replace"))]
+    assert not found, found
+
+
+def lines_of_collectd(text):
+    """A configuration's lines, those of options behind '#' too; without explanations (`# ...`)."""
+    lines = (re.sub(r"\s+# .*$", "", line).strip() for line in text.splitlines())
+    return [line for line in lines if line and not re.match(r"# |#$", line)]
+
+
+def readme_block():
+    """The README's block of collectd configuration."""
+    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", README.read_text(), re.M | re.S)
+    found = [block for block in blocks if "<Plugin django_session>" in block]
+    assert len(found) == 1, f"{len(found)} blocks with <Plugin django_session> in README.md"
+    return found[0]
+
+
+def test_the_readme_shows_the_configuration_that_conf_d_has():
+    assert lines_of_collectd(readme_block()) == lines_of_collectd(
+        COLLECTD_SAMPLE.read_text())
+
+
+def options_in_code():
+    """The option names of the tables in plugin/settings.cpp and its like."""
+    return [option for path in sorted((ROOT / "plugin").glob("*settings.cpp"))
+            for option in re.findall(r'\{"([A-Z]\w*)",\s*\[', path.read_text())]
+
+
+def test_the_options_are_found_in_the_code():
+    assert {"Host", "Port", "User", "Password", "SSLMode", "Service", "Instance", "Interval",
+            "PassFile", "Table", "Timeout", "Exact", "Read"} <= set(options_in_code())
+
+
+@pytest.mark.parametrize("document", [COLLECTD_SAMPLE, README], ids=lambda path: path.name)
+def test_every_option_is_explained(document):
+    text = document.read_text()
+    missing = [option for option in options_in_code() if not re.search(rf"\b{option}\b", text)]
+    assert not missing, f"{document.name} doesn't tell of {missing}"

@@ -1,0 +1,124 @@
+"""--max-lag with a real standby and a real archiver: the cleanup waits for them, or stops and names them."""
+
+import re
+import shutil
+import time
+
+import pytest
+
+from cleanup_command import DONE, STOPPED, Cleanup
+from cluster import SUPERUSER, Cluster
+from django_site import OWNER, TABLE, DjangoSite
+from processes import hand_over, run, wait_for
+
+DELETE = ("--method", "delete", "--no-progress")
+EXPIRED = f"SELECT count(*) FROM {TABLE} WHERE expire_date < now()"
+
+
+def new_site(server, folder, sessions=30_000):
+    server.create_database("site", OWNER)
+    site = DjangoSite(folder, server, "site")
+    site.migrate()
+    site.apply_roles()
+    site.fill(sessions=sessions)
+    return site
+
+
+class Standby(Cluster):
+    """A streaming replica of another cluster."""
+
+    def __init__(self, folder, primary):
+        super().__init__(folder)
+        shutil.rmtree(self.data)
+        run([self._binaries / "pg_basebackup", "-D", self.data, "-h", primary.socket, "-p", str(primary.port),
+             "-U", SUPERUSER, "-R", "-X", "stream", "-c", "fast"])
+        self.configure(cluster_name="standby1")  # becomes its application_name
+
+
+@pytest.fixture
+def primary(own_cluster, folder):
+    return own_cluster()
+
+
+@pytest.fixture
+def standby(primary, folder):
+    (folder / "standby").mkdir()
+    hand_over(folder / "standby")
+    server = Standby(folder / "standby", primary).start()
+    wait_for(lambda: primary.psql("SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'"), "the standby")
+    yield server
+    server.stop("immediate")
+
+
+def start(cleanup_program, server, *options, user=SUPERUSER):
+    return Cleanup(cleanup_program, *DELETE, *options, environment=server.environment("site", user))
+
+
+def test_a_standby_that_falls_behind_is_waited_for(primary, standby, folder, cleanup_program):
+    site = new_site(primary, folder)
+    wait_for(lambda: primary.psql("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) = 0 FROM pg_stat_replication")
+             == [(True,)], "the standby to catch up")
+    standby.psql("SELECT pg_wal_replay_pause()")
+    cleanup = start(cleanup_program, primary, "--max-lag", "500kB")
+    wait_for(lambda: site.value(EXPIRED) < 29_100, "the first batch")
+    time.sleep(2.5)
+    waiting = site.value(EXPIRED)
+    time.sleep(1)
+    assert cleanup.running and site.value(EXPIRED) == waiting > 0
+    standby.psql("SELECT pg_wal_replay_resume()")
+    result = cleanup.result()
+    assert (result.code, result.deleted) == (DONE, 29_100), result
+    assert re.search(r'waiting: replica "standby1" is [\d.]+ (kB|MB) behind \(--max-lag 500 kB\)', result.stderr)
+
+
+def test_a_role_that_may_not_see_the_lag_says_so(primary, standby, folder, cleanup_program):
+    site = new_site(primary, folder)
+    site.apply_roles(cleaner="cleaner")
+    result = start(cleanup_program, primary, user="cleaner").result()
+    assert result.code == DONE, result
+    assert 'how far replica "standby1" is behind can\'t be seen by this role' in result.stderr
+
+
+def test_a_standby_is_never_cleaned(primary, standby, folder, cleanup_program):
+    site = new_site(primary, folder)
+    wait_for(lambda: standby.psql("SELECT 1 FROM pg_database WHERE datname = 'site'"), "the database on the standby")
+    wait_for(lambda: primary.psql("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) = 0 FROM pg_stat_replication")
+             == [(True,)], "the standby to catch up")
+    result = start(cleanup_program, standby).result()
+    assert result.code == 3 and "standby" in result.stderr, result
+    assert site.value(EXPIRED) == 29_100
+
+
+def test_an_archiver_that_fails_is_named(own_cluster, folder, cleanup_program):
+    server = own_cluster(archive_mode="on", archive_command="false")
+    site = new_site(server, folder)
+    server.psql("SELECT pg_switch_wal()")
+    wait_for(lambda: server.psql("SELECT last_failed_wal FROM pg_stat_archiver")[0][0], "the archiver to fail")
+    result = start(cleanup_program, server, "--max-lag", "1MB", "--max-duration", "4").result()
+    assert result.code == STOPPED, result
+    assert re.search(r"the WAL archiver is [\d.]+ MB behind \(--max-lag 1 MB\)", result.message)
+    assert site.value(EXPIRED) > 0
+
+
+def test_an_archiver_that_works_is_no_obstacle(own_cluster, folder, cleanup_program):
+    server = own_cluster(archive_mode="on", archive_command="true")
+    new_site(server, folder)
+    server.psql("SELECT pg_switch_wal()")
+    wait_for(lambda: server.psql("SELECT last_archived_wal FROM pg_stat_archiver")[0][0], "the archiver")
+    assert start(cleanup_program, server, "--max-lag", "64MB").result().code == DONE
+
+
+def test_a_slot_with_a_standbys_old_snapshot_is_named(primary, folder, cleanup_program):
+    """hot_standby_feedback over a slot: the slot keeps the xmin even while the standby is away."""
+    site = new_site(primary, folder)
+    primary.psql("SELECT pg_create_physical_replication_slot('replica')")
+    (folder / "standby").mkdir()
+    hand_over(folder / "standby")
+    server = Standby(folder / "standby", primary)
+    server.configure(hot_standby_feedback="on", primary_slot_name="replica", wal_receiver_status_interval="1s")
+    server.start()
+    wait_for(lambda: primary.psql("SELECT xmin FROM pg_replication_slots")[0][0], "the feedback")
+    server.stop("immediate")
+    result = start(cleanup_program, primary, "--max-duration", "5").result()
+    assert result.code == STOPPED and result.deleted == 29_100, result
+    assert 'can\'t be given back before this ends: replication slot "replica"' in result.message

@@ -1,0 +1,172 @@
+// From the server's rows to a measurement, without a server.
+#include "sessions/answer.hpp"
+
+#include <string>
+
+#include "pg/rows.hpp"
+
+#include <CppUTest/TestHarness.h>
+
+using namespace django_session;
+using namespace django_session::sessions;
+
+namespace {
+
+pg::Row row(std::initializer_list<std::pair<const char*, const char*>> columns) {
+  pg::Row result;
+  for (const auto& [name, text] : columns)
+    result.set(name, text == nullptr ? std::nullopt : std::optional<std::string>(text));
+  return result;
+}
+
+pg::Row index_row(const char* oid, const char* name, const char* columns, const char* valid = "t") {
+  return row({{"oid", oid},
+              {"name", name},
+              {"relpages", "3"},
+              {"valid", valid},
+              {"unique", "f"},
+              {"fillfactor", "90"},
+              {"plain_btree", "t"},
+              {"columns", columns}});
+}
+
+pg::Row definition_row() {
+  return row({{"oid", "16400"},
+              {"schema_oid", "2200"},
+              {"schema", "public"},
+              {"table", "django_session"},
+              {"relkind", "r"},
+              {"reltuples", "-1"},
+              {"toast_oid", "16403"},
+              {"toast_index_pages", "2"},
+              {"fillfactor", "100"},
+              {"database", "site"},
+              {"role", "watcher"},
+              {"has_expire_date", "t"},
+              {"expire_date_is_time", "t"},
+              {"may_use_schema", "t"},
+              {"may_read_expire_date", "t"},
+              {"statistics_function", nullptr}});
+}
+
+pg::Row facts_row(const char* table, const char* indexes = "{1}", const char* toast = "16403") {
+  return row({{"schema_oid", "2200"},
+              {"table", table},
+              {"relpages", "10"},
+              {"reltuples", "400"},
+              {"toast_pages", nullptr},
+              {"toast_tuples", nullptr},
+              {"toast_oid", toast},
+              {"index_oids", indexes},
+              {"standby", "f"},
+              {"now", "1000.5"},
+              {"live", "390"},
+              {"dead", "7"},
+              {"inserted", "500"},
+              {"updated", "20"},
+              {"deleted", "110"},
+              {"last_vacuum", nullptr},
+              {"last_analyze", "900"},
+              {"toast_live", nullptr},
+              {"toast_dead", nullptr},
+              {"toast_inserted", nullptr},
+              {"toast_anchored", nullptr}});
+}
+
+pg::Row sizes_row(const char* sizes) {
+  return row({{"heap", "81920"},
+              {"table", "114688"},
+              {"toast_heap", "0"},
+              {"toast_index", "8192"},
+              {"index_sizes", sizes}});
+}
+
+}  // namespace
+
+TEST_GROUP(Answer){};
+
+TEST(Answer, reads_arrays_numbers_and_nulls) {
+  const pg::Row read =
+      row({{"array", "{1,2.5,-3e2}"}, {"empty", "{}"}, {"null", nullptr}, {"word", "x"}});
+  LONGS_EQUAL(3, read.numbers("array").size());
+  DOUBLES_EQUAL(-300, read.numbers("array")[2], 0);
+  LONGS_EQUAL(0, read.numbers("empty").size());
+  LONGS_EQUAL(0, read.numbers("null").size());
+  CHECK_FALSE(read.number("null").has_value());
+  CHECK_FALSE(read.flag("null"));
+  CHECK_THROWS(std::runtime_error, read.number("word"));
+  CHECK_THROWS(std::out_of_range, read.number("missing"));
+}
+
+TEST(Answer, finds_the_index_that_leads_with_expire_date) {
+  CHECK_TRUE(read_definition(definition_row(), {index_row("1", "e", "expire_date\nuser_id")})
+                 .expire_date_indexed);
+  CHECK_FALSE(read_definition(definition_row(), {index_row("1", "e", "user_id\nexpire_date")})
+                  .expire_date_indexed);
+  CHECK_FALSE(read_definition(definition_row(), {index_row("1", "e", "expire_date", "f")})
+                  .expire_date_indexed);
+}
+
+TEST(Answer, takes_sizes_from_the_catalogue_until_the_real_ones_come) {
+  const Definition definition =
+      read_definition(definition_row(), {index_row("1", "i", "expire_date")});
+  Measurement m = begin_measurement(definition);
+  CHECK_TRUE(read_facts({facts_row("django_session")}, definition, m));
+  DOUBLES_EQUAL(81920, m.heap_bytes, 0);
+  DOUBLES_EQUAL(3 * 8192, m.indexes_bytes(), 0);
+  CHECK_FALSE(m.sizes_are_exact);
+  CHECK_TRUE(m.counters.anchored);
+  DOUBLES_EQUAL(2 * 8192, m.toast_index_bytes, 0);
+  read_sizes(sizes_row("{40960}"), m);
+  DOUBLES_EQUAL(114688 + 8192 + 40960, m.total_bytes(), 0);
+  CHECK_TRUE(m.sizes_are_exact);
+}
+
+TEST(Answer, notices_a_renamed_table_and_a_changed_set_of_indexes) {
+  const Definition definition =
+      read_definition(definition_row(), {index_row("1", "i", "expire_date")});
+  Measurement m = begin_measurement(definition);
+  CHECK_FALSE(read_facts({facts_row("old_session")}, definition, m));
+  CHECK_FALSE(read_facts({}, definition, m));
+  CHECK_FALSE(read_facts({facts_row("django_session", "{1,2}")}, definition, m));
+  CHECK_FALSE(read_facts({facts_row("django_session", "{2}")}, definition, m));
+  CHECK_FALSE(read_facts({facts_row("django_session", nullptr)}, definition, m));
+  CHECK_FALSE(read_facts({facts_row("django_session", "{1}", "16999")}, definition, m));
+}
+
+TEST(Answer, leaves_counts_that_reached_their_limit_unknown) {
+  Measurement m;
+  read_expiry(
+      row({{"oldest", "12.5"}, {"expired", "2001"}, {"live", "17"}, {"count_limit", "2000"}}), m);
+  CHECK_FALSE(m.counted_expired.has_value());
+  DOUBLES_EQUAL(17, m.counted_live.value_or(-1), 0);
+  DOUBLES_EQUAL(12.5, m.oldest_expire_date.value_or(-1), 0);
+  STRCMP_EQUAL("", m.oldest_unknown.c_str());
+  read_counts(row({{"expired", "123456"}, {"live", "99"}, {"count_limit", nullptr}}), m);
+  DOUBLES_EQUAL(123456, m.counted_expired.value_or(-1), 0);
+}
+
+TEST(Answer, calibrates_by_a_count_that_ended) {
+  Measurement m;
+  m.now = 100;
+  m.counters.anchored = true;
+  m.counters.live = 1000;
+  CHECK_FALSE(calibration(m).has_value());
+  m.counted_live = 30;
+  DOUBLES_EQUAL(0.97, calibration(m)->fraction_before, 1e-9);
+  m.counted_live = 2000;  // more than the table is said to have
+  CHECK_FALSE(calibration(m).has_value());
+}
+
+TEST(Answer, tells_who_holds_the_lock) {
+  STRCMP_EQUAL("", read_lock_holder({}).c_str());
+  STRCMP_EQUAL(
+      "pid 7, VACUUM FULL, for 90 s",
+      read_lock_holder(
+          {row({{"pid", "7"}, {"granted", "t"}, {"command", "VACUUM FULL"}, {"age", "90"}})})
+          .c_str());
+  STRCMP_EQUAL("pid 8, itself waiting",
+               read_lock_holder(
+                   {row({{"pid", "8"}, {"granted", "f"}, {"command", nullptr}, {"age", nullptr}})})
+                   .c_str());
+}

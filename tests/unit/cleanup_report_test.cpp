@@ -1,0 +1,99 @@
+// The plan and the summary of django_session_cleanup as text.
+#include "cleanup_report.hpp"
+
+#include <string>
+
+#include <CppUTest/TestHarness.h>
+
+using namespace django_session;
+using nagios::write_plan;
+using nagios::write_summary;
+using std::chrono::milliseconds;
+
+namespace {
+
+constexpr double kMb = 1024 * 1024;
+
+CleanupPlan plan() {
+  CleanupPlan plan;
+  plan.method = Method::remove;
+  plan.reason = "a swap is not possible";
+  plan.live_rows = 98'622;
+  plan.expired_rows = 2'901'378;
+  plan.bytes_before = 1128 * kMb;
+  plan.bytes_after = 585 * kMb;
+  plan.extra_disk_bytes = 13 * kMb;
+  plan.wal_bytes = 1154 * kMb;
+  return plan;
+}
+
+CleanupResult result(Outcome outcome, const char* message) {
+  CleanupResult result;
+  result.outcome = outcome;
+  result.message = message;
+  result.rows_deleted = 2'901'378;
+  result.bytes_before = 1'182'793'728;
+  result.bytes_after = 33'554'432;
+  result.duration = milliseconds(1634);
+  result.longest_lock = milliseconds(3);
+  return result;
+}
+
+}  // namespace
+
+TEST_GROUP(CleanupReport){};
+
+TEST(CleanupReport, the_plan_is_for_people) {
+  CleanupPlan p = plan();
+  p.notes = {"pid 4711 is in the way"};
+  p.refusals = {{Method::swap, "view public.v", "depends on the table"},
+                {Method::full, "", "no right"}};
+  STRCMP_EQUAL(
+      "Plan for public.django_session\n"
+      "  method     delete: a swap is not possible\n"
+      "  sessions   2.9M expired, 98.6k live\n"
+      "  size       1.1 GB now, about 585 MB afterwards\n"
+      "  needs      13 MB of disk in between, and writes about 1.1 GB of WAL\n"
+      "  note       pid 4711 is in the way\n"
+      "Not possible:\n"
+      "  swap       view public.v depends on the table\n"
+      "  full       no right\n",
+      write_plan("public.django_session", p).c_str());
+}
+
+TEST(CleanupReport, a_refused_plan_says_so) {
+  CleanupPlan p = plan();
+  p.method = Method::swap;
+  p.refused = true;
+  p.reason = "swap is not possible: view v depends on the table; possible is --method delete";
+  STRCMP_CONTAINS("  refused    swap is not possible: view v", write_plan("t", p).c_str());
+}
+
+TEST(CleanupReport, names_cannot_break_a_line) {
+  CleanupPlan p = plan();
+  p.notes = {"a\nb"};
+  STRCMP_CONTAINS("  note       a?b\n", write_plan("t", p).c_str());
+}
+
+TEST(CleanupReport, the_summary_is_one_line_with_perfdata) {
+  STRCMP_EQUAL(
+      "DJANGO_SESSION_CLEANUP DONE - swap: all well | deleted=2901378 before=1182793728B "
+      "after=33554432B reclaimed=1149239296B duration=1.634s longest_lock=0.003s\n",
+      write_summary(result(Outcome::done, "swap: all well")).c_str());
+}
+
+TEST(CleanupReport, every_outcome_has_its_word) {
+  STRCMP_CONTAINS(" STOPPED - ", write_summary(result(Outcome::stopped, "x")).c_str());
+  STRCMP_CONTAINS(" FAILED - ", write_summary(result(Outcome::failed, "x")).c_str());
+  STRCMP_CONTAINS(" REFUSED - ", write_summary(result(Outcome::refused, "x")).c_str());
+}
+
+TEST(CleanupReport, growth_is_not_negative_gain) {
+  CleanupResult grown = result(Outcome::stopped, "x");
+  grown.bytes_after = grown.bytes_before + 1;
+  STRCMP_CONTAINS("reclaimed=0B", write_summary(grown).c_str());
+}
+
+TEST(CleanupReport, a_message_cannot_begin_perfdata_or_a_line) {
+  STRCMP_CONTAINS(" - a/b?c | deleted", write_summary(result(Outcome::done, "a|b\nc")).c_str());
+}

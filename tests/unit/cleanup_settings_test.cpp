@@ -1,0 +1,233 @@
+// What <Cleanup> takes, and what is said to the rest.
+#include "plugin/cleanup_settings.hpp"
+
+#include <string>
+#include <vector>
+
+#include "plugin/settings.hpp"
+#include "refusal.hpp"
+
+#include <CppUTest/TestHarness.h>
+
+using namespace django_session;
+using namespace django_session::plugin;
+using namespace std::chrono_literals;
+
+namespace {
+
+using Values = std::vector<ConfigItem::Value>;
+
+ConfigItem line(std::string key, Values values) { return {std::move(key), std::move(values), {}}; }
+
+ConfigItem line(std::string key, const char* text) {
+  return line(std::move(key), Values{std::string(text)});
+}
+
+const ConfigItem kTrigger = line("Trigger", "reclaimable=1GB");
+
+ConfigItem cleanup_block(std::vector<ConfigItem> lines) {
+  return {"Cleanup", {}, std::move(lines)};
+}
+
+ConfigItem database_block(std::vector<ConfigItem> lines) {
+  return {"Database", {std::string("site")}, std::move(lines)};
+}
+
+CleanupSettings settings_of(std::vector<ConfigItem> lines) {
+  return read_cleanup_block(cleanup_block(std::move(lines)));
+}
+
+CleanupSettings with(ConfigItem item) { return settings_of({kTrigger, std::move(item)}); }
+
+std::string why_refused(std::vector<ConfigItem> lines) {
+  return refusal([&] { settings_of(std::move(lines)); });
+}
+
+std::string why_database_refused(std::vector<ConfigItem> lines) {
+  return refusal([&] { read_database_block(database_block(std::move(lines))); });
+}
+
+}  // namespace
+
+TEST_GROUP(CleanupSettings){};
+
+TEST(CleanupSettings, need_no_more_than_a_trigger) {
+  const CleanupSettings settings = settings_of({kTrigger});
+  UNSIGNED_LONGS_EQUAL(1, settings.rules.triggers.size());
+  CHECK_TRUE(settings.rules.cooldown == 3600s);
+  CHECK_TRUE(settings.rules.windows.empty());
+  CHECK_TRUE(settings.options.method == Method::remove);
+  CHECK_TRUE(settings.options.max_duration == 1800s);
+  CHECK_TRUE(settings.options.keep == 0s);
+  CHECK_TRUE(settings.host.empty() && settings.user.empty() && settings.command.empty());
+}
+
+TEST(CleanupSettings, take_every_option) {
+  const CleanupSettings settings = settings_of(
+      {kTrigger, line("trigger", "overdue=2d"), line("Host", "db1"), line("METHOD", "swap"),
+       line("Cooldown", {600.0}), line("Window", "01:00-05:00"), line("Window", "22:00-23:00"),
+       line("MaxDuration", "1h"), line("Keep", "7d"), line("User", "cleaner"),
+       line("Service", "direct"), line("PassFile", "/etc/collectd/cleaner")});
+  UNSIGNED_LONGS_EQUAL(2, settings.rules.triggers.size());
+  STRCMP_EQUAL("overdue=2d", settings.rules.triggers[1].text.c_str());
+  UNSIGNED_LONGS_EQUAL(2, settings.rules.windows.size());
+  STRCMP_EQUAL("db1", settings.host.c_str());
+  CHECK_TRUE(settings.options.method == Method::swap);
+  CHECK_TRUE(settings.rules.cooldown == 600s);
+  CHECK_TRUE(settings.options.max_duration == 3600s);
+  CHECK_TRUE(settings.options.keep == 7 * 24h);
+  STRCMP_EQUAL("cleaner", settings.user.c_str());
+}
+
+TEST(CleanupSettings, take_a_program_with_its_arguments) {
+  const CleanupSettings settings =
+      with(line("Command", {std::string("/bin/clean"), std::string("a b"), std::string("")}));
+  UNSIGNED_LONGS_EQUAL(3, settings.command.size());
+  STRCMP_EQUAL("a b", settings.command[1].c_str());
+}
+
+TEST(CleanupSettings, are_a_part_of_the_database_block) {
+  const DatabaseSettings settings = read_database_block(
+      database_block({line("Read", {false}), cleanup_block({kTrigger, line("Host", "*")})}));
+  CHECK_TRUE(settings.cleanup.has_value());
+  STRCMP_EQUAL("*", settings.cleanup->host.c_str());
+  CHECK_TRUE(!read_database_block(database_block({})).cleanup.has_value());
+}
+
+struct WrongBlock {
+  std::vector<ConfigItem> lines;
+  const char* message;
+};
+
+TEST(CleanupSettings, say_what_is_wrong_and_what_would_be_right) {
+  const std::vector<WrongBlock> blocks = {
+      {{},
+       "<Cleanup>: Trigger is missing; it takes METRIC=RANGE in quotes, for example "
+       "\"reclaimable=1GB\""},
+      {{line("Trigger", {5.0})},
+       "<Cleanup>: Trigger takes METRIC=RANGE in quotes, for example \"reclaimable=1GB\""},
+      {{line("Trigger", "")},
+       "<Cleanup>: Trigger is empty, but takes METRIC=RANGE in quotes, for example "
+       "\"reclaimable=1GB\""},
+      {{line("Trigger", "reclaimable=1-10")},
+       "<Cleanup>: Trigger: reclaimable (in bytes): cannot read \"1-10\" as a range"},
+      {{line("Trigger", "size=1GB")},
+       "<Cleanup>: Trigger: cannot read \"size=1GB\" as a threshold: "
+       "no such metric; the metrics are database, table,"},
+      {{line("Trigger", {std::string("total=1GB"), std::string("live=5")})},
+       "<Cleanup>: Trigger takes METRIC=RANGE in quotes, for example \"reclaimable=1GB\", not 2 "
+       "values"},
+      {{kTrigger, line("Host", {true})},
+       "<Cleanup>: Host takes a host's name in quotes, or \"*\" for any host"},
+      {{kTrigger, line("Host", "db1"), line("host", "db2")},
+       "<Cleanup>: host is given twice; once is right"},
+      {{kTrigger, line("Method", "truncate")}, "<Cleanup>: Method: "},
+      {{kTrigger, line("Method", {1.0})},
+       "<Cleanup>: Method takes one of \"auto\", \"delete\", \"swap\", \"full\""},
+      {{kTrigger, line("Cooldown", {-1.0})},
+       "<Cleanup>: Cooldown takes a duration from 0 s to 366 d"},
+      {{kTrigger, line("Cooldown", "soon")},
+       "<Cleanup>: Cooldown: cannot read \"soon\" as a duration"},
+      {{kTrigger, line("Cooldown", {true})},
+       "<Cleanup>: Cooldown takes a duration, for example 3600 or \"1h\""},
+      {{kTrigger, line("Window", "1-5")},
+       "<Cleanup>: Window: cannot read \"1-5\" as a window: a time of day has the form 01:00, for "
+       "example 01:00-05:00"},
+      {{kTrigger, line("Window", {105.0})},
+       "<Cleanup>: Window takes a part of the day in quotes, for example \"01:00-05:00\""},
+      {{kTrigger, line("MaxDuration", {0.0})},
+       "<Cleanup>: MaxDuration takes a duration from 1 s to 7 d"},
+      {{kTrigger, line("MaxDuration", "8d")},
+       "<Cleanup>: MaxDuration takes a duration from 1 s to 7 d"},
+      {{kTrigger, line("Keep", "-1d")}, "<Cleanup>: Keep takes a duration from 0 s to 3660 d"},
+      {{kTrigger, line("Keep", "7 days")}, "<Cleanup>: Keep: cannot read \"7 days\" as a duration"},
+      {{kTrigger, line("User", "")}, "<Cleanup>: User is empty, but takes one text in quotes"},
+      {{kTrigger, line("Service", Values{})},
+       "<Cleanup>: Service takes one text in quotes, not 0 values"},
+      {{kTrigger, line("PassFile", {7.0})}, "<Cleanup>: PassFile takes one text in quotes"},
+      {{kTrigger, line("Command", "clean")},
+       "<Cleanup>: Command takes a program's full path and its arguments, each in quotes: "
+       "\"/usr/local/bin/clean\" \"-v\""},
+      {{kTrigger, line("Command", {std::string("/bin/clean"), 5.0})},
+       "<Cleanup>: Command takes a program's full path and its arguments, each in quotes"},
+      {{kTrigger, line("Command", Values{})},
+       "<Cleanup>: Command has no value, but takes a program's full path"},
+      {{kTrigger, line("Command", "/bin/clean"), line("Keep", {5.0})},
+       "<Cleanup>: Keep is for the built-in cleanup, and Command runs a program instead; one of "
+       "the two is right"},
+      {{kTrigger, line("Password", "x")},
+       "<Cleanup>: Password is not an option here; there are Trigger, Host, Method, Cooldown, "
+       "Window, MaxDuration, Keep, User, Service, PassFile, Command"},
+      {{kTrigger, {"Host", {}, {line("Name", "db1")}}},
+       "<Cleanup>: Host is a block, but takes a host's name in quotes, or \"*\" for any host"},
+  };
+  for (const WrongBlock& block : blocks)
+    STRCMP_CONTAINS(block.message, why_refused(block.lines).c_str());
+}
+
+TEST(CleanupSettings, refuse_a_value_behind_the_blocks_name) {
+  ConfigItem block = cleanup_block({kTrigger});
+  block.values = {std::string("site")};
+  STRCMP_EQUAL("<Cleanup> takes no value", refusal([&] { read_cleanup_block(block); }).c_str());
+}
+
+TEST(CleanupSettings, are_refused_with_the_name_of_their_database) {
+  STRCMP_EQUAL("<Database \"site\">: <Cleanup>: User is empty, but takes one text in quotes",
+               why_database_refused({cleanup_block({kTrigger, line("User", "")})}).c_str());
+  STRCMP_EQUAL(
+      "<Database \"site\">: Cleanup is given twice; once is right",
+      why_database_refused({cleanup_block({kTrigger}), cleanup_block({kTrigger})}).c_str());
+}
+
+TEST(CleanupSettings, are_needed_where_nothing_is_read) {
+  STRCMP_EQUAL(
+      "<Database \"site\">: Read is false, and there is no <Cleanup>; one of the two is needed",
+      why_database_refused({line("Read", {false})}).c_str());
+}
+
+TEST_GROUP(CleaningConnection) {
+  pg::Parameters reading;
+  CleanupSettings cleanup;
+
+  void setup() override {
+    reading.dbname = "site";
+    reading.host = "db1";
+    reading.port = "6432";
+    reading.user = "monitor";
+    reading.password = "secret";
+    reading.sslmode = "require";
+    reading.passfile = "/etc/pgpass";
+  }
+};
+
+TEST(CleaningConnection, is_the_reading_one_by_default) {
+  const pg::Parameters cleaning = cleaning_connection(reading, cleanup);
+  STRCMP_EQUAL("monitor", cleaning.user.c_str());
+  STRCMP_EQUAL("secret", cleaning.password.c_str());
+  STRCMP_EQUAL("db1", cleaning.host.c_str());
+}
+
+TEST(CleaningConnection, of_another_user_has_not_the_readers_password) {
+  cleanup.user = "cleaner";
+  const pg::Parameters cleaning = cleaning_connection(reading, cleanup);
+  STRCMP_EQUAL("cleaner", cleaning.user.c_str());
+  STRCMP_EQUAL("", cleaning.password.c_str());
+  STRCMP_EQUAL("/etc/pgpass", cleaning.passfile.c_str());
+  STRCMP_EQUAL("db1", cleaning.host.c_str());
+  STRCMP_EQUAL("require", cleaning.sslmode.c_str());
+}
+
+TEST(CleaningConnection, takes_its_own_password_file_before_the_readers_password) {
+  cleanup.passfile = "/etc/cleaner";
+  const pg::Parameters cleaning = cleaning_connection(reading, cleanup);
+  STRCMP_EQUAL("", cleaning.password.c_str());
+  STRCMP_EQUAL("/etc/cleaner", cleaning.passfile.c_str());
+}
+
+TEST(CleaningConnection, of_a_service_leaves_server_and_user_to_it) {
+  cleanup.service = "direct";
+  const pg::Parameters cleaning = cleaning_connection(reading, cleanup);
+  STRCMP_EQUAL("direct", cleaning.service.c_str());
+  STRCMP_EQUAL("site", cleaning.dbname.c_str());
+  STRCMP_EQUAL("", (cleaning.host + cleaning.port + cleaning.user + cleaning.password).c_str());
+}

@@ -1,0 +1,189 @@
+// Which advice follows from which measurement.
+#include "core/diagnosis.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include <CppUTest/TestHarness.h>
+
+using namespace django_session;
+
+namespace {
+
+constexpr double kMB = 1024.0 * 1024;
+constexpr double kDay = 86400;
+
+/// A table of 100 MB in which everything is as it should be.
+Measurement healthy() {
+  Measurement m;
+  m.database = "site";
+  m.schema = "public";
+  m.table = "django_session";
+  m.role = "watcher";
+  m.now = 1e9;
+  m.sizes_are_exact = true;
+  m.heap_bytes = m.table_bytes = 100 * kMB;
+  m.columns = {{"session_key", -1, 4, 33}, {"session_data", -1, 4, 200}, {"expire_date", 8, 8, 8}};
+  m.expire_dates.histogram = {1, 2};
+  m.oldest_unknown.clear();
+  return m;
+}
+
+Findings findings_of(const Reclaimable& parts = {}) {
+  Findings findings;
+  for (const MetricInfo& metric : all_metrics())
+    findings.values[metric.metric] = {0, Certainty::exact, ""};
+  findings.reclaimable = parts;
+  return findings;
+}
+
+Index make_index(const std::string& name, bool valid) {
+  Index result;
+  result.name = name;
+  result.valid = valid;
+  return result;
+}
+
+std::string commands(const Measurement& m, const Findings& findings) {
+  std::string text;
+  for (const Advice& advice : diagnose(m, findings)) text += advice.command + "\n";
+  return text;
+}
+
+std::string text_of(const Measurement& m, const Findings& findings) {
+  std::string text;
+  for (const Advice& advice : diagnose(m, findings)) text += advice.finding + "\n";
+  return text;
+}
+
+}  // namespace
+
+TEST_GROUP(Diagnosis){};
+
+TEST(Diagnosis, a_healthy_table_needs_nothing) {
+  STRCMP_EQUAL("", commands(healthy(), findings_of()).c_str());
+}
+
+TEST(Diagnosis, expired_sessions_are_deleted_and_then_the_space_is_given_back) {
+  STRCMP_EQUAL("python manage.py clearsessions\nVACUUM (FULL, ANALYZE) public.django_session;\n",
+               commands(healthy(), findings_of({.expired = 90 * kMB})).c_str());
+}
+
+TEST(Diagnosis, free_space_is_given_back_and_the_lock_is_named) {
+  const Findings findings = findings_of({.free = 50 * kMB});
+  STRCMP_EQUAL("VACUUM (FULL, ANALYZE) public.django_session;\n",
+               commands(healthy(), findings).c_str());
+  STRCMP_CONTAINS("locks the table", text_of(healthy(), findings).c_str());
+}
+
+TEST(Diagnosis, dead_rows_are_vacuumed) {
+  STRCMP_EQUAL("VACUUM (ANALYZE) public.django_session;\n",
+               commands(healthy(), findings_of({.dead = 50 * kMB})).c_str());
+}
+
+TEST(Diagnosis, bloated_indexes_are_built_anew) {
+  STRCMP_EQUAL("REINDEX TABLE CONCURRENTLY public.django_session;\n",
+               commands(healthy(), findings_of({.bloat = 50 * kMB})).c_str());
+}
+
+TEST(Diagnosis, small_parts_are_left_alone) {
+  STRCMP_EQUAL("", commands(healthy(), findings_of({.expired = 9 * kMB, .free = 9 * kMB})).c_str());
+  Measurement small = healthy();
+  small.heap_bytes = small.table_bytes = kMB;
+  STRCMP_EQUAL("", commands(small, findings_of({.free = 0.9 * kMB})).c_str());
+}
+
+TEST(Diagnosis, a_gigabyte_is_never_small) {
+  Measurement large = healthy();
+  large.heap_bytes = large.table_bytes = 100 * 1024 * kMB;
+  STRCMP_CONTAINS("VACUUM (FULL", commands(large, findings_of({.free = 1025 * kMB})).c_str());
+}
+
+TEST(Diagnosis, clearsessions_that_never_runs_is_scheduled) {
+  Findings findings = findings_of();
+  findings.values[Metric::overdue].number = 1.9 * kDay;
+  STRCMP_EQUAL("", commands(healthy(), findings).c_str());
+  findings.values[Metric::overdue].number = 730 * kDay;
+  STRCMP_CONTAINS("* * *  cd /path/to/site && python manage.py clearsessions",
+                  commands(healthy(), findings).c_str());
+  STRCMP_CONTAINS("expired 730 d ago", text_of(healthy(), findings).c_str());
+}
+
+TEST(Diagnosis, without_statistics_the_table_is_analyzed) {
+  Findings findings = findings_of();
+  findings.values[Metric::live] = MetricValue::unknown("no statistics yet");
+  findings.reclaimable.reset();
+  STRCMP_EQUAL("ANALYZE public.django_session;\n", commands(healthy(), findings).c_str());
+}
+
+TEST(Diagnosis, missing_rights_are_granted) {
+  Measurement m = healthy();
+  Findings findings = findings_of();
+  findings.values[Metric::live] = MetricValue::unknown("no right");
+  m.may_read_expire_date = false;
+  STRCMP_EQUAL("GRANT SELECT (expire_date) ON public.django_session TO watcher;\n",
+               commands(m, findings).c_str());
+  m.may_use_schema = false;
+  STRCMP_EQUAL("GRANT USAGE ON SCHEMA public TO watcher;\n", commands(m, findings).c_str());
+}
+
+TEST(Diagnosis, hidden_widths_ask_for_the_roles_script) {
+  Measurement m = healthy();
+  m.columns[1].average_width.reset();
+  Findings findings = findings_of({.at_least = true});
+  STRCMP_EQUAL(
+      "psql -d site -v table=public.django_session -v monitor=watcher -f conf.d/roles.sql\n",
+      commands(m, findings).c_str());
+  m.role = "it's";
+  STRCMP_CONTAINS("-v monitor='it'\\''s' ", commands(m, findings).c_str());
+  m.expire_dates = {};
+  STRCMP_EQUAL("", commands(m, findings).c_str());
+}
+
+TEST(Diagnosis, invalid_indexes_are_dropped) {
+  Measurement m = healthy();
+  m.indexes = {make_index("good", true), make_index("django_session_pkey_ccnew1", false),
+               make_index("extra", false)};
+  STRCMP_EQUAL(
+      "DROP INDEX CONCURRENTLY public.django_session_pkey_ccnew1;\nDROP INDEX CONCURRENTLY "
+      "public.extra;\n",
+      commands(m, findings_of()).c_str());
+  STRCMP_CONTAINS("pkey_ccnew1 (0 bytes) is left over from an interrupted REINDEX",
+                  text_of(m, findings_of()).c_str());
+}
+
+TEST(Diagnosis, a_missing_index_on_expire_date_is_created) {
+  Measurement m = healthy();
+  m.expire_date_indexed = false;
+  STRCMP_EQUAL("CREATE INDEX CONCURRENTLY ON public.django_session (expire_date);\n",
+               commands(m, findings_of()).c_str());
+}
+
+TEST(Diagnosis, behind_a_lock_there_is_nothing_to_do_but_to_look_who_holds_it) {
+  Measurement m = healthy();
+  m.locked = true;
+  m.locked_by = "pid 4711, VACUUM FULL, for 90 s";
+  m.table = "it's";
+  const Findings findings = findings_of({.free = 90 * kMB});
+  STRCMP_CONTAINS("locked by pid 4711, VACUUM FULL, for 90 s: wait", text_of(m, findings).c_str());
+  STRCMP_CONTAINS("l.relation = 'public.\"it''s\"'::regclass;", commands(m, findings).c_str());
+  LONGS_EQUAL(1, diagnose(m, findings).size());
+}
+
+TEST(Diagnosis, a_standby_sends_to_the_primary) {
+  Measurement m = healthy();
+  m.standby = true;
+  Findings findings = findings_of();
+  findings.values[Metric::dead] = MetricValue::unknown("not recorded");
+  LONGS_EQUAL(0, diagnose(m, findings).size());
+  findings = findings_of({.free = 90 * kMB});
+  STRCMP_CONTAINS("run what follows on the primary", diagnose(m, findings).front().finding.c_str());
+}
+
+TEST(Diagnosis, names_are_quoted_where_sql_needs_it) {
+  Measurement m = healthy();
+  m.schema = "My Schema";
+  m.table = "a|b\n";
+  STRCMP_CONTAINS("VACUUM (FULL, ANALYZE) \"My Schema\".U&\"a\\007Cb\\000A\";",
+                  commands(m, findings_of({.free = 90 * kMB})).c_str());
+}

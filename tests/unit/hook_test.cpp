@@ -1,0 +1,291 @@
+// From values to cleanups, messages and counters, with a made-up cleanup and clock.
+#include "plugin/hook.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <CppUTest/TestHarness.h>
+
+using namespace django_session;
+using namespace django_session::plugin;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr double kTooMuch = 12.5 * 1073741824;
+
+/// What the hook said, in the order in which it did.
+class Journal {
+ public:
+  void add(std::string line) {
+    const std::lock_guard lock(mutex_);
+    lines_.push_back(std::move(line));
+  }
+  std::vector<std::string> lines() const {
+    const std::lock_guard lock(mutex_);
+    return lines_;
+  }
+  /// Waits for a line that contains `text`; the line, or "".
+  std::string await(const std::string& text) const {
+    for (int i = 0; i < 500; ++i) {
+      for (const std::string& line : lines())
+        if (line.find(text) != std::string::npos) return line;
+      std::this_thread::sleep_for(10ms);
+    }
+    return "";
+  }
+  long count(const std::string& text) const {
+    const auto all = lines();
+    return std::count_if(all.begin(), all.end(), [&](const std::string& line) {
+      return line.find(text) != std::string::npos;
+    });
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<std::string> lines_;
+};
+
+std::string severity_name(Severity severity) {
+  return severity == Severity::okay      ? "OKAY"
+         : severity == Severity::warning ? "WARNING"
+                                         : "FAILURE";
+}
+
+ValueName reclaimable_of(std::string_view host, bool of_this_host = false) {
+  return {host, "site", "bytes", "reclaimable", of_this_host};
+}
+
+}  // namespace
+
+TEST_GROUP(Hook) {
+  DatabaseSettings settings;
+  Journal journal;
+  std::atomic<int> runs = 0;
+  std::atomic<bool> go_on = false;
+  std::atomic<long> hours = 1000;
+  CleanupResult result;
+  CleanupRun run;
+
+  void setup() override {
+    settings.instance = "site";
+    settings.timeout_seconds = 1;
+    settings.cleanup.emplace();
+    settings.cleanup->rules.triggers = {parse_trigger("reclaimable=1GB")};
+    run.what = "method delete";
+    run.run = [this](const CleanupCause&, const StopSignal& stop, const auto& log) {
+      ++runs;
+      log("one line");
+      while (!go_on && !stop.requested()) std::this_thread::sleep_for(1ms);
+      return result;
+    };
+    go_on = true;
+    result.message = "as wanted";
+    result.rows_deleted = 1000;
+    result.bytes_before = 2e9;
+    result.bytes_after = 5e8;
+    result.duration = 1500ms;
+    result.longest_lock = 20ms;
+  }
+
+  HookOutput output() {
+    return {
+        [this](LogLevel, const std::string& line) { journal.add("log " + line); },
+        [this](Severity severity, const std::string& line) {
+          journal.add(severity_name(severity) + " " + line);
+        },
+        [this] {
+          return Moment{std::chrono::steady_clock::time_point{} + std::chrono::hours(hours), 720};
+        }};
+  }
+
+  Hook hook() { return Hook(settings, "site", output(), run); }
+
+  std::string samples_of(const Hook& hook) {
+    std::string text;
+    for (const Sample& sample : hook.samples())
+      text += std::string(sample.type) + "-" + sample.type_instance + "=" +
+              std::to_string(static_cast<long>(sample.value * 1000)) + " ";
+    return text;
+  }
+};
+
+TEST(Hook, notifies_of_the_start_and_the_end) {
+  Hook the_hook = hook();
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  STRCMP_EQUAL("OKAY site: cleanup ended: as wanted",
+               journal.await("OKAY site: cleanup ended").c_str());
+  STRCMP_EQUAL(
+      "OKAY site: cleanup starts (method delete): reclaimable is 12.5 GB (Trigger "
+      "\"reclaimable=1GB\")",
+      journal.await("OKAY site: cleanup starts").c_str());
+  STRCMP_EQUAL("log site: cleanup: one line", journal.await("one line").c_str());
+}
+
+TEST(Hook, says_how_far_a_cleanup_came_that_was_stopped) {
+  result.outcome = Outcome::stopped;
+  Hook the_hook = hook();
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  STRCMP_EQUAL(
+      "WARNING site: cleanup stopped before its end: as wanted (1k sessions deleted, 1.9 GB -> 477 "
+      "MB, 1.5 s, longest lock 20 ms)",
+      journal.await("WARNING site: cleanup stopped").c_str());
+}
+
+TEST(Hook, says_all_of_that_in_the_log_too) {
+  Hook the_hook = hook();
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  CHECK_TRUE(!journal.await("log site: cleanup starts").empty());
+  CHECK_TRUE(!journal.await("log site: cleanup ended").empty());
+}
+
+TEST(Hook, tells_a_cleanup_that_failed_from_one_that_was_stopped) {
+  struct Case {
+    Outcome outcome;
+    const char* message;
+  };
+  for (const Case& test :
+       {Case{Outcome::failed, "FAILURE site: cleanup failed: as wanted"},
+        {Outcome::refused, "FAILURE site: cleanup refused: as wanted"},
+        {Outcome::stopped, "WARNING site: cleanup stopped before its end: as wanted (1k"}}) {
+    result.outcome = test.outcome;
+    Hook the_hook = hook();
+    the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+    CHECK_TRUE(!journal.await(test.message).empty());
+  }
+}
+
+TEST(Hook, survives_a_cleanup_that_throws) {
+  run.run = [](const auto&, const auto&, const auto&) -> CleanupResult {
+    throw std::runtime_error("out of luck");
+  };
+  Hook the_hook = hook();
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  STRCMP_EQUAL("FAILURE site: cleanup failed: out of luck", journal.await("FAILURE").c_str());
+  STRCMP_CONTAINS("total_operations-cleanup_failed=1000", samples_of(the_hook).c_str());
+}
+
+TEST(Hook, obeys_this_hosts_values_alone_by_default) {
+  Hook the_hook = hook();
+  the_hook.on_value(reclaimable_of("elsewhere"), kTooMuch);
+  the_hook.on_value({"here", "shop", "bytes", "reclaimable", true}, kTooMuch);
+  the_hook.on_value({"here", "site", "bytes", "index_x", true}, kTooMuch);
+  LONGS_EQUAL(0, runs);
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  CHECK_TRUE(!journal.await("cleanup ended").empty());
+  LONGS_EQUAL(1, runs);
+}
+
+TEST(Hook, obeys_a_named_host_or_any) {
+  settings.cleanup->host = "db1";
+  Hook named = hook();
+  named.on_value(reclaimable_of("here", true), kTooMuch);
+  named.on_value(reclaimable_of("db2"), kTooMuch);
+  LONGS_EQUAL(0, runs);
+  named.on_value(reclaimable_of("db1"), kTooMuch);
+  CHECK_TRUE(!journal.await("cleanup ended").empty());
+  settings.cleanup->host = "*";
+  Hook any = hook();
+  any.on_value(reclaimable_of("db7"), kTooMuch);
+  any.request_stop();
+  any.join();
+  LONGS_EQUAL(2, runs);
+}
+
+TEST(Hook, returns_at_once_while_a_cleanup_runs_and_starts_no_second_one) {
+  go_on = false;
+  Hook the_hook = hook();
+  const auto started = std::chrono::steady_clock::now();
+  for (int i = 0; i < 100; ++i) the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  CHECK_TRUE(std::chrono::steady_clock::now() - started < 1s);
+  CHECK_TRUE(!journal.await("one line").empty());
+  go_on = true;
+  CHECK_TRUE(!journal.await("OKAY site: cleanup ended").empty());
+  LONGS_EQUAL(1, runs);
+}
+
+TEST(Hook, says_once_why_it_waits) {
+  Hook the_hook = hook();
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  journal.await("OKAY site: cleanup ended");
+  for (int i = 0; i < 10; ++i) the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  LONGS_EQUAL(1, journal.count("the last cleanup didn't end that"));
+  LONGS_EQUAL(1, runs);
+  hours += 2;
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  the_hook.request_stop();
+  the_hook.join();
+  LONGS_EQUAL(2, runs);
+}
+
+TEST(Hook, counts_its_cleanups) {
+  Hook the_hook = hook();
+  STRCMP_EQUAL(
+      "total_operations-cleanup=0 total_operations-cleanup_failed=0 "
+      "total_objects-deleted=0 total_bytes-reclaimed=0 ",
+      samples_of(the_hook).c_str());
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  journal.await("OKAY site: cleanup ended");
+  STRCMP_EQUAL(
+      "total_operations-cleanup=1000 total_operations-cleanup_failed=0 "
+      "total_objects-deleted=1000000 total_bytes-reclaimed=1500000000000 "
+      "duration-cleanup=1500 duration-cleanup_lock=20 ",
+      samples_of(the_hook).c_str());
+}
+
+TEST(Hook, claims_no_figures_of_a_program) {
+  run.has_figures = false;
+  result.rows_deleted = result.bytes_before = result.bytes_after = 0;
+  Hook the_hook = hook();
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  STRCMP_EQUAL("OKAY site: cleanup ended: as wanted",
+               journal.await("OKAY site: cleanup ended").c_str());
+  CHECK_TRUE(samples_of(the_hook).find("cleanup_lock") == std::string::npos);
+}
+
+TEST(Hook, keeps_a_notification_within_255_bytes) {
+  result.message = std::string(251, 'x') + "\xc3\xa4\xc3\xa4";
+  Hook the_hook = hook();
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  const std::string line = journal.await("OKAY site: cleanup ended");
+  CHECK_TRUE(line.size() <= 5 + 255 && line.substr(line.size() - 3) == "...");
+}
+
+TEST(Hook, ends_within_its_time_and_starts_nothing_after) {
+  go_on = false;
+  result.outcome = Outcome::stopped;
+  Hook the_hook = hook();
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  journal.await("one line");
+  const auto asked = std::chrono::steady_clock::now();
+  the_hook.request_stop();
+  the_hook.join();
+  CHECK_TRUE(std::chrono::steady_clock::now() - asked < 1s);
+  hours += 1000;
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  LONGS_EQUAL(1, runs);
+  LONGS_EQUAL(1, journal.count("WARNING site: cleanup stopped before its end"));
+}
+
+TEST(Hook, takes_values_from_many_threads) {
+  Hook the_hook = hook();
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 5; ++i)
+      threads.emplace_back([&] {
+        for (int j = 0; j < 200; ++j) {
+          the_hook.on_value(reclaimable_of("here", true), j % 3 == 0 ? 0 : kTooMuch);
+          if (j % 50 == 0) ++hours;
+          the_hook.samples();
+        }
+      });
+  }
+  the_hook.request_stop();
+  the_hook.join();
+  LONGS_EQUAL(runs.load(), journal.count("OKAY site: cleanup starts"));
+}

@@ -1,0 +1,4 @@
+// Runs all unit tests.
+#include <CppUTest/CommandLineTestRunner.h>
+
+int main(int argc, char** argv) { return CommandLineTestRunner::RunAllTests(argc, argv); }

@@ -1,0 +1,130 @@
+// From a measurement to the metrics: what is known, how well, and why not.
+#include "core/measurement.hpp"
+
+#include <string>
+
+#include <CppUTest/TestHarness.h>
+
+using namespace django_session;
+
+namespace {
+
+Measurement measured() {
+  Measurement m;
+  m.database = "site";
+  m.schema = "public";
+  m.table = "django_session";
+  m.role = "watcher";
+  m.now = 970;
+  m.sizes_are_exact = true;
+  m.heap_bytes = 1000 * 8192.0;
+  m.table_bytes = m.heap_bytes + 24576;
+  m.toast_index_bytes = 8192;
+  m.columns = {{"session_key", -1, 4, std::nullopt, 0, 0},
+               {"session_data", -1, 4, 132, 0, 0},
+               {"expire_date", 8, 8, 8, 0, 0}};
+  m.counters = {40000, 1000, 40000, 0, 40000, true};
+  for (int i = 0; i <= 100; ++i) m.expire_dates.histogram.push_back(i * 10);
+  m.oldest_expire_date = 0;
+  m.oldest_unknown.clear();
+  m.database_bytes = 1e8;
+  return m;
+}
+
+bool contains(const std::string& text, const char* part) {
+  return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_GROUP(Measurement){};
+
+TEST(Measurement, fills_in_all_metrics) {
+  const MetricValues values = evaluate(measured()).values;
+  for (const MetricInfo& metric : all_metrics())
+    CHECK_TRUE_TEXT(values[metric.metric].number.has_value(), std::string(metric.name).c_str());
+  DOUBLES_EQUAL(1200, *values[Metric::live].number, 1);
+  DOUBLES_EQUAL(38800, *values[Metric::expired].number, 1);
+  DOUBLES_EQUAL(97, *values[Metric::expired_percent].number, 0.01);
+  DOUBLES_EQUAL(970, *values[Metric::overdue].number, 0);
+  DOUBLES_EQUAL(8.2, *values[Metric::database_percent].number, 0.1);
+  DOUBLES_EQUAL(0.97 * 1000 * 8192, *values[Metric::reclaimable].number, 8192);
+  CHECK_TRUE(values[Metric::expired].certainty == Certainty::estimated);
+  CHECK_TRUE(values[Metric::total].certainty == Certainty::exact);
+}
+
+TEST(Measurement, prefers_counts) {
+  Measurement m = measured();
+  m.counted_live = 7;
+  MetricValues values = evaluate(m).values;
+  CHECK_TRUE(values[Metric::live].certainty == Certainty::exact);
+  DOUBLES_EQUAL(39993, *values[Metric::expired].number, 0);
+  m.counted_expired = 3;
+  values = evaluate(m).values;
+  DOUBLES_EQUAL(30, *values[Metric::expired_percent].number, 1e-9);
+  CHECK_TRUE(values[Metric::expired_percent].certainty == Certainty::exact);
+}
+
+TEST(Measurement, is_zero_for_an_empty_table) {
+  Measurement m = measured();
+  m.counters = {-1, 0, 0, 0, 0, false};
+  m.heap_bytes = m.table_bytes = m.toast_index_bytes = 0;
+  m.expire_dates = {};
+  m.oldest_expire_date.reset();
+  const MetricValues values = evaluate(m).values;
+  for (const Metric metric : {Metric::live, Metric::expired, Metric::expired_percent,
+                              Metric::overdue, Metric::reclaimable})
+    DOUBLES_EQUAL(0, values[metric].number.value_or(-1), 0);
+}
+
+TEST(Measurement, names_the_right_that_is_missing) {
+  Measurement m = measured();
+  m.may_read_expire_date = false;
+  m.expire_dates = {};
+  m.role = "Odd Role";
+  MetricValues values = evaluate(m).values;
+  for (const Metric metric :
+       {Metric::live, Metric::expired, Metric::overdue, Metric::reclaimable}) {
+    CHECK_FALSE(values[metric].number.has_value());
+    CHECK_TRUE(contains(values[metric].reason,
+                        "GRANT SELECT (expire_date) ON public.django_session TO \"Odd Role\""));
+  }
+  CHECK_TRUE(values[Metric::total].number.has_value());
+  m.may_use_schema = false;
+  CHECK_TRUE(contains(evaluate(m).values[Metric::live].reason, "GRANT USAGE ON SCHEMA public TO"));
+}
+
+TEST(Measurement, asks_for_an_analyze_where_there_are_no_statistics) {
+  Measurement m = measured();
+  m.expire_dates = {};
+  CHECK_TRUE(
+      contains(evaluate(m).values[Metric::reclaimable].reason, "ANALYZE public.django_session"));
+}
+
+TEST(Measurement, never_calls_an_unknown_size_zero) {
+  Measurement m = measured();
+  m.sizes_are_exact = false;
+  m.sizes_unknown = "locked";
+  for (const Metric metric : {Metric::table, Metric::toast, Metric::indexes, Metric::total,
+                              Metric::reclaimable, Metric::database_percent})
+    STRCMP_EQUAL("locked", evaluate(m).values[metric].reason.c_str());
+}
+
+TEST(Measurement, says_why_the_oldest_or_the_database_is_not_known) {
+  Measurement m = measured();
+  m.oldest_unknown = "dead entries";
+  m.database_bytes.reset();
+  m.database_bytes_unknown = "slow";
+  const MetricValues values = evaluate(m).values;
+  STRCMP_EQUAL("dead entries", values[Metric::overdue].reason.c_str());
+  STRCMP_EQUAL("slow", values[Metric::database].reason.c_str());
+  STRCMP_EQUAL("slow", values[Metric::database_percent].reason.c_str());
+}
+
+TEST(Measurement, does_not_know_dead_rows_without_a_vacuum_on_record) {
+  Measurement m = measured();
+  m.counters.anchored = false;
+  const MetricValues values = evaluate(m).values;
+  CHECK_FALSE(values[Metric::dead].number.has_value());
+  CHECK_TRUE(values[Metric::reclaimable].certainty == Certainty::at_least);
+}

@@ -1,0 +1,51 @@
+// Table names as users write them, and as SQL.
+#include "core/table_name.hpp"
+
+#include <string>
+
+#include "core/sql_name.hpp"
+#include "refusal.hpp"
+
+#include <CppUTest/TestHarness.h>
+
+using namespace django_session;
+
+TEST_GROUP(TableName){};
+
+TEST(TableName, reads_names_with_and_without_schema_as_they_are_written) {
+  struct {
+    const char *text, *schema, *table;
+  } const cases[] = {
+      {"django_session", "", "django_session"},
+      {"public.django_session", "public", "django_session"},
+      {"Tenant.My Sessions", "Tenant", "My Sessions"},
+      {"\"odd.schema\".\"a \"\"b\"\"\"", "odd.schema", "a \"b\""},
+      {"s.\"x.y\"", "s", "x.y"},
+  };
+  for (const auto& expected : cases) {
+    const TableName name = parse_table_name(expected.text);
+    STRCMP_EQUAL(expected.schema, name.schema.c_str());
+    STRCMP_EQUAL(expected.table, name.table.c_str());
+  }
+}
+
+TEST(TableName, refuses_what_can_not_be_a_name) {
+  const std::string long_name(64, 'x');
+  for (const std::string text :
+       {"", ".", "a.", ".b", "a.b.c", "\"a", "a\"b\"", "\"\"", "\"a\"b", long_name.c_str()})
+    CHECK_TRUE_TEXT(
+        refusal([&] { parse_table_name(text); }).find("public.django_session") != std::string::npos,
+        text.c_str());
+}
+
+TEST_GROUP(SqlName){};
+
+TEST(SqlName, quotes_where_it_must) {
+  STRCMP_EQUAL("django_session", sql_identifier("django_session").c_str());
+  STRCMP_EQUAL("\"MySession\"", sql_identifier("MySession").c_str());
+  STRCMP_EQUAL("\"user\"", sql_identifier("user").c_str());
+  STRCMP_EQUAL("\"1st\"", sql_identifier("1st").c_str());
+  STRCMP_EQUAL("\"a\"\"b\"", sql_identifier("a\"b").c_str());
+  STRCMP_EQUAL("\"\"", sql_identifier("").c_str());
+  STRCMP_EQUAL("tenant.\"My Table\"", sql_table("tenant", "My Table").c_str());
+}
