@@ -110,8 +110,26 @@ void advise_on_expired(const Reclaimable& parts, Advices& advices) {
        "python manage.py clearsessions"});
 }
 
-/// The one remedy for space that lies idle inside heap and TOAST. An online cleanup will be advised
-/// here.
+/// The table as -T takes it: letters as they are, quotes around a name with a dot or a quote in it.
+std::string table_option(const Measurement& m) {
+  const auto part = [](const std::string& name) {
+    if (name.find_first_of(".\"") == std::string::npos) return name;
+    std::string quoted = "\"";
+    for (const char c : name) quoted += c == '"' ? "\"\"" : std::string(1, c);
+    return quoted + "\"";
+  };
+  return part(m.schema) + "." + part(m.table);
+}
+
+void advise_on_cleanup(const Measurement& m, const Reclaimable& parts, Advices& advices) {
+  if (m.standby || (!worth_it(parts.expired, m) && !worth_it(parts.free, m))) return;
+  advices.push_back({"an online cleanup deletes what has expired and gives the space back while the "
+                     "site goes on; see its plan, then run it without --dry-run:",
+                     fmt::format("django_session_cleanup -d {} -T {} --dry-run",
+                                 shell_word(m.database), shell_word(table_option(m)))});
+}
+
+/// The remedy by hand for space that lies idle inside heap and TOAST.
 void advise_on_idle_space(const Measurement& m, std::string what, Advices& advices) {
   advices.push_back(
       {std::move(what) +
@@ -123,6 +141,7 @@ void advise_on_idle_space(const Measurement& m, std::string what, Advices& advic
 void advise_on_space(const Measurement& m, const Reclaimable& parts, Advices& advices) {
   const bool expired = worth_it(parts.expired, m);
   const bool free = worth_it(parts.free, m);
+  advise_on_cleanup(m, parts, advices);
   if (expired) advise_on_expired(parts, advices);
   if (worth_it(parts.dead, m))
     advices.push_back(

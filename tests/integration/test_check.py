@@ -79,9 +79,10 @@ def test_the_advice_mends_what_was_found(site, ask):
     site.psql(f"VACUUM (ANALYZE) {TABLE}")
     answer = ask("-w", "reclaimable=1MB")
     advice = [line.strip() for line in lines(answer) if line.startswith("  ")]
-    assert advice[0] == f"VACUUM (FULL, ANALYZE) {TABLE};"
+    assert advice[:2] == [f"django_session_cleanup -d site -T {TABLE} --dry-run",
+                          f"VACUUM (FULL, ANALYZE) {TABLE};"]
     assert "manage.py" not in answer.long_text
-    site.psql(advice[0])
+    site.psql(advice[1])
     answer = ask("-v", "-w", "reclaimable=1MB")
     assert answer.state == "OK"
     assert "Next:" not in answer.long_text
