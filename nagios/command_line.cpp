@@ -46,7 +46,7 @@ std::string read_port(const CLI::Option* option) {
 
 std::string read_dbname(const CLI::Option* option) {
   const std::string text = text_of(option, "site");
-  read_value(option, [&text] { pg::check_conninfo(text, false); });
+  read_value(option, [&text] { pg::refuse_password_in(text); });
   return text;
 }
 

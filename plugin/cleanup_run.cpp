@@ -42,23 +42,14 @@ CleanupRun built_in_cleanup(const DatabaseSettings& settings) {
   return run;
 }
 
-// A connection string may hold a password: the program isn't shown it.
-bool is_connection_string(const std::string& dbname) {
-  return dbname.find('=') != std::string::npos || dbname.rfind("postgresql://", 0) == 0 ||
-         dbname.rfind("postgres://", 0) == 0;
-}
-
 std::vector<std::string> environment_of(const CleanupCause& cause,
                                         const DatabaseSettings& settings) {
   const MetricInfo& metric = info(cause.metric);
-  std::vector<std::string> variables = {
-      fmt::format("DJANGO_SESSION_METRIC={}", metric.name),
-      fmt::format("DJANGO_SESSION_VALUE={}", plain_number(cause.value, metric.unit)),
-      fmt::format("DJANGO_SESSION_HOST={}", cause.host),
-      fmt::format("DJANGO_SESSION_TABLE={}", settings.table.display())};
-  if (!is_connection_string(settings.connection.dbname))
-    variables.push_back(fmt::format("DJANGO_SESSION_DATABASE={}", settings.connection.dbname));
-  return variables;
+  return {fmt::format("DJANGO_SESSION_METRIC={}", metric.name),
+          fmt::format("DJANGO_SESSION_VALUE={}", plain_number(cause.value, metric.unit)),
+          fmt::format("DJANGO_SESSION_HOST={}", cause.host),
+          fmt::format("DJANGO_SESSION_DATABASE={}", settings.database),
+          fmt::format("DJANGO_SESSION_TABLE={}", settings.table.display())};
 }
 
 Outcome outcome_of(const CommandEnd& end) {

@@ -78,11 +78,14 @@ DatabaseSettings read_database_block(const ConfigItem& block) {
   if (name == nullptr || name->empty())
     throw ConfigError("<Database> takes the database's name in quotes: <Database \"site\">");
   DatabaseSettings settings;
-  pg::check_conninfo(*name, true);
   settings.connection.dbname = *name;
-  settings.instance = name->substr(0, kLongestInstance);
-  const std::string title = fmt::format("<Database \"{}\">", *name);
+  settings.database =
+      pg::database_name(*name);  // the rest may be secret, and the instance is seen by everybody
+  settings.instance = settings.database.substr(0, kLongestInstance);
+  const std::string title = fmt::format("<Database \"{}\">", settings.database);
   read_options(block, title, kOptions, settings);
+  if (settings.instance.empty())
+    throw ConfigError("<Database>: a connection string without dbname needs an Instance");
   if (!settings.read && !settings.cleanup)
     throw ConfigError(title +
                       ": Read is false, and there is no <Cleanup>; one of the two is needed");

@@ -15,6 +15,8 @@ namespace django_session::plugin {
 /// One <Database> block.
 struct DatabaseSettings {
   pg::Parameters connection;
+  std::string database;  ///< its name, fit to be shown: connection.dbname may be a connection
+                         ///< string with a password
   TableName table{"", "django_session"};
   std::string instance;                    ///< plugin instance; default: the database's name
   std::optional<double> interval_seconds;  ///< nothing: collectd's own

@@ -115,27 +115,44 @@ Connection::Connection(ConnectionHandle handle)
 
 void CloseConnection::operator()(pg_conn* connection) const { PQfinish(connection); }
 
-void check_conninfo(const std::string& dbname, bool may_hold_password) {
-  if (!is_connection_string(dbname)) return;
+namespace {
+
+using ConninfoOptions = std::unique_ptr<PQconninfoOption, decltype(&PQconninfoFree)>;
+
+ConninfoOptions parse_conninfo(const std::string& dbname) {
   char* ignored_error = nullptr;  // quotes the text, which may hold a password
-  const std::unique_ptr<PQconninfoOption, decltype(&PQconninfoFree)> options(
-      PQconninfoParse(dbname.c_str(), &ignored_error), PQconninfoFree);
+  ConninfoOptions options(PQconninfoParse(dbname.c_str(), &ignored_error), PQconninfoFree);
   PQfreemem(ignored_error);
   if (!options) {
     throw ConfigError(
         "the database is not a valid connection string or URI (not repeated here, it may hold a "
         "password); right would be: site, \"host=db1 dbname=site\" or postgresql://db1/site");
   }
+  return options;
+}
+
+/// "" for one that isn't given.
+std::string value_of(const ConninfoOptions& options, const char* keyword) {
   for (const PQconninfoOption* option = options.get(); option->keyword != nullptr; ++option) {
-    const bool has_password =
-        option->val != nullptr && (std::strcmp(option->keyword, "password") == 0 ||
-                                   std::strcmp(option->keyword, "sslpassword") == 0);
-    if (has_password && !may_hold_password) {
-      throw ConfigError(
-          "a password on the command line can be read by every user of this host; "
-          "put it into a password file (~/.pgpass, or passfile=/path in the connection string)");
-    }
+    if (option->val != nullptr && std::strcmp(option->keyword, keyword) == 0) return option->val;
   }
+  return "";
+}
+
+}  // namespace
+
+void refuse_password_in(const std::string& dbname) {
+  if (!is_connection_string(dbname)) return;
+  const ConninfoOptions options = parse_conninfo(dbname);
+  if (!value_of(options, "password").empty() || !value_of(options, "sslpassword").empty()) {
+    throw ConfigError(
+        "a password on the command line can be read by every user of this host; "
+        "put it into a password file (~/.pgpass, or passfile=/path in the connection string)");
+  }
+}
+
+std::string database_name(const std::string& dbname) {
+  return is_connection_string(dbname) ? value_of(parse_conninfo(dbname), "dbname") : dbname;
 }
 
 void Connection::lose(Error::Kind kind, const std::string& message) {

@@ -24,10 +24,13 @@ struct Parameters {
   std::string host, port, user, password, sslmode, service, passfile;
 };
 
-/// Throws ConfigError if `dbname` looks like a conninfo string or URI and can't be read as one, or
-/// holds a password where `may_hold_password` is false. The message never repeats the text: it may
-/// hold a password.
-void check_conninfo(const std::string& dbname, bool may_hold_password);
+/// For a `dbname` from a command line: throws ConfigError if it holds a password, or looks like a
+/// connection string or URI and can't be read as one. The message never repeats the text.
+void refuse_password_in(const std::string& dbname);
+
+/// The database's name, fit to be shown: `dbname` itself, or what the connection string or URI in
+/// it says; "" where that says nothing. Throws ConfigError, without the text, if it can't be read.
+std::string database_name(const std::string& dbname);
 
 struct CloseConnection {
   void operator()(pg_conn* connection) const;

@@ -265,6 +265,19 @@ def test_two_blocks_need_two_instances(collectd, cluster, site):
     assert 'Instance "site" is taken already' in daemon.log_text()
 
 
+def test_a_connection_string_shows_its_database_alone(collectd, cluster, site):
+    text = cluster.conninfo("site", MONITOR) + " password=hunter2secret"
+    wrong = f'<Database "{text} host=/nowhere dbname=gone">\nTimeout 1\n</Database>\n'
+    bad = f'<Database "{text}">\nTimeout "x"\n</Database>\n'
+    nameless = '<Database "host=/nowhere password=hunter2secret">\nTimeout 1\n</Database>\n'
+    daemon = collectd(plugin_block(f'<Database "{text}">\nTimeout 5\n</Database>\n', wrong, bad, nameless))
+    daemon.wait_for_value(UP, bool)
+    daemon.wait_for_value("django_session-gone/bool-up", lambda up: up == 0)
+    assert '<Database "site">: Timeout takes' in daemon.log_text()
+    assert "needs an Instance" in daemon.log_text()
+    assert "hunter2secret" not in daemon.log_text() + str(daemon.values())
+
+
 def test_no_password_and_no_session_shows_in_the_log(collectd, cluster, site):
     site.fill(sessions=200)
     keys = [key for key, in site.psql(f"SELECT session_key FROM {TABLE}")]
