@@ -22,8 +22,10 @@ bool decides(const Judgement& judgement, Metric metric) {
 }
 
 /// "reclaimable ~12.5 GB"; metrics that are unknown for the same reason share an entry.
-std::vector<std::string> deciding_entries(const MetricValues& values, const Judgement& judgement) {
+std::vector<std::string> deciding_entries(const Measurement& m, const MetricValues& values,
+                                          const Judgement& judgement) {
   std::vector<std::string> entries;
+  if (swap_was_abandoned(m)) entries.emplace_back("an interrupted swap is left");
   std::vector<Metric> open = judgement.deciding;
   while (!open.empty()) {
     const MetricValue& value = values[open.front()];
@@ -108,7 +110,7 @@ std::vector<Detail> details(std::size_t parts) {
 std::string first_line(const Measurement& m, const MetricValues& values,
                        const Judgement& judgement) {
   const std::string state = fmt::format("DJANGO_SESSION {} - ", state_name(judgement.state));
-  const auto entries = deciding_entries(values, judgement);
+  const auto entries = deciding_entries(m, values, judgement);
   const auto parts = picture_parts(m, values, judgement);
   std::string line;
   const auto fits = [&](std::size_t entry_count, Detail detail) {

@@ -53,7 +53,9 @@ Outcome measure(const Options& options, pg::Deadline deadline) {
   Measurement measurement = probe.measure(deadline);
   probe.measure_database(measurement, deadline);
   const Findings findings = evaluate(measurement);
-  const Judgement judgement = judge(findings.values, options.thresholds);
+  Judgement judgement = judge(findings.values, options.thresholds);
+  if (swap_was_abandoned(measurement) && judgement.state == State::ok)
+    judgement.state = State::warning;
   Report report{measurement,       findings, options.thresholds,           judgement,
                 options.verbosity, {},       server_of(options.connection)};
   if (wants_more_lines(judgement.state, options.verbosity))

@@ -13,34 +13,34 @@ std::chrono::milliseconds milliseconds(double seconds) {
 }
 
 /// Why metrics are unknown, each reason once.
-std::string reasons_of(const Findings &findings) {
+std::string reasons_of(const Findings& findings) {
   std::set<std::string> reasons;
-  for (const MetricInfo &metric : all_metrics()) {
-    const MetricValue &value = findings.values[metric.metric];
+  for (const MetricInfo& metric : all_metrics()) {
+    const MetricValue& value = findings.values[metric.metric];
     if (!value.number) reasons.insert(value.reason);
   }
   std::string text;
-  for (const std::string &reason : reasons) text += (text.empty() ? "" : "; ") + reason;
+  for (const std::string& reason : reasons) text += (text.empty() ? "" : "; ") + reason;
   return text;
 }
 
 }  // namespace
 
-Reader::Reader(const DatabaseSettings &settings)
+Reader::Reader(const DatabaseSettings& settings)
     : instance_(settings.instance),
       timeout_(milliseconds(settings.timeout_seconds)),
       probe_(settings.connection, settings.table,
              settings.exact ? sessions::Counting::exact : sessions::Counting::calibrate) {}
 
-void Reader::read(const Output &output) {
+void Reader::read(const Output& output) {
   const auto started = std::chrono::steady_clock::now();
   bool up = true;
   try {
     measure(output, pg::Deadline::after(timeout_));
     enter(Trouble::none, "", output);
-  } catch (const sessions::NoSuchTable &error) {
+  } catch (const sessions::NoSuchTable& error) {
     enter(Trouble::no_table, error.what(), output);
-  } catch (const pg::Error &error) {
+  } catch (const pg::Error& error) {
     up = error.kind() == pg::Error::Kind::statement;
     enter(Trouble::unreachable, error.what(), output);
   }
@@ -48,23 +48,37 @@ void Reader::read(const Output &output) {
   output.dispatch({{"bool", "up", up ? 1.0 : 0.0}, {"response_time", "read", took.count()}});
 }
 
-void Reader::measure(const Output &output, pg::Deadline deadline) {
+void Reader::measure(const Output& output, pg::Deadline deadline) {
   Measurement measurement = probe_.measure(deadline);
   output.dispatch(samples_of(measurement, evaluate(measurement)));
   probe_.measure_database(measurement, deadline);
   const Findings findings = evaluate(measurement);
   output.dispatch(database_samples_of(findings));
   if (!measurement.locked) note_unknowns(findings, output);
+  note_abandoned_swap(swap_was_abandoned(measurement), output);
 }
 
-void Reader::note_unknowns(const Findings &findings, const Output &output) {
+void Reader::note_unknowns(const Findings& findings, const Output& output) {
   const std::string unknowns = reasons_of(findings);
   if (unknowns == unknowns_) return;
   unknowns_ = unknowns;
-  if (!unknowns.empty()) output.log(LogLevel::warning, fmt::format("{}: some values are unknown: {}", instance_, unknowns));
+  if (!unknowns.empty())
+    output.log(LogLevel::warning,
+               fmt::format("{}: some values are unknown: {}", instance_, unknowns));
 }
 
-void Reader::enter(Trouble trouble, const std::string &message, const Output &output) {
+void Reader::note_abandoned_swap(bool abandoned, const Output& output) {
+  if (abandoned == swap_abandoned_) return;
+  swap_abandoned_ = abandoned;
+  if (abandoned)
+    output.log(
+        LogLevel::warning,
+        fmt::format("{}: an interrupted swap left triggers whose log grows: run it again, or "
+                    "django_session_cleanup --abort",
+                    instance_));
+}
+
+void Reader::enter(Trouble trouble, const std::string& message, const Output& output) {
   if (trouble == trouble_) return;
   trouble_ = trouble;
   if (trouble == Trouble::none)

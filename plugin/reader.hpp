@@ -1,4 +1,5 @@
-// One <Database>: measures, hands the samples on, and says once when something begins or ends to be wrong.
+// One <Database>: measures, hands the samples on, and says once when something begins or ends to be
+// wrong.
 #pragma once
 
 #include <chrono>
@@ -15,30 +16,33 @@ enum class LogLevel { error, warning, notice };
 
 /// Where samples and messages go: collectd, or a test.
 struct Output {
-  std::function<void(const Samples &)> dispatch;
-  std::function<void(LogLevel, const std::string &)> log;
+  std::function<void(const Samples&)> dispatch;
+  std::function<void(LogLevel, const std::string&)> log;
 };
 
 /// Used by one thread at a time, as collectd calls a read callback.
 class Reader {
  public:
-  explicit Reader(const DatabaseSettings &settings);
+  explicit Reader(const DatabaseSettings& settings);
 
-  /// One reading, within the block's Timeout. An outage is a reading too: `up` = 0 and one log line when it begins.
-  void read(const Output &output);
+  /// One reading, within the block's Timeout. An outage is a reading too: `up` = 0 and one log line
+  /// when it begins.
+  void read(const Output& output);
 
  private:
-  void measure(const Output &output, pg::Deadline deadline);
-  void note_unknowns(const Findings &findings, const Output &output);
+  void measure(const Output& output, pg::Deadline deadline);
+  void note_unknowns(const Findings& findings, const Output& output);
+  void note_abandoned_swap(bool abandoned, const Output& output);
 
   enum class Trouble { none, unreachable, no_table };
-  void enter(Trouble trouble, const std::string &message, const Output &output);
+  void enter(Trouble trouble, const std::string& message, const Output& output);
 
   std::string instance_;
   std::chrono::milliseconds timeout_;
   sessions::Probe probe_;
   Trouble trouble_ = Trouble::none;
   std::string unknowns_;  ///< as logged last
+  bool swap_abandoned_ = false;
 };
 
 }  // namespace django_session::plugin

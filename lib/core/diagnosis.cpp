@@ -123,10 +123,22 @@ std::string table_option(const Measurement& m) {
 
 void advise_on_cleanup(const Measurement& m, const Reclaimable& parts, Advices& advices) {
   if (m.standby || (!worth_it(parts.expired, m) && !worth_it(parts.free, m))) return;
-  advices.push_back({"an online cleanup deletes what has expired and gives the space back while the "
-                     "site goes on; see its plan, then run it without --dry-run:",
-                     fmt::format("django_session_cleanup -d {} -T {} --dry-run",
-                                 shell_word(m.database), shell_word(table_option(m)))});
+  advices.push_back(
+      {"an online cleanup deletes what has expired and gives the space back while the "
+       "site goes on; see its plan, then run it without --dry-run:",
+       fmt::format("django_session_cleanup -d {} -T {} --dry-run", shell_word(m.database),
+                   shell_word(table_option(m)))});
+}
+
+void advise_on_abandoned_swap(const Measurement& m, Advices& advices) {
+  if (!swap_was_abandoned(m)) return;
+  advices.push_back(
+      {fmt::format(
+           "an interrupted swap left triggers that log each change ({} so far): remove them, "
+           "or run the swap again, which goes on with it",
+           size(m.swap->log_bytes)),
+       fmt::format("django_session_cleanup -d {} -T {} --abort", shell_word(m.database),
+                   shell_word(table_option(m)))});
 }
 
 /// The remedy by hand for space that lies idle inside heap and TOAST.
@@ -219,6 +231,7 @@ std::vector<Advice> diagnose(const Measurement& m, const Findings& findings) {
   if (m.standby)
     advices.push_back({"this server is a standby: run what follows on the primary", ""});
   const std::size_t preface = advices.size();
+  advise_on_abandoned_swap(m, advices);
   advise_on_rights(m, advices);
   advise_on_statistics(m, findings, advices);
   advise_on_widths(m, findings, advices);

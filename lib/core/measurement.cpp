@@ -177,4 +177,9 @@ Findings evaluate(const Measurement& m) {
   return findings;
 }
 
+bool swap_was_abandoned(const Measurement& m) {
+  constexpr double kLongestSwap = 3600;
+  return m.swap && m.swap->age.value_or(kLongestSwap) >= kLongestSwap;
+}
+
 }  // namespace django_session

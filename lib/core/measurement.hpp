@@ -31,6 +31,12 @@ struct Index {
   std::vector<std::string> columns;
 };
 
+/// A swap's trigger writes the keys of changed sessions into a log until the swap has ended.
+struct SwapUnderWay {
+  double log_bytes = 0;
+  std::optional<double> age;  ///< seconds since it began
+};
+
 struct Measurement {
   // What it is
   std::string database, schema, table, role;
@@ -61,6 +67,8 @@ struct Measurement {
   std::string oldest_unknown = "not asked for";         ///< why, if it is unknown
   std::string not_counted;  ///< why counting, though asked for, ended in an estimate
 
+  std::optional<SwapUnderWay> swap;
+
   std::optional<double> database_bytes;
   std::string database_bytes_unknown;  ///< why
 
@@ -83,5 +91,8 @@ struct Findings {
 };
 
 Findings evaluate(const Measurement& measurement);
+
+/// A swap that began so long ago (an hour) that it was interrupted, and its log grows for nothing.
+bool swap_was_abandoned(const Measurement& measurement);
 
 }  // namespace django_session

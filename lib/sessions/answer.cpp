@@ -72,6 +72,8 @@ Definition read_definition(const pg::Row& row, const pg::Rows& indexes) {
   definition.may_read_expire_date = row.flag("may_read_expire_date");
   definition.statistics_function = row.text("statistics_function");
   definition.tuples = number_or(row, "reltuples", -1);
+  if (row.flag("swap_logs"))
+    definition.swap = SwapUnderWay{number_or(row, "swap_log_bytes", 0), row.number("swap_age")};
   std::transform(indexes.begin(), indexes.end(), std::back_inserter(definition.indexes),
                  read_index);
   definition.expire_date_indexed =
@@ -92,6 +94,7 @@ Measurement begin_measurement(const Definition& definition) {
   m.columns = definition.columns;
   m.indexes = definition.indexes;
   m.expire_dates = definition.expire_dates;
+  m.swap = definition.swap;
   m.may_use_schema = definition.may_use_schema;
   m.may_read_expire_date = definition.may_use_schema && definition.may_read_expire_date;
   m.expire_date_indexed = definition.expire_date_indexed;

@@ -22,6 +22,7 @@ struct Definition {
   bool may_use_schema = true, may_read_expire_date = true;
   std::string statistics_function;  ///< roles.sql's, as SQL, or empty
   double toast_index_pages = 0;
+  std::optional<SwapUnderWay> swap;
   double tuples = -1;  ///< pg_class.reltuples
   std::vector<Index> indexes;
 

@@ -16,6 +16,8 @@ constexpr int kLockTimeoutMs = 100;
 // all the dead entries are walked over.
 constexpr long long kExpiryTimeoutMs = 500;
 
+/// {0} the table's condition. A swap under way, or left behind, is known by the names of
+/// swap_sql.hpp.
 constexpr const char* kDefinition = R"(
 SELECT c.oid, n.oid AS schema_oid, n.nspname AS schema, c.relname AS "table", c.relkind, c.reltuples,
   c.reltoastrelid AS toast_oid,
@@ -32,7 +34,15 @@ SELECT c.oid, n.oid AS schema_oid, n.nspname AS schema, c.relname AS "table", c.
   (SELECT pg_catalog.format('%I.%I', n.nspname, p.proname) FROM pg_catalog.pg_proc p
    WHERE p.proname = 'django_session_statistics' AND p.pronamespace = n.oid AND p.proowner = c.relowner
      AND p.prosecdef AND p.pronargs = 1 AND p.proargtypes[0] = 'pg_catalog.regclass'::pg_catalog.regtype
-     AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE')) AS statistics_function
+     AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE')) AS statistics_function,
+  EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal
+          AND g.tgname LIKE 'djs\_%') AS swap_logs,
+  (SELECT pg_catalog.pg_relation_size(l.oid) FROM pg_catalog.pg_class l WHERE l.relnamespace = n.oid
+   AND l.relowner = c.relowner AND l.relname = 'djs_' || c.oid || '_log') AS swap_log_bytes,
+  (SELECT extract(epoch FROM pg_catalog.now() - pg_catalog.substring(
+     pg_catalog.obj_description(l.oid, 'pg_class'), 'started (\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\dZ)$')::timestamptz)
+   FROM pg_catalog.pg_class l WHERE l.relnamespace = n.oid AND l.relowner = c.relowner
+   AND l.relname = 'djs_' || c.oid || '_state') AS swap_age
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_attribute e ON e.attrelid = c.oid AND e.attname = 'expire_date' AND e.attnum > 0

@@ -421,3 +421,20 @@ def test_the_locale_changes_nothing(site, ask, cluster):
     site.fill(sessions=5000)
     german = {**cluster.environment("site", MONITOR), "LC_ALL": "de_DE.UTF-8", "LANGUAGE": "de"}
     assert "." in ask("-v", environment=german).line
+
+
+def test_an_interrupted_swap_is_reported(site, ask):
+    site.fill(sessions=1000, expired_share=0)
+    oid = site.value(f"SELECT '{TABLE}'::regclass::oid")
+    site.psql(f"""CREATE TABLE djs_{oid}_log (k text); CREATE TABLE djs_{oid}_state (i int);
+        COMMENT ON TABLE djs_{oid}_state IS 'django_session_cleanup, started 2026-01-02 03:04:05Z';
+        ALTER TABLE djs_{oid}_log OWNER TO django; ALTER TABLE djs_{oid}_state OWNER TO django;
+        CREATE FUNCTION djs_{oid}_note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        CREATE TRIGGER djs_{oid}_changed AFTER UPDATE ON {TABLE} FOR EACH ROW
+          EXECUTE FUNCTION djs_{oid}_note()""")
+    answer = ask()
+    assert answer.state == "WARNING"
+    assert answer.line.startswith("DJANGO_SESSION WARNING - an interrupted swap is left: ")
+    assert f"  django_session_cleanup -d site -T {TABLE} --abort" in lines(answer)
+    site.psql(f"COMMENT ON TABLE djs_{oid}_state IS 'django_session_cleanup, started '")
+    assert ask().state == "WARNING"

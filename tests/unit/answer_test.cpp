@@ -39,6 +39,9 @@ pg::Row definition_row() {
               {"reltuples", "-1"},
               {"toast_oid", "16403"},
               {"toast_index_pages", "2"},
+              {"swap_logs", "t"},
+              {"swap_log_bytes", "8192"},
+              {"swap_age", nullptr},
               {"fillfactor", "100"},
               {"database", "site"},
               {"role", "watcher"},
@@ -96,6 +99,19 @@ TEST(Answer, reads_arrays_numbers_and_nulls) {
   CHECK_FALSE(read.flag("null"));
   CHECK_THROWS(std::runtime_error, read.number("word"));
   CHECK_THROWS(std::out_of_range, read.number("missing"));
+}
+
+TEST(Answer, notices_a_swap_and_when_it_was_abandoned) {
+  Measurement m = begin_measurement(read_definition(definition_row(), {}));
+  CHECK_TRUE(m.swap.has_value());
+  DOUBLES_EQUAL(8192, m.swap->log_bytes, 0);
+  CHECK_TRUE(swap_was_abandoned(m));  // nobody says when it began
+  m.swap->age = 60;
+  CHECK_FALSE(swap_was_abandoned(m));
+  m.swap->age = 7200;
+  CHECK_TRUE(swap_was_abandoned(m));
+  m.swap.reset();
+  CHECK_FALSE(swap_was_abandoned(m));
 }
 
 TEST(Answer, finds_the_index_that_leads_with_expire_date) {

@@ -65,16 +65,18 @@ TEST(Diagnosis, a_healthy_table_needs_nothing) {
 }
 
 TEST(Diagnosis, expired_sessions_are_deleted_and_then_the_space_is_given_back) {
-  STRCMP_EQUAL("django_session_cleanup -d site -T public.django_session --dry-run\n"
-               "python manage.py clearsessions\nVACUUM (FULL, ANALYZE) public.django_session;\n",
-               commands(healthy(), findings_of({.expired = 90 * kMB})).c_str());
+  STRCMP_EQUAL(
+      "django_session_cleanup -d site -T public.django_session --dry-run\n"
+      "python manage.py clearsessions\nVACUUM (FULL, ANALYZE) public.django_session;\n",
+      commands(healthy(), findings_of({.expired = 90 * kMB})).c_str());
 }
 
 TEST(Diagnosis, free_space_is_given_back_and_the_lock_is_named) {
   const Findings findings = findings_of({.free = 50 * kMB});
-  STRCMP_EQUAL("django_session_cleanup -d site -T public.django_session --dry-run\n"
-               "VACUUM (FULL, ANALYZE) public.django_session;\n",
-               commands(healthy(), findings).c_str());
+  STRCMP_EQUAL(
+      "django_session_cleanup -d site -T public.django_session --dry-run\n"
+      "VACUUM (FULL, ANALYZE) public.django_session;\n",
+      commands(healthy(), findings).c_str());
   STRCMP_CONTAINS("locks the table", text_of(healthy(), findings).c_str());
 }
 
@@ -84,6 +86,15 @@ TEST(Diagnosis, odd_names_reach_the_cleanup_through_a_shell) {
   m.table = "odd.\"name\"";
   STRCMP_CONTAINS("django_session_cleanup -d 'it'\\''s' -T 'public.\"odd.\"\"name\"\"\"' --dry-run",
                   commands(m, findings_of({.free = 50 * kMB})).c_str());
+}
+
+TEST(Diagnosis, an_interrupted_swap_is_removed) {
+  Measurement m = healthy();
+  m.swap = SwapUnderWay{5 * kMB, 60};
+  STRCMP_EQUAL("", commands(m, findings_of()).c_str());
+  m.swap->age = 2 * 3600;
+  STRCMP_EQUAL("django_session_cleanup -d site -T public.django_session --abort\n",
+               commands(m, findings_of()).c_str());
 }
 
 TEST(Diagnosis, dead_rows_are_vacuumed) {
