@@ -49,6 +49,9 @@ AS $$
   JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname
   WHERE c.oid = $1 AND NOT s.inherited
+    -- of session tables only, not of whatever else the owner has
+    AND 3 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped
+               AND a.attname IN ('session_key', 'session_data', 'expire_date'))
 $$;
 ALTER FUNCTION :"schema".django_session_statistics(pg_catalog.regclass) OWNER TO :"owner";
 REVOKE ALL ON FUNCTION :"schema".django_session_statistics(pg_catalog.regclass) FROM PUBLIC;

@@ -29,6 +29,13 @@ def test_the_measuring_role_sees_no_statistics_of_keys_or_data(site):
         assert (values != [None] * 3) == (name == "expire_date")
 
 
+def test_the_function_tells_nothing_of_other_tables(site):
+    site.psql(f"""CREATE TABLE payroll (salary int, expire_date timestamptz);
+        INSERT INTO payroll SELECT i, now() FROM generate_series(1, 100) i;
+        ALTER TABLE payroll OWNER TO {OWNER}; ANALYZE payroll""")
+    assert site.psql("SELECT * FROM public.django_session_statistics('payroll')", MONITOR) == []
+
+
 def test_the_measuring_role_counts(site):
     site.fill(sessions=100)
     assert site.value(f"SELECT count(*) FROM {TABLE} WHERE expire_date < now()", MONITOR) == 97
