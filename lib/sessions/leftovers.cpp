@@ -1,5 +1,7 @@
-// Found by name: swap_sql.hpp says how the helpers are called. The start is told by the comment on the
-// state table, which, unlike its row, everybody may read.
+// Found by name: swap_sql.hpp says how the helpers are called. Others may have tables of such
+// names, and comments can be edited: nothing here is cast that might not be what it looks like.
+// Sizes are of the heaps, since an index that is being built is locked. The start is told by the
+// comment on the state table, which, unlike its row, everybody may read.
 #include "sessions/leftovers.hpp"
 
 #include <fmt/format.h>
@@ -16,12 +18,23 @@ WITH this AS (
   SELECT c.oid, c.relnamespace, c.relowner FROM pg_catalog.pg_class c WHERE c.oid = {0}
 ), helper AS (
   SELECT c.oid, n.nspname AS schema, c.relname AS name,
-    pg_catalog.substring(c.relname, '^djs_([0-9]+)_(?:state|log|new|old)$') AS belongs_to
-  FROM this JOIN pg_catalog.pg_class c ON c.relnamespace = this.relnamespace AND c.relowner = this.relowner
+    pg_catalog.substring(c.relname, '^djs_([1-9][0-9]{{0,9}})_(?:state|log|new|old)$')
+      AS belongs_to,
+    -- Asking for the size of a table that is being exchanged would wait for that.
+    CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_locks l
+                      WHERE l.relation IN (c.oid, c.reltoastrelid) AND l.granted
+                        AND l.mode = 'AccessExclusiveLock')
+      THEN c.relpages * pg_catalog.current_setting('block_size')::bigint
+      ELSE pg_catalog.pg_relation_size(c.oid)
+        + coalesce(pg_catalog.pg_relation_size(nullif(c.reltoastrelid, 0)), 0)
+    END AS bytes
+  FROM this JOIN pg_catalog.pg_class c ON c.relnamespace = this.relnamespace
+    AND c.relowner = this.relowner
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relkind = 'r' AND c.relname LIKE 'djs\_%'
 ), mine AS (
-  SELECT oid, pg_catalog.format('table %I.%I', schema, name) AS object, name FROM helper WHERE belongs_to = '{0}'
+  SELECT oid, pg_catalog.format('table %I.%I', schema, name) AS object, name, bytes
+    FROM helper WHERE belongs_to = '{0}'
 ), object AS (
   SELECT object FROM mine
   UNION ALL
@@ -31,18 +44,42 @@ WITH this AS (
   SELECT pg_catalog.format('function %I()', p.proname) FROM this JOIN pg_catalog.pg_proc p
     ON p.pronamespace = this.relnamespace AND p.proowner = this.relowner
   WHERE p.proname = 'djs_{0}_note'
+), known AS (  -- those that a swap made: by its state, or by its function
+  SELECT h.belongs_to FROM helper h JOIN pg_catalog.pg_attribute a ON a.attrelid = h.oid
+  WHERE h.name LIKE '%\_state' AND a.attname = 'copied_until'
+  UNION
+  SELECT pg_catalog.substring(p.proname, '^djs_([1-9][0-9]{{0,9}})_note$')
+  FROM this JOIN pg_catalog.pg_proc p ON p.pronamespace = this.relnamespace
+    AND p.proowner = this.relowner
+  WHERE p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype
+), orphan AS (  -- no such table, or (in a restored database) the triggers are on another one
+  SELECT k.belongs_to FROM known k, this
+  WHERE k.belongs_to <> '{0}' AND k.belongs_to::bigint < 4294967296 AND (
+    NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = k.belongs_to::bigint
+                AND c.relnamespace = this.relnamespace AND c.relkind = 'r')
+    OR EXISTS (SELECT FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+               JOIN pg_catalog.pg_class r ON r.oid = t.tgrelid
+               WHERE p.pronamespace = this.relnamespace AND p.proowner = this.relowner
+                 AND p.proname = 'djs_' || k.belongs_to || '_note'
+                 AND t.tgrelid <> k.belongs_to::bigint
+                 AND r.relname <> 'djs_' || k.belongs_to || '_old'))
+), started AS (
+  SELECT pg_catalog.substring(pg_catalog.obj_description(oid, 'pg_class'),
+    'started ([12]\d{{3}}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]) '
+    '(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)Z$') AS at
+  FROM mine WHERE name = 'djs_{0}_state'
 )
 SELECT (SELECT pg_catalog.string_agg(object, E'\n' ORDER BY object) FROM object) AS objects,
   EXISTS (SELECT FROM mine WHERE name = 'djs_{0}_state') AS state,
   EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = {0} AND NOT t.tgisinternal
           AND t.tgname LIKE 'djs\_{0}\_%' AND t.tgenabled <> 'D') AS logging,
-  (SELECT pg_catalog.pg_total_relation_size(oid) FROM mine WHERE name = 'djs_{0}_log') AS log_bytes,
-  (SELECT pg_catalog.sum(pg_catalog.pg_total_relation_size(oid)) FROM mine) AS bytes,
-  (SELECT extract(epoch FROM pg_catalog.now() - pg_catalog.substring(
-            pg_catalog.obj_description(oid, 'pg_class'), 'started (.*)$')::timestamptz)
-   FROM mine WHERE name = 'djs_{0}_state') AS age,
-  (SELECT pg_catalog.string_agg(DISTINCT belongs_to, E'\n') FROM helper
-   WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = belongs_to::oid)) AS orphans;
+  (SELECT bytes FROM mine WHERE name = 'djs_{0}_log') AS log_bytes,
+  (SELECT pg_catalog.sum(bytes) FROM mine) AS bytes,
+  -- So that there is no date (the 31st of February) that can't be.
+  (SELECT extract(epoch FROM pg_catalog.now() - (
+     (pg_catalog.left(at, 8) || '01')::date + (pg_catalog.substr(at, 9, 2)::int - 1)
+     + pg_catalog.substr(at, 12)::time) AT TIME ZONE 'UTC') FROM started) AS age,
+  (SELECT pg_catalog.string_agg(belongs_to, E'\n') FROM orphan) AS orphans;
 )";
 
 std::vector<std::string> lines(const std::string& text) {

@@ -1,5 +1,5 @@
-// What a swap that was interrupted, or is under way, has in the database: seen in the catalogues alone, by
-// whatever role. For the pre-flight, --abort, the check and the plugin.
+// What a swap that was interrupted, or is under way, has in the database: seen in the catalogues
+// alone, by whatever role. For the pre-flight, --abort, the check and the plugin.
 #pragma once
 
 #include <optional>
@@ -11,12 +11,13 @@
 namespace django_session::sessions {
 
 struct Leftovers {
-  std::vector<std::string> objects;  ///< for people: "trigger djs_16400_changed", "table public.djs_16400_log"
-  bool state = false;                ///< the state table is there
-  bool logging = false;              ///< an enabled trigger writes into the log: it grows
-  double log_bytes = 0;              ///< of the keys' log
-  double bytes = 0;                  ///< of all of it
-  std::optional<double> age;         ///< seconds since the swap began
+  std::vector<std::string>
+      objects;           ///< for people: "trigger djs_16400_changed", "table public.djs_16400_log"
+  bool state = false;    ///< the state table is there
+  bool logging = false;  ///< an enabled trigger writes into the log: it grows
+  double log_bytes = 0;  ///< of the keys' log
+  double bytes = 0;      ///< of all of it
+  std::optional<double> age;  ///< seconds since the swap began
   /// OIDs of tables that are no more but have helpers in the same schema.
   std::vector<std::string> orphans;
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 
 namespace django_session::sessions {
 namespace {
@@ -49,8 +50,9 @@ bool is_pooled(pg::Connection& connection, pg::Deadline deadline) {
   return rows.empty() || rows.front().text("pid") != std::to_string(connection.backend_pid());
 }
 
-void run_long(pg::Connection& connection, const std::string& statement, milliseconds lock_timeout,
-              const CleanupOptions& options, pg::Deadline run_end, CleanupObserver& observer) {
+pg::Rows run_long(pg::Connection& connection, const std::string& statement,
+                  milliseconds lock_timeout, const CleanupOptions& options, pg::Deadline run_end,
+                  CleanupObserver& observer) {
   stop_if_wanted(observer, run_end);
   apply_settings(connection, lock_timeout, options, run_end);
   connection.send(statement, pg::Deadline::after(options.answer_timeout));
@@ -64,7 +66,10 @@ void run_long(pg::Connection& connection, const std::string& statement, millisec
       throw;
     }
   }
-  while (connection.next_rows(pg::Deadline::after(options.answer_timeout))) continue;
+  pg::Rows all;
+  while (auto rows = connection.next_rows(pg::Deadline::after(options.answer_timeout)))
+    std::move(rows->begin(), rows->end(), std::back_inserter(all));
+  return all;
 }
 
 }  // namespace django_session::sessions

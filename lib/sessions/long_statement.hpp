@@ -19,9 +19,9 @@ bool is_pooled(pg::Connection& connection, pg::Deadline deadline);
 /// cancelled (VACUUM and REINDEX CONCURRENTLY leave no damage) and Stopped is thrown. On a direct
 /// connection each lock is waited for at most `lock_timeout`, and VACUUM pauses as autovacuum does,
 /// ten times less; behind a pooler neither can be set.
-/// Throws pg::Error for what the server refuses. The server's warnings are left for
+/// Returns its rows. Throws pg::Error for what the server refuses. The server's warnings are left for
 /// take_warnings().
-void run_long(pg::Connection& connection, const std::string& statement,
+pg::Rows run_long(pg::Connection& connection, const std::string& statement,
               std::chrono::milliseconds lock_timeout, const CleanupOptions& options,
               pg::Deadline run_end, CleanupObserver& observer);
 

@@ -8,8 +8,8 @@
 //   exchanged    drop the replaced table and the rest                         -> (nothing)
 //   stopped      a run gave up and couldn't take its triggers away: remove    -> (nothing)
 //
-// Each transition is in the same transaction as what it stands for, so a run that dies anywhere is taken up by
-// the next one at the phase it finds.
+// Each transition is in the same transaction as what it stands for, so a run that dies anywhere is
+// taken up by the next one at the phase it finds.
 #include "sessions/swap.hpp"
 
 #include <fmt/format.h>
@@ -39,46 +39,52 @@ using Clock = std::chrono::steady_clock;
 constexpr seconds kLockPatience{600};
 constexpr milliseconds kShortestPause{100}, kLongestPause{1000};  // between two tries
 constexpr milliseconds kFirstNote{2000}, kBetweenNotes{30'000};
-// For locks on our own helpers; nobody else uses them, but a process of ours that was killed may still run.
+// For locks on our own helpers; nobody else uses them, but a process of ours that was killed may
+// still run.
 constexpr milliseconds kOwnLock{3000};
-// An old snapshot doesn't see what was copied after it. Web requests are over by then; reports and dumps, which
-// may last for hours, are not waited for.
+// An old snapshot doesn't see what was copied after it. Web requests are over by then; reports and
+// dumps, which may last for hours, are not waited for.
 constexpr seconds kSnapshotPatience{30};
 constexpr milliseconds kBetweenDrains{1000};
 constexpr double kVacuumLogAfter = 50'000;  // drained keys
 constexpr int kMostRestarts = 3;
 // An interrupted run is not taken up again beyond these: to begin anew is quicker, or safer.
-constexpr double kOldestState = 24 * 3600;       // seconds
+constexpr double kOldestState = 24 * 3600;           // seconds
 constexpr double kLongestLog = 256.0 * 1024 * 1024;  // bytes
+// Fewer sessions than this are not worth a transaction.
+constexpr long long kSmallestCopy = 500;
+constexpr milliseconds kOurselvesFirst{5000};  // before the server's own limit ends a statement
 constexpr seconds kTidyUpTime{5};
 constexpr milliseconds kOneDay{24 * 3600 * 1000};
 
 /// Which locks of others are in the way.
 enum class Lock { share_row_exclusive, access_exclusive };
 
-// {0} the table's OID, {1} modes of locks that don't matter. The age of others' transactions is hidden without
-// pg_read_all_stats; then the lock's time limit is all that protects clients. Autovacuum gives way, see
-// kLockAgainstVacuum.
+// {0} the table's OID, {1} modes of locks that don't matter. The age of others' transactions is
+// hidden without pg_read_all_stats; then the lock's time limit is all that protects clients.
+// Autovacuum gives way, see kLockAgainstVacuum.
 constexpr const char* kLongHolders = R"(
 SELECT count(*) AS holders FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE l.locktype = 'relation' AND l.relation = {0} AND l.granted AND l.pid <> pg_backend_pid()
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND l.mode NOT IN ({1}) AND a.backend_type <> 'autovacuum worker' AND a.xact_start < clock_timestamp() - interval '1 second';
+  AND l.mode NOT IN ({1}) AND a.backend_type <> 'autovacuum worker'
+  AND a.xact_start < clock_timestamp() - interval '1 second';
 )";
 
 // {0} a snapshot_mark().
 constexpr const char* kOldSnapshots = R"(
 SELECT format('pid %s of role %s (%s)', a.pid, a.usename, a.application_name) AS who
 FROM pg_stat_activity a
-WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type IS DISTINCT FROM 'autovacuum worker'
+WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+  AND a.backend_type IS DISTINCT FROM 'autovacuum worker'
   AND age(a.backend_xmin) > pg_snapshot_xmax(pg_current_snapshot())::text::numeric - {0}::numeric
 ORDER BY age(a.backend_xmin) DESC;
 )";
 
 bool is(const pg::Error& error, const char* sqlstate) { return error.sqlstate() == sqlstate; }
 
-/// Worth another try after a while: the lock was not granted, what was to be done under it took too long, or the
-/// server chose us in a deadlock.
+/// Worth another try after a while: the lock was not granted, what was to be done under it took too
+/// long, or the server chose us in a deadlock.
 bool is_lock_trouble(const pg::Error& error) {
   constexpr const char* kDeadlock = "40P01";
   return error.lock_not_available() || error.statement_timed_out() || is(error, kDeadlock);
@@ -86,19 +92,18 @@ bool is_lock_trouble(const pg::Error& error) {
 
 bool is_taken_over(const pg::Error& error) { return is(error, kTakenOver); }
 
-/// The table isn't any more what it was when the copy began. XX000: "tuple concurrently updated", a GRANT that
-/// was quicker.
-bool is_changed(const pg::Error& error) {
-  constexpr const char* kConcurrentlyUpdated = "XX000";
-  return is(error, kChanged) || is(error, kConcurrentlyUpdated);
-}
+/// The table isn't any more what it was when the copy began.
+bool is_changed(const pg::Error& error) { return is(error, kChanged); }
+
+/// In the exchange, and nowhere else: "tuple concurrently updated", a GRANT that was quicker.
+bool is_concurrent_grant(const pg::Error& error) { return is(error, "XX000"); }
 
 milliseconds since(Clock::time_point start) {
   return std::chrono::duration_cast<milliseconds>(Clock::now() - start);
 }
 
-/// Sends one message and reads it to its end, so that a COMMIT that failed isn't taken for one that didn't.
-/// All rows of all its statements.
+/// Sends one message and reads it to its end, so that a COMMIT that failed isn't taken for one that
+/// didn't. All rows of all its statements.
 pg::Rows run_message(pg::Connection& connection, const std::string& sql, pg::Deadline deadline) {
   pg::Rows all;
   try {
@@ -117,8 +122,12 @@ class Swap {
   Swap(pg::Connection& connection, const CleanupTarget& target, const CleanupOptions& options,
        const std::string& run_id, pg::Deadline run_end, CleanupObserver& observer,
        CleanupResult& result)
-      : connection_(connection), target_(target), options_(options), run_end_(run_end),
-        observer_(observer), result_(result) {
+      : connection_(connection),
+        target_(target),
+        options_(options),
+        run_end_(run_end),
+        observer_(observer),
+        result_(result) {
     names_.oid = target.oid;
     names_.schema = connection.identifier(target.schema);
     names_.table = target.sql_name;
@@ -150,7 +159,7 @@ class Swap {
   void create();
   void create_triggers();
   void copy();
-  long long copy_chunk(BatchSize& size);
+  long long copy_chunk(long long wanted);
   void build_indexes();
   void catch_up();
   void vacuum_shadow();
@@ -160,10 +169,11 @@ class Swap {
   void verify();
   void wait_for_old_snapshots();
   void exchange();
-  bool try_exchange();
+  void try_exchange();
   void drop_replaced();
   void begin_anew(const std::string& why);
   void remove();
+  bool keep_for_next_run() const;
   void tidy_up();
 
   // Waiting for locks
@@ -175,13 +185,15 @@ class Swap {
   // Messages
   TransactionLimits quick() const { return {kOwnLock, options_.answer_timeout}; }
   TransactionLimits on_table() const { return {options_.lock_timeout, options_.answer_timeout}; }
-  TransactionLimits unhurried() const { return {kOwnLock, std::min(run_end_.remaining(), kOneDay)}; }
+  TransactionLimits unhurried() const {
+    return {kOwnLock, std::min(run_end_.remaining(), kOneDay) + kOurselvesFirst};
+  }
   pg::Deadline answer_to(TransactionLimits limits) const;
   pg::Deadline soon() const { return pg::Deadline::after(options_.answer_timeout); }
   pg::Rows send(const std::string& sql, TransactionLimits limits) {
     return run_message(connection_, sql, answer_to(limits));
   }
-  void send_long(const std::string& sql);
+  pg::Rows send_long(const std::string& sql);
   void tell(const std::string& phase);
 
   pg::Connection& connection_;
@@ -201,7 +213,8 @@ class Swap {
   CleanupProgress progress_;
 };
 
-// -- Whose run it is ---------------------------------------------------------------------------------
+// -- Whose run it is
+// ---------------------------------------------------------------------------------
 
 Leftovers Swap::find_leftovers() {
   return read_leftovers(ask_catalog(connection_, leftovers_query(names_.oid), soon()).front());
@@ -211,9 +224,10 @@ Swap::State Swap::read_state() try {
   const pg::Rows rows = send(read_state_sql(names_, quick()), quick());
   const pg::Row& row = rows.at(0);
   const auto number = [&](const char* column) { return row.number(column).value_or(0); };
-  return {row.text("run_id"),     row.text("phase"), row.text("twin"),      number("keep_seconds"),
-          number("copied"),       number("rows_before"), number("bytes_before"), number("age"),
-          number("lease"),        row.flag("backend_gone"), row.flag("intact")};
+  return {row.text("run_id"),       row.text("phase"), row.text("twin"),
+          number("keep_seconds"),   number("copied"),  number("rows_before"),
+          number("bytes_before"),   number("age"),     number("lease"),
+          row.flag("backend_gone"), row.flag("intact")};
 } catch (const pg::Error& error) {
   if (!error.undefined_table()) throw;
   throw Stopped("another cleanup of this table has just ended");
@@ -236,9 +250,9 @@ void Swap::acquire() {
   create();
 }
 
-/// A run that is alive renews its lease with every transaction, and each of those is shorter than the lease
-/// unless it holds the row; one whose backend is gone is dead. To be wrong would do no harm: a run that was
-/// taken over finds out before it does anything further.
+/// A run that is alive renews its lease with every transaction, and each of those is shorter than
+/// the lease unless it holds the row; one whose backend is gone is dead. To be wrong would do no
+/// harm: a run that was taken over finds out before it does anything further.
 void Swap::wait_for_lease(State& state) {
   const double first_seen = state.lease + state.age;
   while (state.run_id != names_.run_id && !state.backend_gone && state.lease > 0) {
@@ -268,33 +282,51 @@ void Swap::take_over(State state) {
 
 bool Swap::can_go_on(const State& state, double log_bytes) const {
   return state.intact && state.phase != "stopped" && state.age < kOldestState &&
-         log_bytes < kLongestLog && state.keep_seconds == static_cast<double>(options_.keep.count());
+         log_bytes < kLongestLog &&
+         state.keep_seconds == static_cast<double>(options_.keep.count());
 }
 
-/// Helpers of a table that was dropped: no trigger is left of theirs.
+/// Helpers of a table that was dropped, or, after a restore from a dump, of one that had another
+/// OID: then their triggers are on the table of now.
 void Swap::remove_orphans(const Leftovers& leftovers) {
   for (const std::string& oid : leftovers.orphans) {
     SwapNames names = names_;
     names.oid = oid;
     observer_.on_note(fmt::format("removing the helpers djs_{}_* of a table that is no more", oid));
-    send(remove_sql(names, quick(), false), quick());
+    with_lock("to remove the triggers of a former swap", Lock::access_exclusive,
+              [&] { timed(remove_sql(names, on_table(), false), on_table()); });
   }
 }
 
-// -- The steps -----------------------------------------------------------------------------------------
+// -- The steps
+// -----------------------------------------------------------------------------------------
 
 void Swap::run(const CleanupPlan& plan) {
-  rows_before_ = plan.live_rows + plan.expired_rows;
+  rows_before_ = plan.live_rows.value_or(0) + plan.expired_rows.value_or(0);
   bytes_before_ = target_.bytes_before;
-  progress_.rows_total = plan.live_rows;
+  progress_.rows_total = plan.live_rows.value_or(0);
   try {
     acquire();
     while (phase_ != "done") go_on();
+  } catch (const Paused& paused) {
+    if (!keep_for_next_run()) {
+      tidy_up();
+      throw;
+    }
+    throw Paused(fmt::format(
+        "{}; what is copied is kept, and triggers note what changes: the next run goes on with it "
+        "within a day; --abort removes it",
+        paused.what()));
   } catch (const Stopped&) {
     tidy_up();
     throw;
   } catch (const pg::Error& error) {
     if (is_taken_over(error)) throw Stopped(error.what());
+    if (error.statement_timed_out()) {
+      tidy_up();
+      throw Stopped(
+          fmt::format("the server ended a statement while {}: {}", progress_.phase, error.what()));
+    }
     if (is_lock_trouble(error)) {
       tidy_up();
       throw Stopped("the table is locked: " + lock_holders(connection_, names_.oid, soon()));
@@ -307,7 +339,7 @@ void Swap::run(const CleanupPlan& plan) {
 void Swap::go_on() try {
   if (columns_.empty())
     for (const pg::Row& row : ask_catalog(connection_, columns_query(names_), soon()))
-      columns_.push_back(row.text("column"));
+      columns_.push_back({row.text("name"), row.flag("comparable")});
   if (phase_ == "created") return create_triggers();
   if (phase_ == "copying") return copy();
   if (phase_ == "catching up") return catch_up();
@@ -352,8 +384,10 @@ void Swap::copy() {
     stop_if_wanted(observer_, run_end_);
     wait_for_calm(connection_, options_, run_end_, observer_);
     const auto start = Clock::now();
-    const int wanted = size.rows();
-    if (copy_chunk(size) < wanted) break;
+    const long long wanted = std::max<long long>(size.rows(), kSmallestCopy);
+    const long long rows = copy_chunk(wanted);
+    if (rows < wanted) break;
+    if (rows < 2 * wanted) size.took(since(start));  // else it says nothing about the size
     tell("copying");
     if (since(drained) > kBetweenDrains) {
       drain();
@@ -364,11 +398,10 @@ void Swap::copy() {
   build_indexes();
 }
 
-/// The rows of this chunk.
-long long Swap::copy_chunk(BatchSize& size) {
-  const auto start = Clock::now();
-  const pg::Rows rows = send(copy_sql(names_, quick(), columns_, size.rows()), quick());
-  size.took(since(start));
+/// The rows of this chunk: more than wanted where many expire at the same moment, which may take
+/// long.
+long long Swap::copy_chunk(long long wanted) {
+  const pg::Rows rows = send_long(copy_sql(names_, unhurried(), columns_, wanted));
   copied_ = rows.front().number("copied").value_or(0);
   return static_cast<long long>(rows.front().number("rows").value_or(0));
 }
@@ -388,17 +421,19 @@ void Swap::catch_up() {
   verify();
 }
 
-/// So that visibility map and statistics are there when the clients come. Not being allowed to is no failure.
+/// So that visibility map and statistics are there when the clients come. A role that isn't a
+/// member of the owner with INHERIT may not VACUUM, but gets ANALYZE as the owner.
 void Swap::vacuum_shadow() {
   send(flush_statistics_sql(names_, quick()), quick());
   try {
-    run_long(connection_, "VACUUM (ANALYZE) " + names_.shadow(), kOwnLock, options_, run_end_, observer_);
+    run_long(connection_, "VACUUM (ANALYZE) " + names_.shadow(), kOwnLock, options_, run_end_,
+             observer_);
   } catch (const pg::Error& error) {
     if (error.kind() != pg::Error::Kind::statement) throw;
     connection_.finish(soon());
     observer_.on_note(fmt::format("the new table could not be vacuumed: {}", error.what()));
   }
-  for (const std::string& warning : connection_.take_warnings()) observer_.on_note(warning);
+  if (!connection_.take_warnings().empty()) send_long(analyze_sql(names_, unhurried()));
 }
 
 /// Until less than a batch is left.
@@ -429,7 +464,8 @@ double Swap::drain_once() {
 void Swap::vacuum_log() {
   drained_ = 0;
   try {
-    run_long(connection_, "VACUUM (TRUNCATE off) " + names_.log(), kOwnLock, options_, run_end_, observer_);
+    run_long(connection_, "VACUUM (TRUNCATE off) " + names_.log(), kOwnLock, options_, run_end_,
+             observer_);
   } catch (const pg::Error& error) {
     if (error.kind() != pg::Error::Kind::statement) throw;
     connection_.finish(soon());
@@ -449,10 +485,11 @@ void Swap::wait_for_old_snapshots() {
     const pg::Rows old = ask_catalog(connection_, fmt::format(kOldSnapshots, mark), soon());
     if (old.empty()) return;
     if (patience.passed())
-      return observer_.on_note(fmt::format(
-          "going on although {} has an older snapshot: if it is REPEATABLE READ or SERIALIZABLE and has not "
-          "read the table yet, it will not see the sessions in it",
-          old.front().text("who")));
+      return observer_.on_note(
+          fmt::format("going on although {} has an older snapshot: if it is REPEATABLE READ or "
+                      "SERIALIZABLE and has not "
+                      "read the table yet, it will not see the sessions in it",
+                      old.front().text("who")));
     drain();
     pause_for(kShortestPause * 3, run_end_, observer_);
   }
@@ -466,24 +503,20 @@ void Swap::exchange() {
     throw Stopped("a swap is not possible any more: " + describe(refusals.front()));
   wait_for_old_snapshots();
   tell("exchanging");
-  bool exchanged = false;
-  while (!exchanged)
-    with_lock("to exchange the tables", Lock::access_exclusive, [&] {
-      drain();
-      exchanged = try_exchange();
-    });
+  with_lock("to exchange the tables", Lock::access_exclusive, [this] {
+    drain();
+    try_exchange();
+  });
   phase_ = "exchanged";
   names_.oid = twin_;  // the helpers are called after the table that has the name now
 }
 
-/// False if too many sessions have changed since the last drain.
-bool Swap::try_exchange() {
+void Swap::try_exchange() {
   try {
     timed(exchange_sql(names_, on_table(), columns_), on_table());
-    return true;
   } catch (const pg::Error& error) {
-    if (is(error, kTryAgain)) return false;
-    throw;
+    if (!is_concurrent_grant(error)) throw;
+    throw pg::Error(pg::Error::Kind::statement, error.what(), kChanged);
   }
 }
 
@@ -497,7 +530,8 @@ void Swap::drop_replaced() {
     with_lock("to drop the replaced table", Lock::access_exclusive, [this] { remove(); });
   }
   result_.longest_lock = longest_lock;  // nobody else uses that table
-  result_.rows_deleted = std::max(0.0, rows_before_ - copied_);
+  result_.rows_deleted.reset();
+  if (rows_before_ > 0) result_.rows_deleted = std::max(0.0, rows_before_ - copied_);
   result_.bytes_before = bytes_before_;
   ours_ = false;
   phase_ = "done";
@@ -518,10 +552,17 @@ void Swap::remove() {
   ours_ = false;
 }
 
-/// Before the run gives up: nothing that grows or slows the site may stay, if that can be had within seconds.
+/// A copy may take longer than one run may. Of an exchange that is done only the end is missing.
+bool Swap::keep_for_next_run() const {
+  return ours_ && copied_ > 0 && phase_ != "created" && phase_ != "exchanged";
+}
+
+/// Before the run gives up: nothing that grows or slows the site may stay, if that can be had
+/// within seconds.
 void Swap::tidy_up() {
   if (!ours_ || phase_ == "exchanged" || !connection_.usable()) return;
-  const auto deadline = pg::Deadline::after(std::min<milliseconds>(kTidyUpTime, options_.answer_timeout));
+  const auto deadline =
+      pg::Deadline::after(std::min<milliseconds>(kTidyUpTime, options_.answer_timeout));
   for (const auto& sql : {remove_sql(names_, on_table(), true), disable_sql(names_, on_table())}) {
     try {
       run_message(connection_, sql, deadline);
@@ -531,7 +572,8 @@ void Swap::tidy_up() {
     }
   }
   observer_.on_note(
-      "the triggers of the swap could not be removed now, and go on noting keys; the next run, or --abort, "
+      "the triggers of the swap could not be removed now, and go on noting keys; the next run, or "
+      "--abort, "
       "will remove them");
 }
 
@@ -545,14 +587,16 @@ bool Swap::remove_leftovers() {
   return true;
 }
 
-// -- Waiting for locks -----------------------------------------------------------------------------------
+// -- Waiting for locks
+// -----------------------------------------------------------------------------------
 
-/// Tries until the lock is granted, not more often than every 100 ms, and not while somebody is there who won't
-/// be gone soon: whoever comes after us in the lock's queue waits behind us.
+/// Tries until the lock is granted, not more often than every 100 ms, and not while somebody is
+/// there who won't be gone soon: whoever comes after us in the lock's queue waits behind us.
 void Swap::with_lock(const std::string& doing, Lock lock, const std::function<void()>& attempt) {
   const auto patience = pg::Deadline::after(kLockPatience);
   const auto start = Clock::now();
   auto next_note = start + kFirstNote;
+  std::string refused = "not tried, because of a long transaction";
   static thread_local std::minstd_rand random{std::random_device{}()};
   for (auto pause = kShortestPause;; pause = std::min(pause * 2, kLongestPause)) {
     stop_if_wanted(observer_, run_end_);
@@ -560,7 +604,8 @@ void Swap::with_lock(const std::string& doing, Lock lock, const std::function<vo
       try {
         return attempt();
       } catch (const pg::Error& error) {
-        if (!is_lock_trouble(error)) throw;
+        if (!is_lock_trouble(error) && !is(error, kTryAgain)) throw;
+        refused = error.what();
         result_.longest_lock = std::max(result_.longest_lock, options_.lock_timeout);
       }
     } else if (phase_ == "ready") {
@@ -571,8 +616,8 @@ void Swap::with_lock(const std::string& doing, Lock lock, const std::function<vo
       next_note = Clock::now() + kBetweenNotes;
     }
     if (patience.passed())
-      throw Stopped(fmt::format("the lock {} was never granted: {}", doing,
-                                lock_holders(connection_, names_.oid, soon())));
+      throw Stopped(fmt::format("the lock {} was never granted: {}; last: {}", doing,
+                                lock_holders(connection_, names_.oid, soon()), refused));
     pause_for(pause + milliseconds(random() % 100), run_end_, observer_);
   }
 }
@@ -591,7 +636,8 @@ void Swap::note_holders(const std::string& doing) {
                                 lock_holders(connection_, names_.oid, soon())));
 }
 
-/// A message with the rows asked and ended; the time in between is how long others may have waited for us.
+/// A message with the rows asked and ended; the time in between is how long others may have waited
+/// for us.
 void Swap::timed(const std::string& sql, TransactionLimits limits) {
   double asked = 0, ended = 0;
   for (const pg::Row& row : send(sql, limits)) {
@@ -602,16 +648,18 @@ void Swap::timed(const std::string& sql, TransactionLimits limits) {
   result_.longest_lock = std::max(result_.longest_lock, held);
 }
 
-// -- Messages ----------------------------------------------------------------------------------------------
+// -- Messages
+// ----------------------------------------------------------------------------------------------
 
-/// The server ends each statement by its own limits; this is for a server, or a network, that hangs.
+/// The server ends each statement by its own limits; this is for a server, or a network, that
+/// hangs.
 pg::Deadline Swap::answer_to(TransactionLimits limits) const {
   return pg::Deadline::after(limits.statement * 2 + limits.lock + options_.answer_timeout);
 }
 
-void Swap::send_long(const std::string& sql) {
+pg::Rows Swap::send_long(const std::string& sql) {
   try {
-    run_long(connection_, sql, kOwnLock, options_, run_end_, observer_);
+    return run_long(connection_, sql, kOwnLock, options_, run_end_, observer_);
   } catch (const pg::Error& error) {
     if (error.kind() == pg::Error::Kind::statement) connection_.finish(soon());
     throw;

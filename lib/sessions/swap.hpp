@@ -1,5 +1,5 @@
-// The method "swap": copies the live sessions into a new table while noting which ones change, and then
-// exchanges the two under a short lock.
+// The method "swap": copies the live sessions into a new table while noting which ones change, and
+// then exchanges the two under a short lock.
 #pragma once
 
 #include <string>
@@ -13,18 +13,18 @@ namespace django_session::sessions {
 /// A name for a run, unlike any other's: 32 hexadecimal digits.
 std::string new_run_id();
 
-/// Begins a swap, or goes on with one that was interrupted, wherever that was: what is in the database decides,
-/// never what a client remembers. Called again with the same run_id after a lost connection, it goes on where
-/// it was. `plan`: for the figures.
+/// Begins a swap, or goes on with one that was interrupted, wherever that was: what is in the
+/// database decides, never what a client remembers. Called again with the same run_id after a lost
+/// connection, it goes on where it was. `plan`: for the figures.
 ///
-/// Throws Stopped, after taking trigger and shadow away again if that is possible within seconds (a note says
-/// if it wasn't); or pg::Error. Never cancels or ends other sessions.
+/// Throws Stopped, after taking trigger and shadow away again if that is possible within seconds (a
+/// note says if it wasn't); or pg::Error. Never cancels or ends other sessions.
 void swap_table(pg::Connection& connection, const CleanupTarget& target,
                 const CleanupOptions& options, const std::string& run_id, const CleanupPlan& plan,
                 pg::Deadline run_end, CleanupObserver& observer, CleanupResult& result);
 
-/// Removes what an interrupted swap left. Throws Stopped if the swap is still under way, or the lock isn't
-/// granted; or pg::Error. True if there was anything.
+/// Removes what an interrupted swap left. Throws Stopped if the swap is still under way, or the
+/// lock isn't granted; or pg::Error. True if there was anything.
 bool remove_swap_leftovers(pg::Connection& connection, const CleanupTarget& target,
                            const CleanupOptions& options, const std::string& run_id,
                            pg::Deadline run_end, CleanupObserver& observer, CleanupResult& result);

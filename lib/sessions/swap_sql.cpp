@@ -11,8 +11,8 @@
 namespace django_session::sessions {
 namespace {
 
-// A run that hasn't renewed its lease for so long may be taken over. It needn't outlast a statement:
-// a run that was taken over finds out, by kGuard, before it does anything further.
+// A run that hasn't renewed its lease for so long may be taken over. It needn't outlast a
+// statement: a run that was taken over finds out, by kGuard, before it does anything further.
 constexpr int kLeaseSeconds = 30;
 // More changed sessions than this aren't brought up to date under the exclusive lock.
 constexpr int kMostKeysUnderLock = 500;
@@ -36,10 +36,14 @@ SET LOCAL ROLE {owner};
 constexpr const char* kGuard = R"(
 DO $guard$
 BEGIN
+  IF current_setting('transaction_timeout', true) IS NOT NULL THEN  -- from PostgreSQL 17 on
+    PERFORM set_config('transaction_timeout', '0', true);
+  END IF;
   IF {state_oid} IS NULL THEN
     RAISE EXCEPTION 'another cleanup of this table has just ended' USING ERRCODE = 'DJS01';
   END IF;
-  UPDATE {state} SET lease_until = clock_timestamp() + interval '{lease} seconds', backend = pg_backend_pid()
+  UPDATE {state} SET lease_until = clock_timestamp() + interval '{lease} seconds',
+    backend = pg_backend_pid()
   WHERE run_id = {run_id};
   IF NOT FOUND THEN
     RAISE EXCEPTION 'another cleanup of this table has taken over' USING ERRCODE = 'DJS01';
@@ -47,20 +51,21 @@ BEGIN
 END $guard$;
 )";
 
-// An autovacuum of the table gives way to SHARE UPDATE EXCLUSIVE after deadlock_timeout, and only to a
-// wait that lasts that long. Clients don't notice this lock, so it may be waited for.
+// An autovacuum of the table gives way to SHARE UPDATE EXCLUSIVE after deadlock_timeout, and only
+// to a wait that lasts that long. Clients don't notice this lock, so it may be waited for.
 constexpr const char* kLockAgainstVacuum = R"(
 DO $patience$
 BEGIN
   PERFORM set_config('lock_timeout',
-    (2000 + extract(epoch FROM current_setting('deadlock_timeout')::interval) * 1000)::int::text, true);
+    (2000 + 1000 * extract(epoch FROM current_setting('deadlock_timeout')::interval))::int::text,
+    true);
 END $patience$;
 LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE;
 SET LOCAL lock_timeout = {lock_ms};
 )";
 
-// The types and the collation of the key are the table's own. LOGGED: after a crash of the server they
-// must still be there.
+// The types and the collation of the key are the table's own. LOGGED: after a crash of the server
+// they must still be there.
 constexpr const char* kCreateStateAndLog = R"(
 DO $same$
 BEGIN
@@ -70,15 +75,19 @@ BEGIN
 END $same$;
 SET LOCAL default_tablespace = '';
 CREATE TABLE {state} WITH (autovacuum_enabled = off) AS
-SELECT NULL::text AS run_id, NULL::text AS phase, NULL::oid AS source, NULL::oid AS twin, NULL::oid AS log,
-  NULL::oid AS function, NULL::int AS backend, NULL::timestamptz AS started, NULL::timestamptz AS lease_until,
+SELECT NULL::text AS run_id, NULL::text AS phase,
+  NULL::oid AS source, NULL::oid AS twin, NULL::oid AS log, NULL::oid AS function,
+  NULL::int AS backend, NULL::timestamptz AS started, NULL::timestamptz AS lease_until,
   NULL::bigint AS keep_seconds, NULL::timestamptz AS cutoff, t.expire_date AS copied_until,
-  t.session_key AS copied_key, NULL::bigint AS copied, NULL::float8 AS rows_before, NULL::float8 AS bytes_before,
-  NULL::text[] AS definition, NULL::text AS triggers, NULL::text AS stamp, NULL::text[] AS deferred_indexes
+  NULL::bigint AS copied,
+  NULL::float8 AS rows_before, NULL::float8 AS bytes_before,
+  NULL::text[] AS definition, NULL::text AS triggers, NULL::text AS stamp,
+  NULL::text[] AS deferred_indexes
 FROM {table} t WITH NO DATA;
 CREATE TABLE {log} WITH (autovacuum_enabled = off, vacuum_truncate = off) AS
 SELECT t.session_key AS k, false AS truncated FROM {table} t WITH NO DATA;
-INSERT INTO {state} (run_id, started, source, log, lease_until, backend, keep_seconds, rows_before, bytes_before)
+INSERT INTO {state}
+  (run_id, started, source, log, lease_until, backend, keep_seconds, rows_before, bytes_before)
 VALUES ({run_id}, now(), {oid}, {log_oid}, clock_timestamp() + interval '{lease} seconds',
   pg_backend_pid(), {keep_seconds}, {rows_before}, {bytes_before});
 DO $private$
@@ -87,20 +96,22 @@ DECLARE
 BEGIN
   -- The site's default privileges may have granted something to somebody.
   FOR item IN
-    SELECT c.oid::regclass AS relation, CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee
+    SELECT c.oid::regclass AS relation,
+      CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee
     FROM pg_class c, aclexplode(c.relacl) g
     WHERE c.oid IN ({state_oid}, {log_oid}) AND g.grantee <> c.relowner
   LOOP
     EXECUTE format('REVOKE ALL ON %s FROM %s', item.relation, item.grantee);
   END LOOP;
   EXECUTE format('COMMENT ON TABLE %s IS %L', {state_oid}::regclass,
-    'django_session_cleanup, started ' || to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'));
+    'django_session_cleanup, started '
+      || to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'));
 END $private$;
 )";
 
 // The twin: columns, defaults, CHECK constraints, indexes and column comments by LIKE; what LIKE
-// doesn't copy one by one. The secondary indexes wait until the sessions are copied: their definitions,
-// as the server wrote them for the twin, are kept in the state.
+// doesn't copy one by one. The secondary indexes wait until the sessions are copied: their
+// definitions, as the server wrote them for the twin, are kept in the state.
 constexpr const char* kCreateShadow = R"(
 DO $shadow$
 DECLARE
@@ -115,25 +126,29 @@ BEGIN
   SELECT format('%s.%I', c.relnamespace::regnamespace, 'djs_{oid}_new'),
     coalesce(s.spcname, ''),
     (SELECT string_agg(format('%s = %L', o.name, o.value), ', ') FROM (
-       SELECT quote_ident(option_name) AS name, option_value AS value FROM pg_options_to_table(c.reloptions)
+       SELECT quote_ident(option_name) AS name, option_value AS value
+       FROM pg_options_to_table(c.reloptions)
        UNION ALL
        SELECT 'toast.' || quote_ident(option_name), option_value
        FROM pg_class t, pg_options_to_table(t.reloptions) WHERE t.oid = c.reltoastrelid) o)
   INTO shadow_name, tablespace, options
   FROM pg_class c LEFT JOIN pg_tablespace s ON s.oid = c.reltablespace WHERE c.oid = original;
   PERFORM set_config('default_tablespace', tablespace, true);
-  EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING ALL)%s', shadow_name, original, ' WITH (' || options || ')');
+  EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING ALL)%s', shadow_name, original,
+    ' WITH (' || options || ')');
   shadow := shadow_name::regclass;
 
   -- Statistics targets and options of columns, the table's comment
   FOR item IN
     SELECT a.attname, to_jsonb(a) ->> 'attstattarget' AS target,
-      (SELECT string_agg(format('%I = %L', option_name, option_value), ', ') FROM pg_options_to_table(a.attoptions)
+      (SELECT string_agg(format('%I = %L', option_name, option_value), ', ')
+       FROM pg_options_to_table(a.attoptions)
        WHERE option_name NOT LIKE 'pg\_%') AS options
     FROM pg_attribute a WHERE a.attrelid = original AND a.attnum > 0 AND NOT a.attisdropped
   LOOP
     IF coalesce(item.target, '-1') <> '-1' THEN
-      EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS %s', shadow, item.attname, item.target);
+      EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS %s', shadow, item.attname,
+        item.target);
     END IF;
     IF item.options IS NOT NULL THEN
       EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET (%s)', shadow, item.attname, item.options);
@@ -162,13 +177,15 @@ BEGIN
     EXECUTE format('GRANT %s ON %s TO %s%s', item.privileges, shadow, item.grantee, item.option);
   END LOOP;
   FOR item IN
-    SELECT a.attname, CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee,
+    SELECT a.attname,
+      CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee,
       g.privilege_type, CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' END AS option
     FROM pg_attribute a, aclexplode(a.attacl)
       WITH ORDINALITY g(grantor, grantee, privilege_type, is_grantable, n)
     WHERE a.attrelid = original AND NOT a.attisdropped ORDER BY a.attnum, g.n
   LOOP
-    EXECUTE format('GRANT %s (%I) ON %s TO %s%s', item.privilege_type, item.attname, shadow, item.grantee, item.option);
+    EXECUTE format('GRANT %s (%I) ON %s TO %s%s', item.privilege_type, item.attname, shadow,
+      item.grantee, item.option);
   END LOOP;
 
   -- An index's name says which one of the original's it is the twin of, until the exchange.
@@ -177,16 +194,21 @@ BEGIN
     FROM ({original_indexes}) o FULL JOIN ({twin_indexes}) n USING (definition, nth)
   LOOP
     IF item.original_index IS NULL OR item.twin_index IS NULL THEN
-      RAISE EXCEPTION 'index % has no twin', coalesce(item.original_index, item.twin_index)::regclass
+      RAISE EXCEPTION 'index % has no twin',
+        coalesce(item.original_index, item.twin_index)::regclass
         USING ERRCODE = 'DJS04';
     END IF;
-    EXECUTE format('ALTER INDEX %s RENAME TO %I', item.twin_index::regclass, 'djs_{oid}_i' || item.original_index);
+    EXECUTE format('ALTER INDEX %s RENAME TO %I', item.twin_index::regclass,
+      'djs_{oid}_i' || item.original_index);
   END LOOP;
   UPDATE {state} SET deferred_indexes = ARRAY(
-    SELECT format('SET LOCAL default_tablespace = %L; %s', coalesce(s.spcname, ''), pg_get_indexdef(i.indexrelid))
-    FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid LEFT JOIN pg_tablespace s ON s.oid = x.reltablespace
+    SELECT format('SET LOCAL default_tablespace = %L; %s', coalesce(s.spcname, ''),
+      pg_get_indexdef(i.indexrelid))
+    FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+    LEFT JOIN pg_tablespace s ON s.oid = x.reltablespace
     WHERE i.indrelid = shadow AND NOT i.indisprimary);
-  FOR item IN SELECT i.indexrelid::regclass AS name FROM pg_index i WHERE i.indrelid = shadow AND NOT i.indisprimary LOOP
+  FOR item IN SELECT i.indexrelid::regclass AS name FROM pg_index i
+              WHERE i.indrelid = shadow AND NOT i.indisprimary LOOP
     EXECUTE format('DROP INDEX %s', item.name);
   END LOOP;
 
@@ -200,23 +222,26 @@ BEGIN
 
   -- An autovacuum of the twin would be in the way of the exchange.
   EXECUTE format('ALTER TABLE %s SET (autovacuum_enabled = off)', shadow);
-  UPDATE {state} SET twin = shadow_name::regclass, definition = {all_original_lines}, phase = 'created', copied = 0,
+  UPDATE {state} SET twin = shadow_name::regclass, definition = {all_original_lines},
+    phase = 'created', copied = 0,
     cutoff = now() - keep_seconds * interval '1 second',
-    copied_until = now() - keep_seconds * interval '1 second' - interval '1 microsecond', copied_key = '';
+    copied_until = now() - keep_seconds * interval '1 second';
 END $shadow$;
 )";
 
 constexpr const char* kIndexes = R"(
-      SELECT i.indexrelid, d.definition, row_number() OVER (PARTITION BY d.definition ORDER BY i.indexrelid) AS nth
+      SELECT i.indexrelid, d.definition,
+        row_number() OVER (PARTITION BY d.definition ORDER BY i.indexrelid) AS nth
       FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid,
         LATERAL (SELECT format('%s %s %s %s', i.indisunique, i.indisprimary, x.reltablespace,
           right(pg_get_indexdef(x.oid), -length(format('CREATE %sINDEX %I ON %s ',
-            CASE WHEN i.indisunique THEN 'UNIQUE ' END, x.relname, i.indrelid::regclass)))) AS definition) d
+            CASE WHEN i.indisunique THEN 'UNIQUE ' END, x.relname, i.indrelid::regclass))))
+          AS definition) d
       WHERE i.indrelid = {relation})";
 
-// The functions run as the owner (SECURITY DEFINER): those who write sessions have no rights on the log.
-// ENABLE ALWAYS: sessions with session_replication_role = replica count too. Expired sessions were never
-// copied, so their deletion (a clearsessions that runs meanwhile) needn't be noted.
+// The functions run as the owner (SECURITY DEFINER): those who write sessions have no rights on the
+// log. ENABLE ALWAYS: sessions with session_replication_role = replica count too. Expired sessions
+// were never copied, so their deletion (a clearsessions that runs meanwhile) needn't be noted.
 constexpr const char* kCreateTriggers = R"(
 DO $function$
 BEGIN
@@ -255,18 +280,21 @@ BEGIN
     EXECUTE FUNCTION %s.djs_{oid}_note()', original, schema);
   EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER djs_{oid}_changed,
     ENABLE ALWAYS TRIGGER djs_{oid}_deleted, ENABLE ALWAYS TRIGGER djs_{oid}_truncated', original);
-  UPDATE {state} SET phase = 'copying', function = (SELECT min(tgfoid) FROM pg_trigger WHERE tgrelid = original
-    AND tgname = 'djs_{oid}_changed');
+  UPDATE {state} SET phase = 'copying', function = (
+    SELECT tgfoid FROM pg_trigger WHERE tgrelid = original AND tgname = 'djs_{oid}_changed');
   UPDATE {state} SET triggers = {trigger_mark};
 END $triggers$;
 SELECT extract(epoch FROM clock_timestamp()) AS ended;
 )";
 
-// Changes when a trigger is dropped, disabled or, in between, enabled again: then changes were missed.
-constexpr const char* kTriggerMark = R"((SELECT string_agg(format('%s %s %s', g.oid, g.xmin, g.tgenabled), ', ' ORDER BY g.oid)
+// Changes when a trigger is dropped, disabled or, in between, enabled again: then changes were
+// missed.
+constexpr const char* kTriggerMark =
+    R"((SELECT string_agg(format('%s %s %s', g.oid, g.xmin, g.tgenabled), ', ' ORDER BY g.oid)
     FROM pg_trigger g JOIN {state} m ON m.function = g.tgfoid WHERE g.tgrelid = {oid}))";
 
-// The server counts inserted rows at leisure, and would count those of the copy after VACUUM has: twice.
+// The server counts inserted rows at leisure, and would count those of the copy after VACUUM has:
+// twice.
 constexpr const char* kFlushStatistics = R"(
 DO $flush$
 BEGIN
@@ -278,7 +306,8 @@ BEGIN
 END $flush$;
 )";
 
-// Whatever the planner believes about the number of rows: never read the whole table, and never twice.
+// Whatever the planner believes about the number of rows: never read the whole table, and never
+// twice.
 constexpr const char* kByIndex = R"(
 SET LOCAL enable_seqscan = off;
 SET LOCAL enable_bitmapscan = off;
@@ -287,32 +316,37 @@ SET LOCAL enable_mergejoin = off;
 SET LOCAL max_parallel_workers_per_gather = 0;
 )";
 
-// The place reached is kept in the state, in the same transaction, and never leaves the server: it holds
-// a session's key. Copied already can only be a session that drain_sql has brought.
+// The place reached is kept in the state, in the same transaction. It is a date alone, as the index
+// is: sessions that expire at the same moment (a site that sets a fixed date has many) are copied
+// together, so that none of them is read again to find the next. Copied already can only be a
+// session that drain_sql has brought.
 constexpr const char* kCopy = R"(
 WITH chunk AS MATERIALIZED (
   SELECT {columns} FROM {table} t
-  WHERE (t.expire_date, t.session_key) > ((SELECT copied_until FROM {state}), (SELECT copied_key FROM {state}))
-  ORDER BY t.expire_date, t.session_key LIMIT {rows}
+  WHERE t.expire_date > (SELECT copied_until FROM {state})
+  ORDER BY t.expire_date FETCH FIRST {rows} ROWS WITH TIES
 ), copied AS (
   INSERT INTO {shadow} ({columns}) SELECT {columns} FROM chunk ON CONFLICT (session_key) DO NOTHING
 ), reached AS (
-  SELECT expire_date, session_key FROM chunk ORDER BY expire_date DESC, session_key DESC LIMIT 1
+  SELECT expire_date FROM chunk ORDER BY expire_date DESC LIMIT 1
 ), noted AS (
-  UPDATE {state} s SET copied_until = reached.expire_date, copied_key = reached.session_key,
+  UPDATE {state} s SET copied_until = reached.expire_date,
     copied = s.copied + (SELECT count(*) FROM chunk)
   FROM reached
 )
-SELECT (SELECT count(*) FROM chunk) AS rows, copied + (SELECT count(*) FROM chunk) AS copied FROM {state};
+SELECT (SELECT count(*) FROM chunk) AS rows, copied + (SELECT count(*) FROM chunk) AS copied
+FROM {state};
 )";
 
-// Not what happened is repeated but what is true now is copied, for the sessions whose keys were noted:
-// in whatever order, twice, or after a crash, the outcome is the same. One statement, so that the log
-// and the table are seen at the same moment: a change that isn't committed yet is in neither.
-// Log rows are taken by their place (ctid); there is no order among them that could be relied on.
+// Not what happened is repeated but what is true now is copied, for the sessions whose keys were
+// noted: in whatever order, twice, or after a crash, the outcome is the same. One statement, so
+// that the log and the table are seen at the same moment: a change that isn't committed yet is in
+// neither. Log rows are taken by their place (ctid); there is no order among them that could be
+// relied on.
 constexpr const char* kDrain = R"(
 WITH taken AS (
-  DELETE FROM {log} l WHERE l.ctid = ANY (ARRAY(SELECT ctid FROM {log} WHERE NOT truncated LIMIT {rows}))
+  DELETE FROM {log} l
+  WHERE l.ctid = ANY (ARRAY(SELECT ctid FROM {log} WHERE NOT truncated LIMIT {rows}))
   RETURNING l.k
 ), noted AS MATERIALIZED (
   SELECT DISTINCT k FROM taken
@@ -328,7 +362,8 @@ WITH taken AS (
 SELECT (SELECT count(*) FROM taken) AS keys{into}
 )";
 
-constexpr const char* kTruncated = "SELECT EXISTS (SELECT FROM {log} WHERE truncated) AS truncated;\n";
+constexpr const char* kTruncated =
+    "SELECT EXISTS (SELECT FROM {log} WHERE truncated) AS truncated;\n";
 
 // All in one transaction, so that there is nothing in between to take up again.
 constexpr const char* kBuildIndexes = R"(
@@ -346,7 +381,8 @@ BEGIN
     EXECUTE item.statement;
   END LOOP;
   FOR item IN
-    SELECT o.indexrelid::regclass AS original, n.oid::regclass AS twin, o.indisclustered AS clustered,
+    SELECT o.indexrelid::regclass AS original, n.oid::regclass AS twin,
+      o.indisclustered AS clustered,
       obj_description(o.indexrelid, 'pg_class') AS comment
     FROM pg_index o JOIN pg_class n ON n.relname = 'djs_{oid}_i' || o.indexrelid
       AND n.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = run.twin)
@@ -365,7 +401,8 @@ BEGIN
     JOIN pg_attribute a ON a.attrelid = o.indexrelid
     WHERE o.indrelid = {oid} AND coalesce(to_jsonb(a) ->> 'attstattarget', '-1') <> '-1'
   LOOP
-    EXECUTE format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS %s', item.twin, item.attnum, item.target);
+    EXECUTE format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS %s', item.twin, item.attnum,
+      item.target);
   END LOOP;
   FOR item IN
     SELECT n.conname, obj_description(o.oid, 'pg_constraint') AS comment
@@ -373,7 +410,8 @@ BEGIN
       AND (n.conname = o.conname OR n.conname = 'djs_{oid}_i' || o.conindid)
     WHERE o.conrelid = {oid}
   LOOP
-    EXECUTE format('COMMENT ON CONSTRAINT %I ON %s IS %L', item.conname, run.twin::regclass, item.comment);
+    EXECUTE format('COMMENT ON CONSTRAINT %I ON %s IS %L', item.conname, run.twin::regclass,
+      item.comment);
   END LOOP;
   UPDATE {state} SET phase = 'catching up';
 END $indexes$;
@@ -392,7 +430,7 @@ BEGIN
     SELECT coalesce(t.session_key, s.session_key) AS k
     FROM (SELECT {columns} FROM {table} WHERE expire_date >= (SELECT cutoff FROM {state})) t
     FULL JOIN {shadow} s ON s.session_key = t.session_key
-    WHERE ROW ({t_columns})::text IS DISTINCT FROM ROW ({s_columns})::text) d
+    WHERE ROW ({t_columns}) IS DISTINCT FROM ROW ({s_columns})) d
   WHERE NOT EXISTS (SELECT FROM {log} l WHERE l.k = d.k)
     AND NOT EXISTS (SELECT FROM {log} l WHERE l.truncated);
   IF different > 0 THEN
@@ -403,13 +441,14 @@ BEGIN
 END $verify$;
 )";
 
-// synchronous_commit = off: nobody waits for this lock while a disk or a replica writes. Safe, because
-// whatever is committed later comes later in the WAL: if the exchange is lost in a crash, then so is all
-// that was written into the new table. Before the old one is dropped, the WAL is written out.
+// synchronous_commit = off: nobody waits for this lock while a disk or a replica writes. Safe,
+// because whatever is committed later comes later in the WAL: if the exchange is lost in a crash,
+// then so is all that was written into the new table. Before the old one is dropped, the WAL is
+// written out.
 //
-// All that needs no exclusive lock comes before it. SHARE UPDATE EXCLUSIVE keeps every ALTER away; an index'
-// own lock is enough to rename it. The twin is locked first: nobody else uses it, but should somebody (a
-// dump), it must not be waited for under the other lock.
+// All that needs no exclusive lock comes before it. SHARE UPDATE EXCLUSIVE keeps every ALTER away;
+// an index' own lock is enough to rename it. The twin is locked first: nobody else uses it, but
+// should somebody (a dump), it must not be waited for under the other lock.
 constexpr const char* kPrepareExchange = R"(
 SET LOCAL synchronous_commit = off;
 {lock_against_vacuum}
@@ -425,13 +464,16 @@ BEGIN
   {compare_original}
   FOR item IN SELECT i.indexrelid, x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
               WHERE i.indrelid = run.source LOOP
-    EXECUTE format('ALTER INDEX %s RENAME TO %I', item.indexrelid::regclass, 'djs_' || run.twin || '_o' || item.indexrelid);
-    EXECUTE format('ALTER INDEX %s.%I RENAME TO %I', schema, 'djs_{oid}_i' || item.indexrelid, item.relname);
+    EXECUTE format('ALTER INDEX %s RENAME TO %I', item.indexrelid::regclass,
+      'djs_' || run.twin || '_o' || item.indexrelid);
+    EXECUTE format('ALTER INDEX %s.%I RENAME TO %I', schema, 'djs_{oid}_i' || item.indexrelid,
+      item.relname);
   END LOOP;
   EXECUTE format('ALTER TABLE %s RESET (autovacuum_enabled)', run.twin::regclass);
   FOR item IN SELECT option_value FROM pg_class c, pg_options_to_table(c.reloptions)
               WHERE c.oid = run.source AND option_name = 'autovacuum_enabled' LOOP
-    EXECUTE format('ALTER TABLE %s SET (autovacuum_enabled = %L)', run.twin::regclass, item.option_value);
+    EXECUTE format('ALTER TABLE %s SET (autovacuum_enabled = %L)', run.twin::regclass,
+      item.option_value);
   END LOOP;
   {compare_twin}
   UPDATE {state} SET stamp = {stamp}, phase = 'exchanged';
@@ -453,12 +495,15 @@ constexpr const char* kCompare = R"(
   END IF;
 )";
 
-// What may change although SHARE UPDATE EXCLUSIVE is held: grants, comments on indexes, and what depends
-// on the table. Not its name.
+// What may change although SHARE UPDATE EXCLUSIVE is held: grants, comments on indexes, and what
+// depends on the table. Not its name.
 constexpr const char* kStamp = R"((SELECT concat_ws(' ', c.relacl,
-      (SELECT string_agg(a.xmin::text, ' ' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = c.oid),
-      (SELECT count(*) FROM pg_depend d WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid),
-      (SELECT count(*) FROM pg_depend d WHERE d.refclassid = 'pg_type'::regclass AND d.refobjid = c.reltype),
+      (SELECT string_agg(a.xmin::text, ' ' ORDER BY a.attnum)
+        FROM pg_attribute a WHERE a.attrelid = c.oid),
+      (SELECT count(*) FROM pg_depend d WHERE d.refclassid = 'pg_class'::regclass
+        AND d.refobjid = c.oid),
+      (SELECT count(*) FROM pg_depend d WHERE d.refclassid = 'pg_type'::regclass
+        AND d.refobjid = c.reltype),
       (SELECT string_agg(d.xmin::text, ' ' ORDER BY d.objoid) FROM pg_description d
        WHERE d.classoid = 'pg_class'::regclass
          AND d.objoid IN (SELECT i.indexrelid FROM pg_index i WHERE i.indrelid = c.oid)))
@@ -477,13 +522,16 @@ DECLARE
 BEGIN
   SELECT * INTO run FROM {state};
   SELECT relname, relnamespace INTO table_name, schema FROM pg_class WHERE oid = run.source;
-  IF to_regclass({table_literal}) IS DISTINCT FROM run.source OR {trigger_mark} IS DISTINCT FROM run.triggers
+  IF to_regclass({table_literal}) IS DISTINCT FROM run.source
+     OR {trigger_mark} IS DISTINCT FROM run.triggers
      OR EXISTS (SELECT FROM {log} WHERE truncated) THEN
-    RAISE EXCEPTION 'the table was truncated or replaced, or a trigger was disabled' USING ERRCODE = 'DJS03';
+    RAISE EXCEPTION 'the table was truncated or replaced, or a trigger was disabled'
+      USING ERRCODE = 'DJS03';
   END IF;
   SELECT count(*) INTO keys FROM (SELECT FROM {log} LIMIT {most_keys} + 1) l;
   IF keys > {most_keys} THEN
-    RAISE EXCEPTION 'too many sessions changed to bring them up to date under a lock' USING ERRCODE = 'DJS02';
+    RAISE EXCEPTION 'too many sessions changed to bring them up to date under a lock'
+      USING ERRCODE = 'DJS02';
   ELSIF keys > 0 THEN
     {drain_rest}
   END IF;
@@ -494,31 +542,44 @@ BEGIN
   END IF;
   EXECUTE format('ALTER TABLE %s RENAME TO %I', run.twin::regclass, table_name);
   EXECUTE format('ALTER TABLE %s RENAME TO %I', run.log::regclass, 'djs_' || run.twin || '_log');
-  EXECUTE format('ALTER FUNCTION %s RENAME TO %I', run.function::regprocedure, 'djs_' || run.twin || '_note');
-  EXECUTE format('ALTER TABLE %s.djs_{oid}_state RENAME TO %I', schema, 'djs_' || run.twin || '_state');
+  EXECUTE format('ALTER FUNCTION %s RENAME TO %I', run.function::regprocedure,
+    'djs_' || run.twin || '_note');
+  EXECUTE format('ALTER TABLE %s.djs_{oid}_state RENAME TO %I', schema,
+    'djs_' || run.twin || '_state');
 END $exchange$;
 SELECT extract(epoch FROM clock_timestamp()) AS ended;
 )";
 
+// The triggers of the names' function, on whatever table: one that was restored from a dump has
+// another OID than its helpers' names say. Those on the replaced table are dropped with it.
+constexpr const char* kOwnTriggers = R"(
+    SELECT g.tgname, g.tgrelid FROM pg_trigger g JOIN pg_class r ON r.oid = g.tgrelid
+    WHERE NOT g.tgisinternal AND r.relname <> 'djs_{oid}_old'
+      AND (g.tgrelid = {oid} AND g.tgname LIKE 'djs\_{oid}\_%'
+        OR g.tgfoid IN (SELECT p.oid FROM pg_proc p WHERE p.proname = 'djs_{oid}_note'
+                        AND p.pronamespace = {schema_literal}::regnamespace)))";
+
 // The order matters: while a trigger is on the table, its function and the log must be there.
 constexpr const char* kRemove = R"(
 DO $calm$
+DECLARE
+  item record;
 BEGIN
-  IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = {oid} AND tgname LIKE 'djs\_{oid}\_%' AND NOT tgisinternal) THEN
+  FOR item IN SELECT DISTINCT o.tgrelid FROM ({own_triggers}) o LOOP
     PERFORM set_config('lock_timeout',
-      (2000 + extract(epoch FROM current_setting('deadlock_timeout')::interval) * 1000)::int::text, true);
-    EXECUTE format('LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE', {oid}::oid::regclass);
+      (2000 + 1000 * extract(epoch FROM current_setting('deadlock_timeout')::interval))::int::text,
+      true);
+    EXECUTE format('LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE', item.tgrelid::regclass);
     PERFORM set_config('lock_timeout', '{lock_ms}', true);
-  END IF;
+  END LOOP;
 END $calm$;
 SELECT extract(epoch FROM clock_timestamp()) AS asked;
 DO $remove$
 DECLARE
   item record;
 BEGIN
-  FOR item IN SELECT tgname FROM pg_trigger
-           WHERE tgrelid = {oid} AND tgname LIKE 'djs\_{oid}\_%' AND NOT tgisinternal LOOP
-    EXECUTE format('DROP TRIGGER %I ON %s', item.tgname, {oid}::oid::regclass);
+  FOR item IN {own_triggers} LOOP
+    EXECUTE format('DROP TRIGGER %I ON %s', item.tgname, item.tgrelid::regclass);
   END LOOP;
   FOR item IN SELECT c.oid::regclass AS name FROM pg_class c
            WHERE c.relnamespace = {schema_literal}::regnamespace AND c.relkind = 'r'
@@ -527,7 +588,8 @@ BEGIN
     EXECUTE format('DROP TABLE %s', item.name);
   END LOOP;
   FOR item IN SELECT p.oid::regprocedure AS name FROM pg_proc p
-           WHERE p.pronamespace = {schema_literal}::regnamespace AND p.proname = 'djs_{oid}_note' LOOP
+           WHERE p.pronamespace = {schema_literal}::regnamespace
+             AND p.proname = 'djs_{oid}_note' LOOP
     EXECUTE format('DROP FUNCTION %s', item.name);
   END LOOP;
   FOR item IN SELECT c.oid::regclass AS name FROM pg_class c
@@ -558,10 +620,11 @@ SELECT extract(epoch FROM clock_timestamp()) AS ended;
 )";
 
 constexpr const char* kReadState = R"(
-SELECT run.run_id, run.phase, run.twin, run.keep_seconds, run.copied, run.rows_before, run.bytes_before,
+SELECT run.run_id, run.phase, run.twin, run.keep_seconds, run.copied,
+  run.rows_before, run.bytes_before,
   extract(epoch FROM clock_timestamp() - run.started) AS age,
   extract(epoch FROM run.lease_until - clock_timestamp()) AS lease,
-  run.backend, NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = run.backend) AS backend_gone,
+  NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = run.backend) AS backend_gone,
   run.source = {oid} AND to_regclass({table_literal}) = run.source
     AND EXISTS (SELECT FROM pg_class c WHERE c.oid = run.twin AND c.relname = 'djs_{oid}_new')
     AND EXISTS (SELECT FROM pg_class c WHERE c.oid = run.log AND c.relname = 'djs_{oid}_log')
@@ -577,7 +640,10 @@ WHERE run_id = '{former}' RETURNING run_id;
 )";
 
 constexpr const char* kColumns = R"(
-SELECT quote_ident(attname) AS "column" FROM pg_attribute
+SELECT quote_ident(attname) AS name, atttypid = ANY (ARRAY[
+    'varchar', 'text', 'bpchar', 'timestamptz', 'timestamp', 'date', 'bool', 'int2', 'int4', 'int8',
+    'numeric', 'uuid', 'inet', 'jsonb']::regtype[]) AS comparable
+FROM pg_attribute
 WHERE attrelid = {oid} AND attnum > 0 AND NOT attisdropped ORDER BY attnum;
 )";
 
@@ -590,7 +656,15 @@ std::string quoted(const std::string& text) {
 
 std::string list(const Columns& columns, const std::string& prefix = "") {
   std::string text;
-  for (const std::string& column : columns) text += (text.empty() ? "" : ", ") + prefix + column;
+  for (const Column& column : columns) text += (text.empty() ? "" : ", ") + prefix + column.name;
+  return text;
+}
+
+/// The same, for a comparison: json and the like have no equality but that of their text.
+std::string comparable_list(const Columns& columns, const std::string& prefix) {
+  std::string text;
+  for (const Column& column : columns)
+    text += (text.empty() ? "" : ", ") + prefix + column.name + (column.comparable ? "" : "::text");
   return text;
 }
 
@@ -606,14 +680,14 @@ std::string helper_oid(const SwapNames& names, const std::string& what) {
 template <typename... More>
 std::string fill(const char* text, const SwapNames& names, TransactionLimits limits,
                  const More&... more) {
-  return fmt::format(
-      fmt::runtime(text), fmt::arg("oid", names.oid), fmt::arg("table", names.table),
-      fmt::arg("table_literal", quoted(names.table)), fmt::arg("schema_literal", quoted(names.schema)),
-      fmt::arg("state", names.state()), fmt::arg("shadow", names.shadow()),
-      fmt::arg("log", names.log()), fmt::arg("owner", names.owner),
-      fmt::arg("run_id", quoted(names.run_id)), fmt::arg("lease", kLeaseSeconds),
-      fmt::arg("lock_ms", limits.lock.count()), fmt::arg("statement_ms", limits.statement.count()),
-      more...);
+  return fmt::format(fmt::runtime(text), fmt::arg("oid", names.oid), fmt::arg("table", names.table),
+                     fmt::arg("table_literal", quoted(names.table)),
+                     fmt::arg("schema_literal", quoted(names.schema)),
+                     fmt::arg("state", names.state()), fmt::arg("shadow", names.shadow()),
+                     fmt::arg("log", names.log()), fmt::arg("owner", names.owner),
+                     fmt::arg("run_id", quoted(names.run_id)), fmt::arg("lease", kLeaseSeconds),
+                     fmt::arg("lock_ms", limits.lock.count()),
+                     fmt::arg("statement_ms", limits.statement.count()), more...);
 }
 
 enum class Guarded { yes, no };
@@ -624,8 +698,8 @@ std::string guard(const SwapNames& names, TransactionLimits limits) {
 
 std::string transaction(const SwapNames& names, TransactionLimits limits, const std::string& body,
                         Guarded guarded = Guarded::yes) {
-  return fill(kBegin, names, limits) +
-         (guarded == Guarded::yes ? guard(names, limits) : "") + body + "COMMIT;\n";
+  return fill(kBegin, names, limits) + (guarded == Guarded::yes ? guard(names, limits) : "") +
+         body + "COMMIT;\n";
 }
 
 std::string drain(const SwapNames& names, TransactionLimits limits, const Columns& columns,
@@ -640,11 +714,10 @@ std::string drain(const SwapNames& names, TransactionLimits limits, const Column
 
 std::string create_sql(const SwapNames& names, TransactionLimits limits, long long keep_seconds,
                        double rows_before, double bytes_before) {
-  const std::string state_and_log =
-      fill(kCreateStateAndLog, names, limits, fmt::arg("log_oid", helper_oid(names, "log")),
-           fmt::arg("state_oid", helper_oid(names, "state")),
-           fmt::arg("keep_seconds", keep_seconds), fmt::arg("rows_before", rows_before),
-           fmt::arg("bytes_before", bytes_before));
+  const std::string state_and_log = fill(
+      kCreateStateAndLog, names, limits, fmt::arg("log_oid", helper_oid(names, "log")),
+      fmt::arg("state_oid", helper_oid(names, "state")), fmt::arg("keep_seconds", keep_seconds),
+      fmt::arg("rows_before", rows_before), fmt::arg("bytes_before", bytes_before));
   const std::string shadow =
       fill(kCreateShadow, names, limits,
            fmt::arg("original_indexes", fmt::format(kIndexes, fmt::arg("relation", "original"))),
@@ -656,11 +729,10 @@ std::string create_sql(const SwapNames& names, TransactionLimits limits, long lo
 }
 
 std::string create_triggers_sql(const SwapNames& names, TransactionLimits limits) {
-  return transaction(
-      names, limits,
-      fill(kCreateTriggers, names, limits,
-           fmt::arg("lock_against_vacuum", fill(kLockAgainstVacuum, names, limits)),
-           fmt::arg("trigger_mark", fill(kTriggerMark, names, limits))));
+  return transaction(names, limits,
+                     fill(kCreateTriggers, names, limits,
+                          fmt::arg("lock_against_vacuum", fill(kLockAgainstVacuum, names, limits)),
+                          fmt::arg("trigger_mark", fill(kTriggerMark, names, limits))));
 }
 
 std::string copy_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
@@ -674,24 +746,28 @@ std::string build_indexes_sql(const SwapNames& names, TransactionLimits limits) 
   return transaction(names, limits, fill(kBuildIndexes, names, limits));
 }
 
+std::string analyze_sql(const SwapNames& names, TransactionLimits limits) {
+  return transaction(names, limits, fill("ANALYZE {shadow};\n", names, limits));
+}
+
 std::string flush_statistics_sql(const SwapNames& names, TransactionLimits limits) {
   return transaction(names, limits, kFlushStatistics);
 }
 
 std::string drain_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
                       long long rows) {
-  return transaction(names, limits,
-                     kByIndex + drain(names, limits, columns, rows) + ";\n" +
-                         fill(kTruncated, names, limits));
+  return transaction(
+      names, limits,
+      kByIndex + drain(names, limits, columns, rows) + ";\n" + fill(kTruncated, names, limits));
 }
 
 std::string verify_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns) {
-  return transaction(names, limits,
-                     fill(kVerify, names, limits,
-                          fmt::arg("trigger_mark", fill(kTriggerMark, names, limits)),
-                          fmt::arg("columns", list(columns)),
-                          fmt::arg("t_columns", list(columns, "t.")),
-                          fmt::arg("s_columns", list(columns, "s."))));
+  return transaction(
+      names, limits,
+      fill(kVerify, names, limits, fmt::arg("trigger_mark", fill(kTriggerMark, names, limits)),
+           fmt::arg("columns", list(columns)),
+           fmt::arg("t_columns", comparable_list(columns, "t.")),
+           fmt::arg("s_columns", comparable_list(columns, "s."))));
 }
 
 std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns) {
@@ -701,24 +777,24 @@ std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const
                        fmt::arg("code", code), fmt::arg("what", what));
   };
   const std::string stamp = fill(kStamp, names, limits);
-  const std::string prepare =
-      fill(kPrepareExchange, names, limits, fmt::arg("short_ms", short_time.count()),
-           fmt::arg("lock_against_vacuum", fill(kLockAgainstVacuum, names, limits)),
-           fmt::arg("compare_original", compare("run.source", kChanged, "the table was altered")),
-           fmt::arg("compare_twin",
-                    compare("run.twin", kNoTwin, "can''t be reproduced in a new table")),
-           fmt::arg("stamp", stamp),
-           fmt::arg("drain_before", drain(names, limits, columns, kMostKeysBeforeLock)));
-  const std::string exchange =
-      fill(kExchange, names, limits, fmt::arg("most_keys", kMostKeysUnderLock),
-           fmt::arg("trigger_mark", fill(kTriggerMark, names, limits)), fmt::arg("stamp", stamp),
-           fmt::arg("drain_rest",
-                    drain(names, limits, columns, kMostKeysUnderLock, " INTO keys;")));
+  const std::string prepare = fill(
+      kPrepareExchange, names, limits, fmt::arg("short_ms", short_time.count()),
+      fmt::arg("lock_against_vacuum", fill(kLockAgainstVacuum, names, limits)),
+      fmt::arg("compare_original", compare("run.source", kChanged, "the table was altered")),
+      fmt::arg("compare_twin", compare("run.twin", kNoTwin, "can''t be reproduced in a new table")),
+      fmt::arg("stamp", stamp),
+      fmt::arg("drain_before", drain(names, limits, columns, kMostKeysBeforeLock)));
+  const std::string exchange = fill(
+      kExchange, names, limits, fmt::arg("most_keys", kMostKeysUnderLock),
+      fmt::arg("trigger_mark", fill(kTriggerMark, names, limits)), fmt::arg("stamp", stamp),
+      fmt::arg("drain_rest", drain(names, limits, columns, kMostKeysUnderLock, " INTO keys;")));
   return transaction(names, limits, kByIndex + prepare + exchange);
 }
 
 std::string remove_sql(const SwapNames& names, TransactionLimits limits, bool guarded) {
-  return transaction(names, limits, fill(kRemove, names, limits),
+  const std::string own_triggers = fill(kOwnTriggers, names, limits);
+  return transaction(names, limits,
+                     fill(kRemove, names, limits, fmt::arg("own_triggers", own_triggers)),
                      guarded ? Guarded::yes : Guarded::no);
 }
 
@@ -730,18 +806,18 @@ std::string disable_sql(const SwapNames& names, TransactionLimits limits) {
 }
 
 std::string read_state_sql(const SwapNames& names, TransactionLimits limits) {
-  return transaction(names, limits,
-                     fill(kReadState, names, limits,
-                          fmt::arg("original_lines",
-                                   definition_lines("run.source", "coalesce(run.function, 0)")),
-                          fmt::arg("trigger_mark", fill(kTriggerMark, names, limits))),
-                     Guarded::no);
+  return transaction(
+      names, limits,
+      fill(kReadState, names, limits,
+           fmt::arg("original_lines", definition_lines("run.source", "coalesce(run.function, 0)")),
+           fmt::arg("trigger_mark", fill(kTriggerMark, names, limits))),
+      Guarded::no);
 }
 
 std::string take_over_sql(const SwapNames& names, TransactionLimits limits,
                           const std::string& former) {
-  return transaction(names, limits,
-                     fill(kTakeOver, names, limits, fmt::arg("former", former)), Guarded::no);
+  return transaction(names, limits, fill(kTakeOver, names, limits, fmt::arg("former", former)),
+                     Guarded::no);
 }
 
 std::string columns_query(const SwapNames& names) {

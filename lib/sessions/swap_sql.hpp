@@ -33,8 +33,11 @@ struct SwapNames {
   std::string helper(const char* what) const { return schema + ".djs_" + oid + "_" + what; }
 };
 
-/// The table's columns, quoted.
-using Columns = std::vector<std::string>;
+struct Column {
+  std::string name;        ///< quoted
+  bool comparable = true;  ///< its type is one of those known to have an equality
+};
+using Columns = std::vector<Column>;
 
 /// SQLSTATEs of our own.
 constexpr const char* kTakenOver = "DJS01";  ///< the state's row isn't ours (any more)
@@ -56,8 +59,8 @@ std::string create_sql(const SwapNames& names, TransactionLimits limits, long lo
 /// table: whoever writes a session waits. Rows: asked, ended (epochs).
 std::string create_triggers_sql(const SwapNames& names, TransactionLimits limits);
 
-/// Copies the next sessions in the order of expire_date. Row: rows (of this chunk), copied (so far).
-/// Locks: ACCESS SHARE on the table; no row locks.
+/// Copies the next sessions in the order of expire_date: `rows`, and those that expire at the same
+/// moment as the last of them. Row: rows (of this chunk), copied (so far). Locks: ACCESS SHARE on the table; no row locks.
 std::string copy_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
                      long long rows);
 
@@ -67,6 +70,9 @@ std::string build_indexes_sql(const SwapNames& names, TransactionLimits limits);
 /// To be sent before VACUUM, so that the table's row counters are right after it.
 std::string flush_statistics_sql(const SwapNames& names, TransactionLimits limits);
 
+/// ANALYZE of the shadow as its owner.
+std::string analyze_sql(const SwapNames& names, TransactionLimits limits);
+
 /// Brings up to `rows` of the changed sessions up to date. Row: keys, truncated.
 /// Locks: ACCESS SHARE on the table; no row locks.
 std::string drain_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
@@ -74,14 +80,12 @@ std::string drain_sql(const SwapNames& names, TransactionLimits limits, const Co
 
 /// Compares all live sessions with their copies; fails if one differs although its key isn't in the
 /// log, which must not be. Locks: ACCESS SHARE on the table.
-std::string verify_sql(const SwapNames& names, TransactionLimits limits,
-                       const Columns& columns);
+std::string verify_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns);
 
-/// Exchanges the two. Rows: keys (drained before the lock); asked, ended (epochs: from just before the
-/// exclusive lock is asked for until just before it is given back).
-/// Locks: SHARE UPDATE EXCLUSIVE, then for at most limits.lock ACCESS EXCLUSIVE on the table.
-std::string exchange_sql(const SwapNames& names, TransactionLimits limits,
-                         const Columns& columns);
+/// Exchanges the two. Rows: keys (drained before the lock); asked, ended (epochs: from just before
+/// the exclusive lock is asked for until just before it is given back). Locks: SHARE UPDATE
+/// EXCLUSIVE, then for at most limits.lock ACCESS EXCLUSIVE on the table.
+std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns);
 
 /// Drops all that is there under the names: triggers, function, log, shadow, replaced table, state.
 /// `guarded`: only if the state is ours; else whatever became of it.
@@ -93,16 +97,16 @@ std::string remove_sql(const SwapNames& names, TransactionLimits limits, bool gu
 /// Locks: SHARE ROW EXCLUSIVE on the table: doesn't wait for readers.
 std::string disable_sql(const SwapNames& names, TransactionLimits limits);
 
-/// The state, read without waiting for its row: run_id, phase, twin, keep_seconds, copied, rows_before,
-/// bytes_before, age (seconds), lease (seconds left), backend, backend_gone, and intact: table,
-/// triggers and helpers are as the run left them.
+/// The state, read without waiting for its row: run_id, phase, twin, keep_seconds, copied,
+/// rows_before, bytes_before, age (seconds), lease (seconds left), backend_gone, and
+/// intact: table, triggers and helpers are as the run left them.
 std::string read_state_sql(const SwapNames& names, TransactionLimits limits);
 
 /// Makes the state ours if it still is of the run `former`. Rows: one if so.
 std::string take_over_sql(const SwapNames& names, TransactionLimits limits,
                           const std::string& former);
 
-/// Query: the table's columns, each quoted, in their order. Rows: column.
+/// Query: the table's columns in their order. Rows: name, comparable.
 std::string columns_query(const SwapNames& names);
 
 }  // namespace django_session::sessions

@@ -47,7 +47,7 @@ class Count:
 class Client(threading.Thread):
     """One client. `sessions` is what it knows: data by key, None after a logout."""
 
-    def __init__(self, number, connect, table, pause, tolerate):
+    def __init__(self, number, connect, table, pause, tolerate, driver):
         super().__init__(name=f"client-{number}", daemon=True)
         self.count = Count()
         self.sessions = {}
@@ -61,6 +61,7 @@ class Client(threading.Thread):
                      {"load": LOAD, "save": SAVE, "create": CREATE, "logout": LOGOUT}.items()}
         self._pause = pause
         self._tolerate = tolerate
+        self._driver = driver
         self._connection = None
         self._serial = 0
 
@@ -128,7 +129,7 @@ class Client(threading.Thread):
         before = self.sessions.pop(key)        # unknown until the server has said so
         try:
             hit = self._transaction("logout", (key,))
-        except psycopg2.errors.LockNotAvailable:
+        except self._driver.errors.LockNotAvailable:
             self.sessions[key] = before
             raise
         self.count.updates_of_no_row += hit == 0
@@ -162,16 +163,16 @@ class Client(threading.Thread):
     def _guarded(self, action):
         try:
             action()
-        except psycopg2.Error as error:
+        except self._driver.Error as error:
             if not isinstance(error, self._tolerate):
                 self.count.errors += 1
-                self.messages.add(f"{type(error).__name__} {error.pgcode}: {error}".splitlines()[0])
+                self.messages.add(f"{type(error).__name__}: {error}".splitlines()[0])
             self._recover()
 
     def _recover(self):
         try:
             self._connection.rollback()
-        except (psycopg2.Error, AttributeError):
+        except (self._driver.Error, AttributeError):
             self._connection = None
             time.sleep(0.1)
 
@@ -179,12 +180,14 @@ class Client(threading.Thread):
 class Traffic:
     """Clients that run until the end of a `with`; then `count`, after every session was checked.
 
-    connect: makes a connection. tolerate: exceptions that aren't errors here (a server that is
+    connect: makes a connection of `driver`: psycopg2, whose statements go by the simple protocol, or
+    psycopg, by the extended one. tolerate: exceptions that aren't errors here (a server that is
     restarted), after which a client knows two possible states of a session and accepts both.
     """
 
-    def __init__(self, connect, clients=8, table="public.django_session", pause=0.0, tolerate=()):
-        self.clients = [Client(number, connect, table, pause, tuple(tolerate))
+    def __init__(self, connect, clients=8, table="public.django_session", pause=0.0, tolerate=(),
+                 driver=psycopg2):
+        self.clients = [Client(number, connect, table, pause, tuple(tolerate), driver)
                         for number in range(clients)]
         self.count = None
 

@@ -1,0 +1,101 @@
+"""The method "swap" where it is hard: many sessions with one date, no time, restored dumps, odd names."""
+
+import signal
+
+from cleanup_command import CLEANER
+from django_site import TABLE
+from test_swap import (DONE, STOPPED, cleanup, cleanup_program, ended, helpers, live, oid, phase,  # noqa: F401
+                       start_cleanup, wait_for_phase)
+
+
+def interrupt(site, start_cleanup):  # noqa: F811
+    process = start_cleanup()
+    wait_for_phase(site, "copying")
+    process.end(signal.SIGKILL)
+    assert helpers(site) != []
+
+
+def rename_helpers(site, number):
+    """As if table and helpers came out of a dump: the names have an OID that no table has."""
+    site.psql(f"""DO $$ DECLARE item record; BEGIN
+      FOR item IN SELECT oid::regclass AS name, relname FROM pg_class
+                  WHERE relkind = 'r' AND relname ~ '^djs_' LOOP
+        EXECUTE format('ALTER TABLE %s RENAME TO %I', item.name,
+          regexp_replace(item.relname, '[0-9]+', '{number}'));
+      END LOOP;
+      FOR item IN SELECT tgname, tgrelid::regclass AS name FROM pg_trigger WHERE tgname ~ '^djs_' LOOP
+        EXECUTE format('ALTER TRIGGER %I ON %s RENAME TO %I', item.tgname, item.name,
+          regexp_replace(item.tgname, '[0-9]+', '{number}'));
+      END LOOP;
+      FOR item IN SELECT oid::regprocedure AS name FROM pg_proc WHERE proname ~ '^djs_' LOOP
+        EXECUTE format('ALTER FUNCTION %s RENAME TO %I', item.name, 'djs_{number}_note');
+      END LOOP;
+    END $$""")
+
+
+def test_many_sessions_of_one_date_are_copied(site, cleanup):  # noqa: F811
+    site.fill(sessions=20_000)
+    site.psql("INSERT INTO django_session SELECT 'same' || i, 'data', now() + interval '5 days' "
+              "FROM generate_series(1, 200000) i")
+    rows = live(site)
+    cleanup()
+    assert live(site) == rows and helpers(site) == []
+
+
+def test_stopped_it_keeps_its_copy_and_the_next_run_goes_on(site, cleanup, start_cleanup):  # noqa: F811
+    site.fill(sessions=200_000, expired_share=0.4)
+    process = start_cleanup()
+    wait_for_phase(site, "copying")
+    assert site.value("SELECT 1") and ended_with_copy(site, process)
+    assert process.returncode == STOPPED and "--abort removes it" in process.log_text(), process.log_text()
+    assert phase(site) == "copying"
+    rows = live(site)
+    assert "going on with an interrupted swap" in cleanup("-v")
+    assert live(site) == rows and helpers(site) == []
+
+
+def ended_with_copy(site, process):
+    from processes import wait_for
+    wait_for(lambda: site.value(f"SELECT copied FROM djs_{oid(site)}_state") > 0, "copied", pause=0.005)
+    return process.end(signal.SIGTERM) < 5
+
+
+def test_helpers_out_of_a_dump_are_removed(site, cleanup, start_cleanup):  # noqa: F811
+    site.fill(sessions=120_000, expired_share=0.5)
+    interrupt(site, start_cleanup)
+    rename_helpers(site, 77)
+    rows = live(site)
+    cleanup()
+    assert live(site) == rows and helpers(site) == []
+
+
+def test_the_deleting_role_works_beside_an_interrupted_swap(
+        cleaned_site, start_cleanup, cleanup):  # noqa: F811
+    cleaned_site.fill(sessions=120_000, expired_share=0.5)
+    interrupt(cleaned_site, start_cleanup)
+    text = cleanup("--method", "delete", "-v", user=CLEANER)
+    assert "remove it with --abort as django" in text
+    assert cleaned_site.value(f"SELECT count(*) FROM {TABLE} WHERE expire_date < now() - interval '1 h'") == 0
+    cleanup("--abort")
+    assert helpers(cleaned_site) == []
+
+
+def test_odd_names_and_comments_are_no_obstacle(site, cleanup, start_cleanup):  # noqa: F811
+    site.fill(sessions=120_000, expired_share=0.5)
+    interrupt(site, start_cleanup)
+    for name in ("djs_99999999999_log", "djs_4294967296_state", "djs_5_log"):
+        site.psql(f"CREATE TABLE {name} (i int)", "django")
+    for comment in ("started tomorrow", "started 2026-02-31 10:00:00Z"):
+        site.psql(f"COMMENT ON TABLE djs_{oid(site)}_state IS '{comment}'")
+        cleanup("--dry-run")
+    cleanup()
+    assert sorted(site.psql("SELECT relname FROM pg_class WHERE relname ~ '^djs_'")) == [
+        ("djs_4294967296_state",), ("djs_5_log",), ("djs_99999999999_log",)]
+
+
+def test_a_dry_run_does_not_wait_for_the_helpers(site, cleanup, start_cleanup):  # noqa: F811
+    site.fill(sessions=120_000, expired_share=0.5)
+    interrupt(site, start_cleanup)
+    with site.cluster.locked(site.database, table=f"djs_{oid(site)}_new", mode="ACCESS EXCLUSIVE"):
+        cleanup("--dry-run")
+    cleanup("--abort")
