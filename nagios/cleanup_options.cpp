@@ -37,7 +37,8 @@ Examples:
   django_session_cleanup -H db1 -d site -T accounts.custom_session --max-duration 30m --max-lag 64MB
 
 Passwords belong in ~/.pgpass or a service file, never on the command line.
-Exit codes: 0 done, 1 stopped before the end (safe to run again), 2 failed, 3 bad arguments or refused)";
+Exit codes: 0 done, 1 stopped before the end (safe to run again), 2 failed,
+            3 bad arguments or refused)";
 
 struct CleanupLine : CommandLine {
   CleanupLine()
@@ -57,7 +58,7 @@ struct CleanupLine : CommandLine {
       value("--max-duration", "DURATION", "Stop after this time (default: no limit)");
   CLI::Option* lock_timeout =
       value("--lock-timeout", "DURATION",
-            "For each try of an exclusive lock (default: 0.15, in seconds)");
+            "For each try of an exclusive lock (default: 0.1, in seconds)");
   CLI::Option* max_lag =
       value("--max-lag", "BYTES|DURATION",
             "Wait while a replica, a slot or the archiver is further behind (default: 1GB)");

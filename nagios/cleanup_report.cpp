@@ -3,7 +3,7 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <optional>
 
 #include "core/metric.hpp"
 #include "core/perfdata.hpp"
@@ -13,8 +13,10 @@
 namespace django_session::nagios {
 namespace {
 
-std::string rows(double number) { return format_quantity(number, Unit::rows); }
-std::string bytes(double number) { return format_quantity(number, Unit::bytes); }
+std::string rows(std::optional<double> number) { return quantity_text(number, Unit::rows); }
+std::string bytes(std::optional<double> number) { return quantity_text(number, Unit::bytes); }
+/// "about 585 MB"
+std::string about(std::optional<double> number) { return (number ? "about " : "") + bytes(number); }
 
 std::string line(const std::string& label, const std::string& text) {
   return fmt::format("  {:<10} {}\n", label, plain_line(text));
@@ -39,13 +41,19 @@ std::string notes_text(const CleanupPlan& plan) {
   return text;
 }
 
+std::string needs_text(const CleanupPlan& plan) {
+  if (!plan.extra_disk_bytes && !plan.wal_bytes) return "unknown";
+  return fmt::format("{} of disk in between, and writes {} of WAL", bytes(plan.extra_disk_bytes),
+                     about(plan.wal_bytes));
+}
+
 std::string work_text(const CleanupPlan& plan) {
   return line("sessions",
               fmt::format("{} expired, {} live", rows(plan.expired_rows), rows(plan.live_rows))) +
-         line("size", fmt::format("{} now, about {} afterwards", bytes(plan.bytes_before),
-                                  bytes(plan.bytes_after))) +
-         line("needs", fmt::format("{} of disk in between, and writes about {} of WAL",
-                                   bytes(plan.extra_disk_bytes), bytes(plan.wal_bytes)));
+         line("size", fmt::format("{} now, {} afterwards", bytes(plan.bytes_before),
+                                  about(plan.bytes_after))) +
+         line("needs", needs_text(plan)) +
+         (plan.unknown.empty() ? "" : line("unknown", plan.unknown));
 }
 
 std::string_view outcome_name(Outcome outcome) {
@@ -66,15 +74,18 @@ std::string seconds_entry(std::string_view label, std::chrono::milliseconds time
   return fmt::format("{}={:.3f}s", label, std::chrono::duration<double>(time).count());
 }
 
+/// With a space behind it; what isn't known is left out.
+std::string known_entry(std::string_view label, std::optional<double> number, Unit unit) {
+  return number ? std::string(perfdata_entry(label, *number, unit)) + " " : "";
+}
+
 std::string perfdata_of(const CleanupResult& result) {
-  const double reclaimed = std::max(0.0, result.bytes_before - result.bytes_after);
-  return fmt::format("{} {} {} {} {} {}",
-                     perfdata_entry("deleted", result.rows_deleted, Unit::rows),
-                     perfdata_entry("before", result.bytes_before, Unit::bytes),
-                     perfdata_entry("after", result.bytes_after, Unit::bytes),
-                     perfdata_entry("reclaimed", reclaimed, Unit::bytes),
-                     seconds_entry("duration", result.duration),
-                     seconds_entry("longest_lock", result.longest_lock));
+  return known_entry("deleted", result.rows_deleted, Unit::rows) +
+         known_entry("before", result.bytes_before, Unit::bytes) +
+         known_entry("after", result.bytes_after, Unit::bytes) +
+         known_entry("reclaimed", bytes_reclaimed_by(result), Unit::bytes) +
+         seconds_entry("duration", result.duration) + " " +
+         seconds_entry("longest_lock", result.longest_lock);
 }
 
 }  // namespace

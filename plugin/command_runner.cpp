@@ -149,12 +149,22 @@ void let_go_of_output() {
   dup2(0, 2);
 }
 
+void kill_group(int /*signal*/) { kill(0, SIGKILL); }
+
+/// Should the daemon die, its commands go with it.
+void end_with_parent() {
+  const int parent_died = SIGRTMIN + 1;
+  set_signal(parent_died, kill_group);
+  unblock_signals();
+  prctl(PR_SET_PDEATHSIG, parent_died);
+}
+
 [[noreturn]] void guard(Plan plan) {
   prctl(PR_SET_NAME, "django_session");
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
   setpgid(0, 0);
   set_signals(SIG_IGN);          // the group's SIGTERM is for the program
   set_signal(SIGCHLD, SIG_DFL);  // else there were no exit code
+  end_with_parent();
   plan.report = arrange_descriptors(plan);
   if (plan.report < 0) _exit(1);
   const pid_t program = _Fork();

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <ctime>
 #include <exception>
 #include <map>
@@ -21,6 +22,8 @@ using std::chrono::milliseconds;
 constexpr std::size_t kLongestNotification = 255;  // bytes; collectd's limit
 // collectd has more to do at its end than to wait for us.
 constexpr milliseconds kStopTimeBesidesTimeout(800);
+// For what a thread is saying in the moment in which it is let go.
+constexpr milliseconds kLastWord(100);
 
 std::string shortened(std::string text) {
   if (text.size() <= kLongestNotification) return text;
@@ -54,9 +57,8 @@ double seconds(milliseconds duration) { return std::chrono::duration<double>(dur
 
 std::string figures_of(const CleanupResult& result) {
   return fmt::format(" ({} sessions deleted, {} -> {}, {}, longest lock {} ms)",
-                     format_quantity(result.rows_deleted, Unit::rows),
-                     format_quantity(result.bytes_before, Unit::bytes),
-                     format_quantity(result.bytes_after, Unit::bytes),
+                     rows_deleted_text(result), quantity_text(result.bytes_before, Unit::bytes),
+                     quantity_text(result.bytes_after, Unit::bytes),
                      format_quantity(seconds(result.duration), Unit::seconds),
                      result.longest_lock.count());
 }
@@ -82,19 +84,40 @@ struct Hook::Shared {
   double cleanups = 0, failures = 0, rows_deleted = 0, bytes_reclaimed = 0;
   std::optional<CleanupResult> last;
 
+  /// Set when the cleanup's thread had to be let go: the daemon then frees what its output goes
+  /// through.
+  std::atomic<bool> abandoned = false;
+  std::timed_mutex speaking;  // held by the cleanup's thread alone, while its output is under way
+
   void say(LogLevel level, const std::string& text) const {
-    output.log(level, fmt::format("{}: {}", instance, text));
+    if (!abandoned) output.log(level, fmt::format("{}: {}", instance, text));
   }
 
-  void tell(const Ending& how, const std::string& text) const {
+  /// As say(), in the cleanup's thread.
+  void report(LogLevel level, const std::string& text) {
+    const std::lock_guard lock(speaking);
+    say(level, text);
+  }
+
+  void tell(const Ending& how, const std::string& text) {
+    const std::lock_guard lock(speaking);
     say(how.level, text);
-    output.notify(how.severity, shortened(fmt::format("{}: {}", instance, text)));
+    if (!abandoned) output.notify(how.severity, shortened(fmt::format("{}: {}", instance, text)));
+  }
+
+  void abandon() {
+    abandoned = true;
+    if (speaking.try_lock_for(kLastWord)) speaking.unlock();
   }
 
   CleanupDecision judge(const std::string& host, Metric metric, double value, Moment now);
-  void clean_up(const CleanupCause& cause, const StopSignal& stop);
-  void clean_up_guarded(const CleanupCause& cause, const StopSignal& stop) noexcept;
-  CleanupResult run_guarded(const CleanupCause& cause, const StopSignal& stop) const;
+  void clean_up(const CleanupCause& cause, const StopSignal& stop) noexcept;
+  void tell_start(const CleanupCause& cause);
+  void tell_end(const CleanupResult& result);
+  template <class Step>
+  void attempt(Step step) noexcept;
+  CleanupResult run_guarded(const CleanupCause& cause, const StopSignal& stop);
+  void take_start_back();
   void count(const CleanupResult& result, Moment now);
 };
 
@@ -117,11 +140,12 @@ CleanupDecision Hook::Shared::judge(const std::string& host, Metric metric, doub
   return decision;
 }
 
-void Hook::Shared::clean_up(const CleanupCause& cause, const StopSignal& stop) {
+void Hook::Shared::tell_start(const CleanupCause& cause) {
   tell({Severity::okay, LogLevel::notice, ""},
        fmt::format("cleanup starts ({}): {}", run.what, cause.reason));
-  const CleanupResult result = run_guarded(cause, stop);
-  count(result, output.now());
+}
+
+void Hook::Shared::tell_end(const CleanupResult& result) {
   const Ending ending = ending_of(result.outcome);
   // The message of one that was done has the figures already.
   const bool adds_figures = run.has_figures && result.outcome == Outcome::stopped;
@@ -129,21 +153,31 @@ void Hook::Shared::clean_up(const CleanupCause& cause, const StopSignal& stop) {
                            adds_figures ? figures_of(result) : ""));
 }
 
-/// What a thread does: nothing may leave it.
-void Hook::Shared::clean_up_guarded(const CleanupCause& cause, const StopSignal& stop) noexcept {
+template <class Step>
+void Hook::Shared::attempt(Step step) noexcept {
   try {
-    clean_up(cause, stop);
+    step();
   } catch (const std::exception& error) {
-    output.log(LogLevel::error, error.what());
+    if (!abandoned) output.log(LogLevel::error, error.what());
   }
 }
 
-CleanupResult Hook::Shared::run_guarded(const CleanupCause& cause, const StopSignal& stop) const {
+/// What a thread does: nothing may leave it. It counts as running until all is told: before that a
+/// value must not start the next one, which this thread couldn't take.
+void Hook::Shared::clean_up(const CleanupCause& cause, const StopSignal& stop) noexcept {
+  CleanupResult result;
+  attempt([&] { tell_start(cause); });
+  attempt([&] { result = run_guarded(cause, stop); });
+  attempt([&] { tell_end(result); });
+  attempt([&] { count(result, output.now()); });
+}
+
+CleanupResult Hook::Shared::run_guarded(const CleanupCause& cause, const StopSignal& stop) {
   CleanupResult result;
   result.outcome = Outcome::failed;
   try {
     return run.run(cause, stop, [this](const std::string& line) {
-      say(LogLevel::notice, fmt::format("cleanup: {}", line));
+      report(LogLevel::notice, fmt::format("cleanup: {}", line));
     });
   } catch (const std::exception& error) {
     result.message = error.what();
@@ -158,9 +192,14 @@ void Hook::Shared::count(const CleanupResult& result, Moment now) {
   policy.ended(result, now);
   ++cleanups;
   if (result.outcome == Outcome::failed || result.outcome == Outcome::refused) ++failures;
-  rows_deleted += result.rows_deleted;
-  bytes_reclaimed += std::max(0.0, result.bytes_before - result.bytes_after);
+  rows_deleted += result.rows_deleted.value_or(0);
+  bytes_reclaimed += bytes_reclaimed_by(result).value_or(0);
   last = result;
+}
+
+void Hook::Shared::take_start_back() {
+  const std::lock_guard lock(mutex);
+  policy.not_started();
 }
 
 Hook::Hook(const DatabaseSettings& settings, std::string arriving_instance, HookOutput output,
@@ -190,10 +229,12 @@ void Hook::on_value(const ValueName& name, double value) {
 
 void Hook::start(CleanupCause cause) {
   try {
-    // Not started when the daemon ends: the policy then waits for an end that never comes.
-    worker_.start([shared = shared_, cause = std::move(cause)](const StopSignal& stop) {
-      shared->clean_up_guarded(cause, stop);
-    });
+    const bool started =
+        worker_.start([shared = shared_, cause = std::move(cause)](const StopSignal& stop) {
+          shared->clean_up(cause, stop);
+        });
+    // The thread of the last one is just about to end, or the daemon ends.
+    if (!started) shared_->take_start_back();
   } catch (const std::exception& error) {
     CleanupResult result;
     result.outcome = Outcome::failed;
@@ -221,9 +262,10 @@ void Hook::request_stop(milliseconds ago) {
 }
 
 void Hook::join() {
-  if (!worker_.join())
-    shared_->say(LogLevel::error,
-                 "the cleanup has not ended in time, and is cut off; the next one goes on with it");
+  if (worker_.join()) return;
+  shared_->say(LogLevel::error,
+               "the cleanup has not ended in time, and is cut off; the next one goes on with it");
+  shared_->abandon();
 }
 
 Moment current_moment() {

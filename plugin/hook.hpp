@@ -51,7 +51,8 @@ class Hook {
   /// which was `ago` before now.
   void request_stop(std::chrono::milliseconds ago = std::chrono::milliseconds(0));
 
-  /// Waits for the end of what runs, as long as that.
+  /// Waits for the end of what runs, as long as that. After it a cleanup that is cut off says
+  /// nothing any more.
   void join();
 
  private:

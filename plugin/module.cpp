@@ -87,8 +87,8 @@ void notify(const std::string& instance, Severity severity, const std::string& m
 struct ReadContext;
 
 /// What callbacks without user data need. Filled while collectd reads its configuration, by its
-/// only thread; the reads leave it at the end, when the read threads are gone. Never destroyed: write
-/// threads, or a cleanup's thread that had to be let go, may still use the hooks.
+/// only thread; the reads leave it at the end, when the read threads are gone. Never destroyed:
+/// write threads, or a cleanup's thread that had to be let go, may still use the hooks.
 struct Registry {
   std::vector<std::shared_ptr<Hook>> hooks;
   std::set<const ReadContext*> reads;
@@ -253,7 +253,7 @@ void register_database(const ConfigItem& block) {
     throw django_session::ConfigError(
         fmt::format("<Database \"{0}\">: Instance \"{1}\" is taken already; give each block of a "
                     "database an Instance of its own",
-                    settings.connection.dbname, settings.instance));
+                    settings.database, settings.instance));
   if (hook) register_hook(hook);
 }
 

@@ -8,6 +8,7 @@
 
 #include "core/config_error.hpp"
 #include "core/printable.hpp"
+#include "core/quantity.hpp"
 
 namespace django_session {
 namespace {
@@ -40,6 +41,21 @@ Method parse_method(std::string_view name) {
         fmt::format("\"{}\" is not a method; the methods are auto, delete, swap, full",
                     without_controls(name.substr(0, 60), '?')));
   return found->method;
+}
+
+std::optional<double> bytes_reclaimed_by(const CleanupResult& result) {
+  if (!result.bytes_before || !result.bytes_after) return std::nullopt;
+  return std::max(0.0, *result.bytes_before - *result.bytes_after);
+}
+
+std::string rows_deleted_text(const CleanupResult& result) {
+  const bool is_estimate =
+      result.method == Method::swap && result.rows_deleted && *result.rows_deleted > 0;
+  return (is_estimate ? "~" : "") + quantity_text(result.rows_deleted, Unit::rows);
+}
+
+std::string quantity_text(std::optional<double> number, Unit unit) {
+  return number ? format_quantity(*number, unit) : "unknown";
 }
 
 }  // namespace django_session

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/metric.hpp"
+
 namespace django_session {
 
 enum class Method {
@@ -31,7 +33,7 @@ struct CleanupOptions {
   Method method = Method::automatic;
   std::chrono::seconds keep{0};  ///< leave sessions that expired less than this ago
   std::optional<std::chrono::milliseconds> max_duration;
-  std::chrono::milliseconds lock_timeout{150};  ///< for each try of an exclusive lock
+  std::chrono::milliseconds lock_timeout{100};  ///< for each try of an exclusive lock
   LagLimit max_lag;
   std::chrono::milliseconds answer_timeout{
       10000};  ///< for each connect and each answer that should be quick
@@ -51,9 +53,11 @@ struct CleanupPlan {
   std::vector<Refusal> refusals;  ///< of every method that is not possible
   std::vector<std::string>
       notes;  ///< what will slow it down or be of little use, say an old transaction and whose
-  double live_rows = 0, expired_rows = 0;
-  double bytes_before = 0, bytes_after = 0;  ///< table, TOAST and indexes
-  double extra_disk_bytes = 0, wal_bytes = 0;
+  // Nothing where it isn't known.
+  std::optional<double> live_rows, expired_rows;
+  std::optional<double> bytes_before, bytes_after;  ///< table, TOAST and indexes
+  std::optional<double> extra_disk_bytes, wal_bytes;
+  std::string unknown;  ///< why some of these are not known; empty when all are
 };
 
 enum class Outcome { done, stopped, failed, refused };  ///< exit codes 0 to 3
@@ -62,11 +66,19 @@ struct CleanupResult {
   Outcome outcome = Outcome::done;
   Method method = Method::remove;
   std::string message;  ///< what happened, one line, fit for a log, a notification and a terminal
-  double rows_deleted = 0;
-  double bytes_before = 0, bytes_after = 0;
+  // Nothing where it isn't known, say without a connection.
+  std::optional<double> rows_deleted;  ///< by a swap: an estimate
+  std::optional<double> bytes_before, bytes_after;
   std::chrono::milliseconds duration{0};
   std::chrono::milliseconds longest_lock{0};  ///< of the exclusive ones that we held or waited for
 };
+
+/// Not negative; nothing where a size isn't known.
+std::optional<double> bytes_reclaimed_by(const CleanupResult& result);
+/// "29.1k"; "~29.1k" for an estimate; "unknown".
+std::string rows_deleted_text(const CleanupResult& result);
+/// "1.1 GB"; "unknown".
+std::string quantity_text(std::optional<double> number, Unit unit);
 
 /// Where a running cleanup stands.
 struct CleanupProgress {

@@ -54,7 +54,7 @@ std::string useless_text(int cleanups) {
 /// Stopped on its way, but not for nothing: there is more to do.
 bool got_on(const CleanupResult& result) {
   return result.outcome == Outcome::stopped &&
-         (result.rows_deleted > 0 || result.bytes_after < result.bytes_before);
+         (result.rows_deleted.value_or(0) > 0 || bytes_reclaimed_by(result).value_or(0) > 0);
 }
 
 }  // namespace

@@ -90,6 +90,9 @@ class CleanupPolicy {
   /// value that is not finite is unknown and triggers nothing.
   CleanupDecision judge(const std::string& host, Metric metric, double value, Moment now);
 
+  /// The cleanup that judge() wanted to start could not: the next value may start it.
+  void not_started() { running_ = false; }
+
   /// The cleanup that was started has ended, however.
   void ended(const CleanupResult& result, Moment now);
 

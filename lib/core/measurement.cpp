@@ -179,7 +179,7 @@ Findings evaluate(const Measurement& m) {
 
 bool swap_was_abandoned(const Measurement& m) {
   constexpr double kLongestSwap = 3600;
-  return m.swap && m.swap->age.value_or(kLongestSwap) >= kLongestSwap;
+  return m.swap && m.now - m.swap->started.value_or(0) >= kLongestSwap;
 }
 
 }  // namespace django_session

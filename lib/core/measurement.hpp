@@ -33,8 +33,8 @@ struct Index {
 
 /// A swap's trigger writes the keys of changed sessions into a log until the swap has ended.
 struct SwapUnderWay {
-  double log_bytes = 0;
-  std::optional<double> age;  ///< seconds since it began
+  double logged = 0;              ///< changes so far
+  std::optional<double> started;  ///< seconds since 1970
 };
 
 struct Measurement {

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <ctime>
 #include <sstream>
 
 namespace django_session::sessions {
@@ -44,6 +45,17 @@ Index read_index(const pg::Row& row) {
   return index;
 }
 
+/// From the comment on the swap's state table: "django_session_cleanup, started 2026-01-02
+/// 03:04:05Z".
+std::optional<double> start_of_swap(const std::string& comment) {
+  const auto at = comment.rfind("started ");
+  std::tm time{};
+  if (at == std::string::npos ||
+      strptime(comment.c_str() + at, "started %Y-%m-%d %H:%M:%SZ", &time) == nullptr)
+    return std::nullopt;
+  return static_cast<double>(timegm(&time));
+}
+
 bool has_indexes(const Definition& definition, const std::vector<double>& oids) {
   return oids.size() == definition.indexes.size() &&
          std::all_of(definition.indexes.begin(), definition.indexes.end(),
@@ -73,7 +85,8 @@ Definition read_definition(const pg::Row& row, const pg::Rows& indexes) {
   definition.statistics_function = row.text("statistics_function");
   definition.tuples = number_or(row, "reltuples", -1);
   if (row.flag("swap_logs"))
-    definition.swap = SwapUnderWay{number_or(row, "swap_log_bytes", 0), row.number("swap_age")};
+    definition.swap =
+        SwapUnderWay{number_or(row, "swap_logged", 0), start_of_swap(row.text("swap_comment"))};
   std::transform(indexes.begin(), indexes.end(), std::back_inserter(definition.indexes),
                  read_index);
   definition.expire_date_indexed =

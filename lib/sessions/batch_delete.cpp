@@ -174,7 +174,7 @@ class BatchDelete {
 
   void account_for(const Batch& batch) {
     if (batch.found >= size_.rows()) size_.took(batch.took);
-    result_.rows_deleted += batch.deleted;
+    result_.rows_deleted = result_.rows_deleted.value_or(0) + batch.deleted;
     fruitless_ = batch.deleted > 0 ? 0 : fruitless_ + 1;
     if (fruitless_ >= kMostFruitlessBatches)
       throw std::runtime_error(fmt::format(

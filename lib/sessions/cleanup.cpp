@@ -28,9 +28,10 @@ constexpr milliseconds kReconnectFor{60'000}, kBetweenReconnects{1000};
 // A process of ours that was killed leaves a backend that goes on to the end of its statement.
 constexpr milliseconds kForeignLockPatience{3000}, kBetweenLooks{200};
 
-// Session lock, on top of the swap's own exclusion, so that two deletes don't do the same work. The key is "djs" in
-// ASCII and the table's OID.
-constexpr const char* kClaim = "SELECT pg_try_advisory_lock((6580851::bigint << 32) | {}) AS claimed;";
+// Session lock, on top of the swap's own exclusion, so that two deletes don't do the same work. The
+// key is "djs" in ASCII and the table's OID.
+constexpr const char* kClaim =
+    "SELECT pg_try_advisory_lock((6580851::bigint << 32) | {}) AS claimed;";
 constexpr const char* kCutoff = R"(
 SET LOCAL datestyle = 'ISO';
 SELECT (now() - {} * interval '1 second')::text AS cutoff;
@@ -43,7 +44,8 @@ pg::Deadline end_of(const CleanupOptions& options) {
 
 /// The primary message, unless it could quote what is in a row (class 22, data exceptions).
 std::string words_of(const pg::Error& error) {
-  if (error.sqlstate().starts_with("22")) return "a value was refused, SQLSTATE " + error.sqlstate();
+  if (error.sqlstate().starts_with("22"))
+    return "a value was refused, SQLSTATE " + error.sqlstate();
   return error.what();
 }
 
@@ -58,8 +60,11 @@ Planned make_plan(const pg::Parameters& parameters, const TableName& table,
   const auto deadline = pg::Deadline::after(options.answer_timeout);
   Probe probe(parameters, table, Counting::estimate);
   const Measurement measurement = probe.measure(deadline);
-  const Preflight preflight =
-      look(connection, {measurement.schema, measurement.table}, pg::Deadline::after(options.answer_timeout));
+  Preflight preflight = look(connection, {measurement.schema, measurement.table},
+                             pg::Deadline::after(options.answer_timeout));
+  if (is_pooled(connection, pg::Deadline::after(options.answer_timeout)))
+    preflight.refusals.push_back({Method::full, "the connection",
+                                  "goes through a pooler; VACUUM FULL needs a direct connection"});
   return {preflight, decide(preflight, evaluate(measurement), options)};
 }
 
@@ -68,8 +73,12 @@ class Run {
  public:
   Run(const pg::Parameters& parameters, const TableName& table, const CleanupOptions& options,
       CleanupObserver& observer)
-      : parameters_(parameters), connector_(parameters), table_(table), options_(options),
-        observer_(observer), run_end_(end_of(options)) {
+      : parameters_(parameters),
+        connector_(parameters),
+        table_(table),
+        options_(options),
+        observer_(observer),
+        run_end_(end_of(options)) {
     result_.method = options.method;
   }
 
@@ -79,7 +88,7 @@ class Run {
  private:
   template <typename Steps>
   CleanupResult guarded(Steps steps);
-  void connect() { connection_.emplace(connector_.connect(soon())); }
+  void connect();
   void reconnect();
   pg::Deadline soon() const { return pg::Deadline::after(options_.answer_timeout); }
 
@@ -89,8 +98,10 @@ class Run {
   void carry_out();
   void clear_the_way();
   void run_method();
+  bool is_swapped() const;
   std::string cutoff();
   void measure_after();
+  std::string lockers();
   std::string summary() const;
 
   const pg::Parameters& parameters_;
@@ -104,7 +115,8 @@ class Run {
 
   std::optional<pg::Connection> connection_;
   Planned planned_;
-  bool began_ = false;  ///< from then on it may be ourselves who replaced the table
+  std::string first_oid_;  ///< the table's, before it could be replaced
+  bool began_ = false;     ///< from then on it may be ourselves who replaced the table
   std::string cutoff_;
   CleanupResult result_;
 };
@@ -122,18 +134,25 @@ CleanupResult Run::guarded(Steps steps) {
   } catch (const NoSuchTable& missing) {
     ends(Outcome::refused, missing.what());
   } catch (const pg::Error& error) {
-    ends(Outcome::failed, words_of(error));
+    if (error.lock_not_available())
+      ends(Outcome::stopped, "the table is locked: " + lockers());
+    else
+      ends(Outcome::failed, words_of(error));
   } catch (const std::exception& error) {
     ends(Outcome::failed, error.what());
   }
   measure_after();
   result_.duration = std::chrono::duration_cast<milliseconds>(Clock::now() - start_);
-  if (result_.outcome == Outcome::done && result_.message.empty()) result_.message = summary();
   return result_;
 }
 
+void Run::connect() {
+  if (observer_.stop_requested()) throw Stopped("stopped on request");
+  connection_.emplace(connector_.connect(soon()));
+}
+
 CleanupResult Run::clean_up() {
-  return guarded([this] {
+  guarded([this] {
     connect();
     planned_ = make_plan(parameters_, table_, options_, *connection_);
     const CleanupPlan& plan = planned_.plan;
@@ -150,6 +169,9 @@ CleanupResult Run::clean_up() {
     clear_the_way();
     carry_out();
   });
+  if (result_.outcome == Outcome::done)
+    result_.message = summary() + (result_.message.empty() ? "" : "; " + result_.message);
+  return result_;
 }
 
 CleanupResult Run::abort() {
@@ -158,16 +180,16 @@ CleanupResult Run::abort() {
     planned_ = make_plan(parameters_, table_, options_, *connection_);
     const CleanupTarget& target = planned_.preflight.target;
     result_.bytes_before = target.bytes_before;
-    const bool swap =
-        remove_swap_leftovers(*connection_, target, options_, run_id_, run_end_, observer_, result_);
+    const bool swap = remove_swap_leftovers(*connection_, target, options_, run_id_, run_end_,
+                                            observer_, result_);
     const int indexes = remove_reindex_leftovers(*connection_, target, options_, observer_);
     result_.message = swap || indexes > 0 ? "removed what an interrupted cleanup had left"
                                           : "no interrupted cleanup has left anything";
   });
 }
 
-/// Behind a pooler a session's lock would stay with a backend that others use; there, a second swap is kept away by
-/// its state's row, and a second delete does no harm.
+/// Behind a pooler a session's lock would stay with a backend that others use; there, a second swap
+/// is kept away by its state's row, and a second delete does no harm.
 void Run::claim() {
   if (is_pooled(*connection_, soon())) return;
   const auto patience = pg::Deadline::after(kForeignLockPatience);
@@ -190,16 +212,30 @@ void Run::look_again() {
     throw Stopped("another cleanup of this table has just ended");
 }
 
-/// A swap that was interrupted is in the way of the other methods: its triggers would note each row they delete.
+/// A swap that was interrupted is in the way of the other methods: its triggers would note rows
+/// that they delete. Whoever may only delete has to live with that.
 void Run::clear_the_way() {
-  if (planned_.plan.method == Method::swap || !planned_.preflight.leftovers.any()) return;
-  remove_swap_leftovers(*connection_, planned_.preflight.target, options_, run_id_, run_end_, observer_, result_);
+  const Leftovers& leftovers = planned_.preflight.leftovers;
+  const bool none = !leftovers.any() && leftovers.orphans.empty();
+  if (planned_.plan.method == Method::swap || none) return;
+  const CleanupTarget& target = planned_.preflight.target;
+  try {
+    remove_swap_leftovers(*connection_, target, options_, run_id_, run_end_, observer_, result_);
+  } catch (const pg::Error& error) {
+    if (!error.insufficient_privilege()) throw;
+    connection_->finish(soon());
+    observer_.on_note(fmt::format("an interrupted swap left {}: remove it with --abort as {}",
+                                  fmt::join(planned_.preflight.leftovers.objects, ", "),
+                                  target.owner));
+  }
 }
 
 /// After a lost connection everything goes on where it was: what is in the database decides.
 void Run::carry_out() {
   const auto patience = pg::Deadline::after(kReconnectFor);
   began_ = true;
+  result_.rows_deleted = 0;
+  first_oid_ = planned_.preflight.target.oid;
   for (;;) {
     try {
       return run_method();
@@ -228,44 +264,71 @@ void Run::reconnect() {
 
 std::string Run::cutoff() {
   if (cutoff_.empty())
-    cutoff_ = ask_catalog(*connection_, fmt::format(kCutoff, options_.keep.count()), soon()).front().text("cutoff");
+    cutoff_ = ask_catalog(*connection_, fmt::format(kCutoff, options_.keep.count()), soon())
+                  .front()
+                  .text("cutoff");
   return cutoff_;
+}
+
+/// After a lost connection: another table has the name, and nothing is left to do, so the exchange
+/// was the last thing that we heard nothing of.
+bool Run::is_swapped() const {
+  return planned_.preflight.target.oid != first_oid_ && !planned_.preflight.leftovers.any();
 }
 
 void Run::run_method() {
   const CleanupTarget& target = planned_.preflight.target;
-  if (planned_.plan.method == Method::swap)
-    return swap_table(*connection_, target, options_, run_id_, planned_.plan, run_end_, observer_, result_);
+  if (planned_.plan.method == Method::swap) {
+    if (is_swapped()) {
+      result_.rows_deleted = planned_.plan.expired_rows;
+      return;
+    }
+    return swap_table(*connection_, target, options_, run_id_, planned_.plan, run_end_, observer_,
+                      result_);
+  }
   remove_reindex_leftovers(*connection_, target, options_, observer_);
-  const std::string before = cutoff();
-  delete_expired(*connection_, target, options_, before, run_end_, observer_, result_);
+  delete_expired(*connection_, target, options_, cutoff(), run_end_, observer_, result_);
   if (planned_.plan.method == Method::full)
-    vacuum_full(*connection_, target, options_, before, run_end_, observer_, result_);
+    vacuum_full(*connection_, target, options_, run_end_, observer_, result_);
   else
-    reclaim_after_delete(*connection_, target, options_, before, run_end_, observer_, result_);
+    reclaim_after_delete(*connection_, target, options_, run_end_, observer_, result_);
 }
 
-/// By name: after a swap another table has it. Unknown where nobody answers any more.
+/// By name: after a swap another table has it. Unknown where nobody answers any more, and where
+/// somebody waits for our end.
 void Run::measure_after() {
-  result_.bytes_after = result_.bytes_before;
-  if (planned_.preflight.target.sql_name.empty()) return;
+  if (planned_.preflight.target.sql_name.empty() || observer_.stop_requested()) return;
   try {
     if (!connection_ || !connection_->usable()) connect();
     connection_->finish(soon());
     const std::string name = connection_->literal(planned_.preflight.target.sql_name);
     result_.bytes_after =
-        ask_catalog(*connection_, fmt::format(kSize, name), soon()).front().number("bytes").value_or(0);
-  } catch (const pg::Error&) {
+        ask_catalog(*connection_, fmt::format(kSize, name), soon()).front().number("bytes");
+  } catch (const std::exception&) {
     return;
   }
 }
 
+/// The lock may already have been in the way when the table was looked up.
+std::string Run::lockers() try {
+  if (observer_.stop_requested()) return "it wasn't asked by whom";
+  connection_->finish(soon());
+  const std::string& oid = planned_.preflight.target.oid;
+  const std::string by_name = fmt::format("ANY (SELECT c.oid FROM pg_class c WHERE c.relname = {})",
+                                          connection_->literal(table_.table));
+  return lock_holders(*connection_, oid.empty() ? by_name : oid, soon());
+} catch (const pg::Error&) {
+  return "it isn't known by whom";
+}
+
 std::string Run::summary() const {
-  return fmt::format("{}: {} expired sessions deleted, {} -> {} in {}; longest lock {} ms", method_name(result_.method),
-                     format_quantity(result_.rows_deleted, Unit::rows), format_quantity(result_.bytes_before, Unit::bytes),
-                     format_quantity(result_.bytes_after, Unit::bytes),
-                     format_quantity(static_cast<double>(result_.duration.count()) / 1000, Unit::seconds),
-                     result_.longest_lock.count());
+  return fmt::format(
+      "{}: {} expired sessions deleted, {} -> {} in {}; longest lock {} ms",
+      method_name(result_.method), rows_deleted_text(result_),
+      quantity_text(result_.bytes_before, Unit::bytes),
+      quantity_text(result_.bytes_after, Unit::bytes),
+      format_quantity(static_cast<double>(result_.duration.count()) / 1000, Unit::seconds),
+      result_.longest_lock.count());
 }
 
 }  // namespace

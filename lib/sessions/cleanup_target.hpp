@@ -9,9 +9,9 @@
 
 namespace django_session::sessions {
 
-/// First key of the advisory lock that each transaction of a cleanup takes; the second is the table's
-/// OID, as a signed number. Of the transaction and not of the session, so that it holds behind a
-/// pooler, too. "djsc".
+/// First key of the advisory lock that each transaction of a cleanup takes; the second is the
+/// table's OID, as a signed number. Of the transaction and not of the session, so that it holds
+/// behind a pooler, too. "djsc".
 inline constexpr int kCleanupLock = 0x646a7363;
 
 /// The session table of a running cleanup, as the pre-flight found it.
@@ -23,17 +23,25 @@ struct CleanupTarget {
   double bytes_before = 0;    ///< table, TOAST and indexes
 };
 
-/// The cleanup ends here, before its end, and may be run again: what() says why ("stopped on request", "the time for this
-/// run is over", "the lock was never granted: pid 4711 ..."). Becomes Outcome::stopped.
+/// The cleanup ends here, before its end, and may be run again: what() says why ("stopped on
+/// request", "the time for this run is over", "the lock was never granted: pid 4711 ..."). Becomes
+/// Outcome::stopped.
 class Stopped : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
-/// Throws Stopped when the observer wants the end or the run's time is over. Asked between all steps.
-inline void stop_if_wanted(CleanupObserver &observer, pg::Deadline run_end) {
-  if (observer.stop_requested()) throw Stopped("stopped on request");
-  if (run_end.passed()) throw Stopped("the time for this run is over");
+/// Nothing is wrong, there is just no time now: what is done may be kept for the next run.
+class Paused : public Stopped {
+ public:
+  using Stopped::Stopped;
+};
+
+/// Throws Paused when the observer wants the end or the run's time is over. Asked between all
+/// steps.
+inline void stop_if_wanted(CleanupObserver& observer, pg::Deadline run_end) {
+  if (observer.stop_requested()) throw Paused("stopped on request");
+  if (run_end.passed()) throw Paused("the time for this run is over");
 }
 
 }  // namespace django_session::sessions

@@ -24,14 +24,19 @@ WHERE n.nspname = {0} AND c.relname = {1} AND c.relkind = 'r';
 // {oid}. For both ways: methods (comma-separated), object, reason.
 constexpr const char* kRefusals = R"(
 WITH t AS (
-  SELECT c.oid, c.relowner, c.relnamespace, quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name,
-    k.attnum AS key, k.atttypid AS key_type, e.attnum AS expiry, e.atttypid AS expiry_type, e.attnotnull
+  SELECT c.oid, c.relowner, c.relnamespace,
+    quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name,
+    k.attnum AS key, k.atttypid AS key_type, e.attnum AS expiry, e.atttypid AS expiry_type,
+    e.attnotnull
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-  LEFT JOIN pg_attribute k ON k.attrelid = c.oid AND k.attname = 'session_key' AND NOT k.attisdropped
-  LEFT JOIN pg_attribute e ON e.attrelid = c.oid AND e.attname = 'expire_date' AND NOT e.attisdropped
+  LEFT JOIN pg_attribute k ON k.attrelid = c.oid AND k.attname = 'session_key'
+    AND NOT k.attisdropped
+  LEFT JOIN pg_attribute e ON e.attrelid = c.oid AND e.attname = 'expire_date'
+    AND NOT e.attisdropped
   WHERE c.oid = {oid}
 )
-SELECT 'delete,full,swap' AS methods, 'the server' AS object, 'is a standby; clean up on the primary' AS reason
+SELECT 'delete,full,swap' AS methods, 'the server' AS object,
+  'is a standby; clean up on the primary' AS reason
 WHERE pg_is_in_recovery()
 UNION ALL
 SELECT 'delete,full', 'role ' || quote_ident(session_user),
@@ -39,18 +44,21 @@ SELECT 'delete,full', 'role ' || quote_ident(session_user),
 FROM t WHERE NOT has_table_privilege(t.oid, 'DELETE')
 UNION ALL
 SELECT 'delete,full', 'role ' || quote_ident(session_user),
-  format('can''t read expire_date; GRANT SELECT (expire_date, ctid) ON %s TO %I', t.name, session_user)
+  format('can''t read expire_date; GRANT SELECT (expire_date, ctid) ON %s TO %I', t.name,
+    session_user)
 FROM t WHERE NOT (coalesce(has_column_privilege(t.oid, t.expiry, 'SELECT'), true)
                   AND has_column_privilege(t.oid, 'ctid', 'SELECT'))
 UNION ALL
-SELECT 'delete,full', 'row security', 'hides rows from this role' FROM t WHERE row_security_active(t.oid)
+SELECT 'delete,full', 'row security', 'hides rows from this role'
+  FROM t WHERE row_security_active(t.oid)
 UNION ALL
 SELECT 'delete,full', 'rule ' || quote_ident(r.rulename), 'replaces or follows each DELETE'
 FROM t JOIN pg_rewrite r ON r.ev_class = t.oid AND r.ev_type = '4' AND r.ev_enabled <> 'D'
 UNION ALL
 SELECT 'delete,full', format('foreign key %I of %s', f.conname, f.conrelid::regclass),
   'forbids to delete sessions that are referred to'
-FROM t JOIN pg_constraint f ON f.confrelid = t.oid AND f.contype = 'f' AND f.confdeltype IN ('a', 'r')
+FROM t JOIN pg_constraint f ON f.confrelid = t.oid AND f.contype = 'f'
+  AND f.confdeltype IN ('a', 'r')
 UNION ALL
 SELECT 'delete,full,swap', 'column expire_date', 'is not a timestamp with time zone'
 FROM t WHERE t.expiry_type IS DISTINCT FROM 'timestamptz'::regtype
@@ -58,9 +66,11 @@ UNION ALL
 SELECT 'delete,full,swap', 'column expire_date', 'has no valid B-tree index that begins with it'
 FROM t WHERE NOT EXISTS (
   SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
-  WHERE i.indrelid = t.oid AND i.indkey[0] = t.expiry AND i.indisvalid AND i.indpred IS NULL AND m.amname = 'btree')
+  WHERE i.indrelid = t.oid AND i.indkey[0] = t.expiry AND i.indisvalid AND i.indpred IS NULL
+    AND m.amname = 'btree')
 UNION ALL
-SELECT 'full', 'role ' || quote_ident(session_user), 'is not the owner of the table, which VACUUM FULL takes'
+SELECT 'full', 'role ' || quote_ident(session_user),
+  'is not the owner of the table, which VACUUM FULL takes'
 FROM t WHERE NOT pg_has_role(t.relowner, 'USAGE')
   AND NOT CASE WHEN current_setting('server_version_num')::int >= 170000
                THEN has_table_privilege(t.oid, 'MAINTAIN') ELSE false END
@@ -72,8 +82,10 @@ WITH t AS (
   SELECT c.*, quote_ident(pg_get_userbyid(c.relowner)) AS owner, n.nspname,
     k.attnum AS key, k.atttypid AS key_type, e.attnum AS expiry, e.attnotnull
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-  LEFT JOIN pg_attribute k ON k.attrelid = c.oid AND k.attname = 'session_key' AND NOT k.attisdropped
-  LEFT JOIN pg_attribute e ON e.attrelid = c.oid AND e.attname = 'expire_date' AND NOT e.attisdropped
+  LEFT JOIN pg_attribute k ON k.attrelid = c.oid AND k.attname = 'session_key'
+    AND NOT k.attisdropped
+  LEFT JOIN pg_attribute e ON e.attrelid = c.oid AND e.attname = 'expire_date'
+    AND NOT e.attisdropped
   WHERE c.oid = {oid}
 )
 SELECT 'role ' || quote_ident(session_user) AS object,
@@ -82,7 +94,8 @@ FROM t WHERE NOT CASE WHEN current_setting('server_version_num')::int >= 160000
                       THEN pg_has_role(t.relowner, 'SET') ELSE pg_has_role(t.relowner, 'MEMBER') END
 UNION ALL
 SELECT 'schema ' || quote_ident(t.nspname),
-  format('the owner can''t create in it; GRANT USAGE, CREATE ON SCHEMA %I TO %s', t.nspname, t.owner)
+  format('the owner can''t create in it; GRANT USAGE, CREATE ON SCHEMA %I TO %s', t.nspname,
+    t.owner)
 FROM t WHERE NOT (has_schema_privilege(t.relowner, t.relnamespace, 'CREATE')
                   AND has_schema_privilege(t.relowner, t.relnamespace, 'USAGE'))
 UNION ALL
@@ -90,15 +103,18 @@ SELECT 'role ' || t.owner, format('the owner has no right to %s', needed) FROM t
   unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS needed
 WHERE NOT has_table_privilege(t.relowner, t.oid, needed)
 UNION ALL
-SELECT 'language plpgsql', 'is missing' WHERE NOT EXISTS (SELECT FROM pg_language WHERE lanname = 'plpgsql')
+SELECT 'language plpgsql', 'is missing'
+WHERE NOT EXISTS (SELECT FROM pg_language WHERE lanname = 'plpgsql')
 UNION ALL
 SELECT 'the table', 'is not an ordinary, logged heap table' FROM t
-WHERE t.relpersistence <> 'p' OR t.reloftype <> 0 OR t.relam <> (SELECT oid FROM pg_am WHERE amname = 'heap')
+WHERE t.relpersistence <> 'p' OR t.reloftype <> 0
+  OR t.relam <> (SELECT oid FROM pg_am WHERE amname = 'heap')
 UNION ALL
 SELECT 'replica identity', 'is not the primary key' FROM t WHERE t.relreplident <> 'd'
 UNION ALL
 SELECT 'primary key', 'is not exactly session_key, checked at once' FROM t WHERE NOT EXISTS (
-  SELECT FROM pg_index i WHERE i.indrelid = t.oid AND i.indisprimary AND i.indisvalid AND i.indimmediate
+  SELECT FROM pg_index i WHERE i.indrelid = t.oid AND i.indisprimary AND i.indisvalid
+    AND i.indimmediate
     AND i.indnatts = 1 AND i.indkey[0] = t.key)
 UNION ALL
 SELECT 'column session_key', 'is not of a character type'
@@ -107,12 +123,15 @@ UNION ALL
 SELECT 'column expire_date', 'may be NULL' FROM t WHERE NOT t.attnotnull
 UNION ALL
 SELECT 'column ' || quote_ident(a.attname), 'is generated' FROM pg_attribute a
-WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped AND (a.attidentity <> '' OR a.attgenerated <> '')
+WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped
+  AND (a.attidentity <> '' OR a.attgenerated <> '')
 UNION ALL
-SELECT 'index ' || quote_ident(x.relname), CASE WHEN NOT i.indisvalid THEN 'is invalid; REINDEX or DROP it'
+SELECT 'index ' || quote_ident(x.relname), CASE WHEN NOT i.indisvalid
+  THEN 'is invalid; REINDEX or DROP it'
     ELSE 'is unique or excludes: sessions can''t be copied in any order' END
 FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
-WHERE i.indrelid = {oid} AND (NOT i.indisvalid OR (NOT i.indisprimary AND (i.indisunique OR i.indisexclusion)))
+WHERE i.indrelid = {oid}
+  AND (NOT i.indisvalid OR (NOT i.indisprimary AND (i.indisunique OR i.indisexclusion)))
 UNION ALL
 SELECT 'constraint ' || quote_ident(n.conname), 'has not been validated; VALIDATE CONSTRAINT'
 FROM pg_constraint n WHERE n.conrelid = {oid} AND NOT n.convalidated
@@ -122,9 +141,11 @@ FROM t, LATERAL (SELECT grantor FROM aclexplode(t.relacl)
   UNION SELECT x.grantor FROM pg_attribute a, aclexplode(a.attacl) x WHERE a.attrelid = t.oid) g
 WHERE g.grantor <> t.relowner
 UNION ALL
-SELECT 'event trigger ' || quote_ident(v.evtname), 'would fire' FROM pg_event_trigger v WHERE v.evtenabled <> 'D'
+SELECT 'event trigger ' || quote_ident(v.evtname), 'would fire'
+  FROM pg_event_trigger v WHERE v.evtenabled <> 'D'
 UNION ALL
-SELECT 'replication slot ' || quote_ident(s.slot_name), 'decodes this database: it would see another table'
+SELECT 'replication slot ' || quote_ident(s.slot_name),
+  'decodes this database: it would see another table'
 FROM pg_replication_slots s WHERE s.slot_type = 'logical' AND s.database = current_database()
 UNION ALL
 SELECT 'name ' || quote_ident(part), 'has a $ or a backslash in it' FROM (
@@ -142,20 +163,25 @@ SELECT object, reason FROM ({attachments}) attached
 
 // {0} OID. Locks that somebody has held on the table for long, or that don't end by themselves.
 constexpr const char* kNotes = R"(
-SELECT format('pid %s of role %s (%s) has had a lock on the table for %s s: an exclusive lock has to wait for it',
+SELECT format('pid %s of role %s (%s) has had a lock on the table for %s s: an exclusive lock '
+    'has to wait for it',
   a.pid, a.usename, a.application_name, round(extract(epoch FROM now() - a.xact_start))) AS note
 FROM pg_stat_activity a
 WHERE a.pid <> pg_backend_pid() AND a.xact_start < now() - interval '5 minutes' AND EXISTS (
-  SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'relation' AND l.relation = {0} AND l.granted
+  SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'relation' AND l.relation = {0}
+    AND l.granted
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 UNION ALL
-SELECT format('prepared transaction %L of %s has a lock on the table: an exclusive lock has to wait for it', x.gid, x.owner)
-FROM pg_prepared_xacts x JOIN pg_locks l ON l.transactionid = x.transaction AND l.locktype = 'transactionid'
+SELECT format('prepared transaction %L of %s has a lock on the table: an exclusive lock has to '
+    'wait for it', x.gid, x.owner)
+FROM pg_prepared_xacts x JOIN pg_locks l ON l.transactionid = x.transaction
+  AND l.locktype = 'transactionid'
 JOIN pg_locks r ON r.virtualtransaction = l.virtualtransaction AND r.relation = {0}
 WHERE x.database = current_database()
 UNION ALL
 SELECT 'an autovacuum against wraparound is due or under way on the table: it gives way to nobody'
-FROM pg_class c WHERE c.oid = {0} AND age(c.relfrozenxid) > current_setting('autovacuum_freeze_max_age')::bigint
+FROM pg_class c WHERE c.oid = {0}
+  AND age(c.relfrozenxid) > current_setting('autovacuum_freeze_max_age')::bigint
   AND EXISTS (SELECT FROM pg_stat_progress_vacuum v WHERE v.relid = c.oid);
 )";
 
@@ -182,36 +208,41 @@ const Refusal* refusal_of(Method method, const std::vector<Refusal>& refusals) {
   return found == refusals.end() ? nullptr : &*found;
 }
 
-/// The figures that all methods share.
+/// The figures that all methods share; nothing where one isn't known.
 struct Sizes {
-  double total = 0, reclaimable = 0, live = 0, expired = 0, in_indexes = 0;
-  bool known = false;
+  std::optional<double> total, reclaimable, live, expired, indexes;
+  std::string unknown;  ///< why; empty when all are known
+
+  bool known() const { return total && reclaimable && live && expired; }
 };
 
 Sizes sizes_of(const Findings& findings) {
-  const auto number = [&](Metric metric) { return findings.values[metric].number; };
   Sizes sizes;
-  sizes.total = number(Metric::total).value_or(0);
-  sizes.reclaimable = number(Metric::reclaimable).value_or(0);
-  sizes.live = number(Metric::live).value_or(0);
-  sizes.expired = number(Metric::expired).value_or(0);
-  const double indexes = number(Metric::indexes).value_or(0);
-  sizes.in_indexes = sizes.total > 0 ? sizes.reclaimable * indexes / sizes.total : 0;
-  sizes.known = number(Metric::reclaimable) && number(Metric::live) && number(Metric::expired);
+  const auto number = [&](Metric metric) {
+    const MetricValue& value = findings.values[metric];
+    if (!value.number && sizes.unknown.empty()) sizes.unknown = value.reason;
+    return value.number;
+  };
+  sizes.expired = number(Metric::expired);
+  sizes.live = number(Metric::live);
+  sizes.total = number(Metric::total);
+  sizes.reclaimable = number(Metric::reclaimable);
+  sizes.indexes = number(Metric::indexes);
   return sizes;
 }
 
 double live_share(const Sizes& sizes) {
-  const double all = sizes.live + sizes.expired;
-  return all > 0 ? sizes.live / all : 0;
+  const double live = sizes.live.value_or(0), all = live + sizes.expired.value_or(0);
+  return all > 0 ? live / all : 0;
 }
 
 /// Why a swap wouldn't pay; empty where it does.
 std::string not_worth_a_swap(const Sizes& sizes) {
-  if (!sizes.known) return "it isn't known what a swap would give back";
-  if (sizes.reclaimable < kSwapWorthBytes)
+  if (!sizes.known())
+    return fmt::format("it isn't known what a swap would give back: {}", sizes.unknown);
+  if (*sizes.reclaimable < kSwapWorthBytes)
     return fmt::format("{} to give back is less than the {} that a swap is worth",
-                       format_quantity(sizes.reclaimable, Unit::bytes),
+                       format_quantity(*sizes.reclaimable, Unit::bytes),
                        format_quantity(kSwapWorthBytes, Unit::bytes));
   if (live_share(sizes) > kSwapMostLive)
     return fmt::format("{} of the sessions are live, more than the {} up to which a swap pays",
@@ -230,21 +261,28 @@ void choose(CleanupPlan& plan, const Sizes& sizes) {
     plan.reason = worthless;
   else
     plan.reason = fmt::format("a swap gives back {} and copies {} of the sessions",
-                              format_quantity(sizes.reclaimable, Unit::bytes),
+                              format_quantity(*sizes.reclaimable, Unit::bytes),
                               format_quantity(100 * live_share(sizes), Unit::percent));
 }
 
-// Measured on PostgreSQL 15 with sessions of 190 bytes: WAL for each expired row deleted and vacuumed, and for each byte
-// of the new table with its indexes.
+// Measured on PostgreSQL 15 with sessions of 190 bytes: WAL for each expired row deleted and
+// vacuumed, and for each byte of the new table with its indexes.
 constexpr double kWalPerDeletedRow = 300;
 constexpr double kWalPerNewByte = 1.9;
 
+double reclaimable_in_indexes(const Sizes& sizes) {
+  return *sizes.total > 0 ? *sizes.reclaimable * *sizes.indexes / *sizes.total : 0;
+}
+
 void foresee(CleanupPlan& plan, const Sizes& sizes) {
-  const double compact = std::max(sizes.total - sizes.reclaimable, 0.0);
-  const double deleting = sizes.expired * kWalPerDeletedRow;
   plan.live_rows = sizes.live;
   plan.expired_rows = sizes.expired;
   plan.bytes_before = sizes.total;
+  plan.unknown = sizes.unknown;
+  if (!sizes.total || !sizes.reclaimable) return;
+  const double compact = std::max(*sizes.total - *sizes.reclaimable, 0.0);
+  std::optional<double> deleting;
+  if (sizes.expired) deleting = *sizes.expired * kWalPerDeletedRow;
   switch (plan.method) {
     case Method::swap:
       plan.bytes_after = plan.extra_disk_bytes = compact;
@@ -252,12 +290,12 @@ void foresee(CleanupPlan& plan, const Sizes& sizes) {
       break;
     case Method::full:
       plan.bytes_after = plan.extra_disk_bytes = compact;
-      plan.wal_bytes = deleting + compact;
+      if (deleting) plan.wal_bytes = *deleting + compact;
       break;
     default:
-      plan.bytes_after = sizes.total - sizes.in_indexes;
+      if (sizes.indexes) plan.bytes_after = *sizes.total - reclaimable_in_indexes(sizes);
       plan.extra_disk_bytes = compact / 2;
-      plan.wal_bytes = deleting + compact / 2;
+      if (deleting) plan.wal_bytes = *deleting + compact / 2;
   }
 }
 
@@ -275,9 +313,12 @@ std::string describe(const Refusal& refusal) { return refusal.object + " " + ref
 
 std::vector<Refusal> swap_refusals(pg::Connection& connection, const std::string& oid,
                                    pg::Deadline deadline) {
-  // The triggers of a swap that was interrupted are not the user's.
+  // The triggers of a swap that was interrupted are not the user's; in a database that was restored
+  // from a dump, their names have the OID that the table had before.
   const std::string own_function = fmt::format(
-      "coalesce((SELECT min(g.tgfoid::oid) FROM pg_trigger g WHERE g.tgrelid = {0} AND g.tgname = 'djs_{0}_changed'), 0)",
+      "coalesce((SELECT min(g.tgfoid::oid) FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid "
+      "WHERE g.tgrelid = {0} AND p.proname ~ '^djs_[1-9][0-9]*_note$' AND p.proowner = "
+      "(SELECT c.relowner FROM pg_class c WHERE c.oid = {0})), 0)",
       oid);
   const std::string query =
       fmt::format(kSwapRefusals, fmt::arg("oid", oid),
@@ -289,25 +330,31 @@ std::vector<Refusal> swap_refusals(pg::Connection& connection, const std::string
 }
 
 Preflight look(pg::Connection& connection, const TableName& table, pg::Deadline deadline) {
-  const std::string query = fmt::format(kTarget, connection.literal(table.schema), connection.literal(table.table));
+  const std::string query =
+      fmt::format(kTarget, connection.literal(table.schema), connection.literal(table.table));
   const pg::Rows found = ask_catalog(connection, query, deadline);
-  if (found.empty()) throw NoSuchTable(fmt::format("no table {} in this database", table.display()));
+  if (found.empty())
+    throw NoSuchTable(fmt::format("no table {} in this database", table.display()));
   const pg::Row& row = found.front();
   Preflight preflight;
   CleanupTarget& target = preflight.target;
-  target = {row.text("oid"), row.text("schema"), row.text("table"), "", row.text("owner"),
-            row.number("bytes").value_or(0)};
-  target.sql_name = connection.identifier(target.schema) + "." + connection.identifier(target.table);
+  target = {row.text("oid"),   row.text("schema"),
+            row.text("table"), "",
+            row.text("owner"), row.number("bytes").value_or(0)};
+  target.sql_name =
+      connection.identifier(target.schema) + "." + connection.identifier(target.table);
   preflight.refusals = general_refusals(connection, target.oid, deadline);
   for (Refusal& refusal : swap_refusals(connection, target.oid, deadline))
     preflight.refusals.push_back(std::move(refusal));
   for (const pg::Row& note : ask_catalog(connection, fmt::format(kNotes, target.oid), deadline))
     preflight.notes.push_back(note.text("note"));
-  preflight.leftovers = read_leftovers(ask_catalog(connection, leftovers_query(target.oid), deadline).front());
+  preflight.leftovers =
+      read_leftovers(ask_catalog(connection, leftovers_query(target.oid), deadline).front());
   return preflight;
 }
 
-CleanupPlan decide(const Preflight& preflight, const Findings& findings, const CleanupOptions& options) {
+CleanupPlan decide(const Preflight& preflight, const Findings& findings,
+                   const CleanupOptions& options) {
   CleanupPlan plan;
   plan.refusals = preflight.refusals;
   plan.notes = preflight.notes;
@@ -318,11 +365,12 @@ CleanupPlan decide(const Preflight& preflight, const Findings& findings, const C
     plan.method = options.method;
     plan.reason = "asked for";
   }
-  if (preflight.leftovers.any()) plan.notes.push_back("there is " + describe_leftovers(preflight.leftovers));
+  if (preflight.leftovers.any())
+    plan.notes.push_back("there is " + describe_leftovers(preflight.leftovers));
   if (const Refusal* refusal = refusal_of(plan.method, plan.refusals)) {
     plan.refused = true;
-    plan.reason = fmt::format("{} is not possible: {}{}", method_name(plan.method), describe(*refusal),
-                              alternative_to(plan.method, plan.refusals));
+    plan.reason = fmt::format("{} is not possible: {}{}", method_name(plan.method),
+                              describe(*refusal), alternative_to(plan.method, plan.refusals));
   }
   foresee(plan, sizes);
   return plan;

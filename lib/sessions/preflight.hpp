@@ -1,4 +1,5 @@
-// Before anything is changed: what the table is, which methods are possible, and what speaks against the others.
+// Before anything is changed: what the table is, which methods are possible, and what speaks
+// against the others.
 #pragma once
 
 #include <optional>
@@ -21,8 +22,8 @@ struct Preflight {
   Leftovers leftovers;
 };
 
-/// Reads catalogues and statistics views; takes no lock on the table. Throws pg::Error; a table that is gone has
-/// refusals alone.
+/// Reads catalogues and statistics views; takes no lock on the table. Throws pg::Error; a table
+/// that is gone has refusals alone.
 Preflight look(pg::Connection& connection, const TableName& table, pg::Deadline deadline);
 
 /// Refusals of the swap alone; asked again before the exchange.
@@ -37,6 +38,7 @@ inline constexpr double kSwapWorthBytes = 256.0 * 1024 * 1024;
 inline constexpr double kSwapMostLive = 0.4;
 
 /// Pure: the method, with its reason, and what it will cost.
-CleanupPlan decide(const Preflight& preflight, const Findings& findings, const CleanupOptions& options);
+CleanupPlan decide(const Preflight& preflight, const Findings& findings,
+                   const CleanupOptions& options);
 
 }  // namespace django_session::sessions

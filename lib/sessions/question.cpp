@@ -37,12 +37,10 @@ SELECT c.oid, n.oid AS schema_oid, n.nspname AS schema, c.relname AS "table", c.
      AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE')) AS statistics_function,
   EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal
           AND g.tgname LIKE 'djs\_%') AS swap_logs,
-  (SELECT pg_catalog.pg_relation_size(l.oid) FROM pg_catalog.pg_class l WHERE l.relnamespace = n.oid
-   AND l.relowner = c.relowner AND l.relname = 'djs_' || c.oid || '_log') AS swap_log_bytes,
-  (SELECT extract(epoch FROM pg_catalog.now() - pg_catalog.substring(
-     pg_catalog.obj_description(l.oid, 'pg_class'), 'started (\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\dZ)$')::timestamptz)
-   FROM pg_catalog.pg_class l WHERE l.relnamespace = n.oid AND l.relowner = c.relowner
-   AND l.relname = 'djs_' || c.oid || '_state') AS swap_age
+  (SELECT pg_catalog.pg_stat_get_tuples_inserted(l.oid) FROM pg_catalog.pg_class l
+   WHERE l.relnamespace = n.oid AND l.relowner = c.relowner AND l.relname = 'djs_' || c.oid || '_log') AS swap_logged,
+  (SELECT pg_catalog.obj_description(l.oid, 'pg_class') FROM pg_catalog.pg_class l
+   WHERE l.relnamespace = n.oid AND l.relowner = c.relowner AND l.relname = 'djs_' || c.oid || '_state') AS swap_comment
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_attribute e ON e.attrelid = c.oid AND e.attname = 'expire_date' AND e.attnum > 0

@@ -92,8 +92,8 @@ LATERAL (
   LEFT JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = t.relname
     AND s.attname = a.attname AND NOT s.inherited,
   LATERAL (SELECT CASE WHEN a.attlen > 0 THEN a.attlen
-                       ELSE coalesce(s.avg_width, CASE a.attname WHEN 'session_key' THEN 33 ELSE -1 END)
-                  END AS width) w) k
+                       WHEN a.attname = 'session_key' THEN coalesce(s.avg_width, 33)
+                       ELSE coalesce(s.avg_width, -1) END AS width) w) k
 WHERE i.indrelid = {0} AND i.indisvalid AND NOT i.indisexclusion
   AND i.indexprs IS NULL AND i.indpred IS NULL AND am.amname = 'btree';
 )";
@@ -136,8 +136,10 @@ class Reclaim {
       return;
     }
     if (rights.drop) remove_leftovers();
-    wait_for_old_snapshots();
+    // VACUUM is worth its half of the time all the same.
+    const std::string holder = wait_for_old_snapshots(run_end_.remaining() / 2);
     vacuum();
+    if (!holder.empty()) return say_what_is_left(holder, result);
     if (rights.reindex && reindex_is_sound(rights)) rebuild_bloated_indexes();
   }
 
@@ -147,14 +149,13 @@ class Reclaim {
       throw pg::Error(pg::Error::Kind::statement,
                       fmt::format("role {} may not VACUUM {}: that takes its owner, {}",
                                   rights.role, target_.sql_name, rights.owner));
-    if (is_pooled(connection_, soon()))
-      throw pg::Error(
-          pg::Error::Kind::statement,
-          "VACUUM FULL needs a direct connection: through a pooler the wait for its lock "
-          "can't be bounded");
-    wait_for_old_snapshots();
+    const std::string holder = wait_for_old_snapshots(run_end_.remaining() - kBetweenLooks);
+    if (!holder.empty())
+      throw Stopped("the space of what is deleted can't be given back before this ends: " + holder);
     rewrite(result);
   }
+
+  int remove_leftovers_if_allowed() { return read_rights().drop ? remove_leftovers() : 0; }
 
   int remove_leftovers() {
     int removed = 0;
@@ -195,19 +196,27 @@ class Reclaim {
 
   void show_phase(const std::string& phase) { observer_.on_progress({phase, 0, 0, 0}); }
 
-  /// What was deleted can only be removed when nobody can see it any more.
-  void wait_for_old_snapshots() {
+  /// What was deleted can only be removed when nobody can see it any more. Who still can when we
+  /// have waited long enough; empty when nobody can.
+  std::string wait_for_old_snapshots(milliseconds longest) {
     show_phase("waiting for older transactions");
     const std::string mark = snapshot_mark(connection_, soon());
-    const auto patience = pg::Deadline::after(kSnapshotPatience);
+    const auto patience = pg::Deadline::after(std::min(kSnapshotPatience, longest));
     for (;;) {
       const auto holders = older_snapshots(connection_, mark, soon());
-      if (holders.empty()) return;
-      if (patience.passed() || run_end_.remaining() <= kBetweenLooks)
-        throw Stopped("the space of what is deleted can't be given back before this ends: " +
-                      holders.front());
+      if (holders.empty()) return "";
+      if (patience.passed()) return holders.front();
       pause_for(kBetweenLooks, run_end_, observer_);
     }
+  }
+
+  /// REINDEX CONCURRENTLY would wait for the holder, or copy what the holder still wants to see.
+  void say_what_is_left(const std::string& holder, CleanupResult& result) {
+    result.message = fmt::format(
+        "vacuumed, but the space of what was deleted can't be reused, and the indexes are not "
+        "rebuilt, before this ends: {}",
+        holder);
+    observer_.on_note(result.message);
   }
 
   /// Without truncation: that would take an exclusive lock, which standbys replay without yielding.
@@ -384,21 +393,21 @@ class Reclaim {
 }  // namespace
 
 void reclaim_after_delete(pg::Connection& connection, const CleanupTarget& target,
-                          const CleanupOptions& options, const std::string&, pg::Deadline run_end,
+                          const CleanupOptions& options, pg::Deadline run_end,
                           CleanupObserver& observer, CleanupResult& result) {
   Reclaim(connection, target, options, run_end, observer).after_delete(result);
 }
 
 void vacuum_full(pg::Connection& connection, const CleanupTarget& target,
-                 const CleanupOptions& options, const std::string&, pg::Deadline run_end,
-                 CleanupObserver& observer, CleanupResult& result) {
+                 const CleanupOptions& options, pg::Deadline run_end, CleanupObserver& observer,
+                 CleanupResult& result) {
   Reclaim(connection, target, options, run_end, observer).full(result);
 }
 
 int remove_reindex_leftovers(pg::Connection& connection, const CleanupTarget& target,
                              const CleanupOptions& options, CleanupObserver& observer) {
   const auto run_end = pg::Deadline::after(options.answer_timeout);
-  return Reclaim(connection, target, options, run_end, observer).remove_leftovers();
+  return Reclaim(connection, target, options, run_end, observer).remove_leftovers_if_allowed();
 }
 
 }  // namespace django_session::sessions

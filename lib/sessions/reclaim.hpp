@@ -10,20 +10,21 @@
 namespace django_session::sessions {
 
 /// VACUUM, and REINDEX CONCURRENTLY of indexes that are at least a third empty, smallest first.
-/// Without the right to do so it is left to autovacuum, which a note and result.message say. Throws
-/// Stopped, too, when somebody's old snapshot would make it useless.
+/// Without the right to do so it is left to autovacuum, which a note and result.message say. Where
+/// somebody's old snapshot keeps what was deleted alive, there is the VACUUM alone, and the note.
 void reclaim_after_delete(pg::Connection& connection, const CleanupTarget& target,
-                          const CleanupOptions& options, const std::string& cutoff,
-                          pg::Deadline run_end, CleanupObserver& observer, CleanupResult& result);
+                          const CleanupOptions& options, pg::Deadline run_end,
+                          CleanupObserver& observer, CleanupResult& result);
 
 /// VACUUM (FULL, ANALYZE): locks everybody out while it rewrites the table. Its lock is tried for
 /// at most options.lock_timeout at a time. Sets result.longest_lock.
 void vacuum_full(pg::Connection& connection, const CleanupTarget& target,
-                 const CleanupOptions& options, const std::string& cutoff, pg::Deadline run_end,
-                 CleanupObserver& observer, CleanupResult& result);
+                 const CleanupOptions& options, pg::Deadline run_end, CleanupObserver& observer,
+                 CleanupResult& result);
 
 /// Drops the invalid indexes (..._ccnew, ..._ccold) that an interrupted REINDEX CONCURRENTLY left
-/// on this table. What can't be dropped now is said in a note. Returns how many are gone.
+/// on this table. What can't be dropped now is said in a note;
+/// it is left, silently, by a role that isn't the owner. Returns how many are gone.
 int remove_reindex_leftovers(pg::Connection& connection, const CleanupTarget& target,
                              const CleanupOptions& options, CleanupObserver& observer);
 

@@ -163,7 +163,7 @@ void wait_for_calm(pg::Connection& connection, const CleanupOptions& options, pg
   const auto patience = pg::Deadline::after(kPatience);
   while (!reason.empty()) {
     if (patience.passed() || run_end.remaining() <= kBetweenLooks)
-      throw Stopped("waited in vain: " + reason);
+      throw Paused("waited in vain: " + reason);
     pause_for(kBetweenLooks, run_end, observer);
     reason = look(connection, options);
   }

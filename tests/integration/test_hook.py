@@ -3,6 +3,7 @@
 import datetime
 import os
 import re
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -233,11 +234,12 @@ def test_collectd_stops_in_time_with_a_command_and_a_hung_server(
 
 def test_nothing_of_a_command_outlives_a_collectd_that_was_killed(
         collectd, cluster, neglected, script):
-    clean = script("trap '' TERM; echo $$ >>$NOTES; while :; do sleep 0.2; done")
+    loop = "trap '' TERM; echo $$ >>$NOTES; while :; do sleep 0.2; done"
+    clean = script(f"export NOTES\nsh -c {shlex.quote(loop)} &\n{loop}")
     daemon = collectd(hooked(cluster, cleanup_block(Command=clean.path)))
-    pid = clean.pid()
+    wait_for(lambda: len(clean.notes()) == 2, "the script and its child")
     os.kill(daemon.pid, signal.SIGKILL)
-    wait_for(lambda: not is_running(pid), "the program's end")
+    wait_for(lambda: not any(is_running(int(pid)) for pid in clean.notes()), "their end")
     wait_for(lambda: not daemon.running, "collectd's end")
 
 

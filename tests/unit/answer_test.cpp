@@ -40,8 +40,8 @@ pg::Row definition_row() {
               {"toast_oid", "16403"},
               {"toast_index_pages", "2"},
               {"swap_logs", "t"},
-              {"swap_log_bytes", "8192"},
-              {"swap_age", nullptr},
+              {"swap_logged", "17"},
+              {"swap_comment", "django_session_cleanup, started 2026-02-31 10:00:00Z"},
               {"fillfactor", "100"},
               {"database", "site"},
               {"role", "watcher"},
@@ -104,11 +104,14 @@ TEST(Answer, reads_arrays_numbers_and_nulls) {
 TEST(Answer, notices_a_swap_and_when_it_was_abandoned) {
   Measurement m = begin_measurement(read_definition(definition_row(), {}));
   CHECK_TRUE(m.swap.has_value());
-  DOUBLES_EQUAL(8192, m.swap->log_bytes, 0);
-  CHECK_TRUE(swap_was_abandoned(m));  // nobody says when it began
-  m.swap->age = 60;
+  DOUBLES_EQUAL(17, m.swap->logged, 0);
+  DOUBLES_EQUAL(1772532000, m.swap->started.value_or(0),
+                0);  // the 31st of February is the 3rd of March
+  m.now = *m.swap->started + 60;
   CHECK_FALSE(swap_was_abandoned(m));
-  m.swap->age = 7200;
+  m.now += 7200;
+  CHECK_TRUE(swap_was_abandoned(m));
+  m.swap->started.reset();  // nobody says when it began
   CHECK_TRUE(swap_was_abandoned(m));
   m.swap.reset();
   CHECK_FALSE(swap_was_abandoned(m));

@@ -43,7 +43,7 @@ TEST(CleanupOptions, without_words_everything_has_its_default) {
   CHECK(command.cleanup.method == Method::automatic);
   STRCMP_EQUAL("django_session", command.table.display().c_str());
   LONGS_EQUAL(0, command.cleanup.keep.count());
-  LONGS_EQUAL(150, command.cleanup.lock_timeout.count());
+  LONGS_EQUAL(100, command.cleanup.lock_timeout.count());
   LONGS_EQUAL(10'000, command.cleanup.answer_timeout.count());
   CHECK_FALSE(command.cleanup.max_duration.has_value());
   CHECK_FALSE(command.cleanup.max_lag.bytes.has_value());

@@ -360,3 +360,10 @@ TEST(MetricOfSample, knows_no_others) {
   CHECK_TRUE(!metric_of_sample("duration", "cleanup"));
   CHECK_TRUE(!metric_of_sample("percent", "table"));
 }
+
+TEST(CleanupPolicy, starts_again_after_a_start_that_was_taken_back) {
+  STRCMP_EQUAL("start", too_much().c_str());
+  STRCMP_EQUAL("running", too_much().c_str());
+  policy.not_started();
+  STRCMP_EQUAL("start", too_much().c_str());
+}

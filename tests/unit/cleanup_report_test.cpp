@@ -90,10 +90,46 @@ TEST(CleanupReport, every_outcome_has_its_word) {
 
 TEST(CleanupReport, growth_is_not_negative_gain) {
   CleanupResult grown = result(Outcome::stopped, "x");
-  grown.bytes_after = grown.bytes_before + 1;
+  grown.bytes_after = *grown.bytes_before + 1;
   STRCMP_CONTAINS("reclaimed=0B", write_summary(grown).c_str());
 }
 
 TEST(CleanupReport, a_message_cannot_begin_perfdata_or_a_line) {
   STRCMP_CONTAINS(" - a/b?c | deleted", write_summary(result(Outcome::done, "a|b\nc")).c_str());
+}
+
+TEST(CleanupReport, what_is_unknown_is_not_zero) {
+  CleanupResult failed;
+  failed.outcome = Outcome::failed;
+  failed.message = "no server";
+  STRCMP_EQUAL("DJANGO_SESSION_CLEANUP FAILED - no server | duration=0.000s longest_lock=0.000s\n",
+               write_summary(failed).c_str());
+  failed.bytes_before = 8192;
+  failed.rows_deleted = 0;
+  STRCMP_CONTAINS(" | deleted=0 before=8192B duration=", write_summary(failed).c_str());
+}
+
+TEST(CleanupReport, a_plan_says_what_is_unknown_and_why) {
+  CleanupPlan p;
+  p.reason = "asked for";
+  p.bytes_before = 8 * kMb;
+  p.unknown = "no statistics yet: ANALYZE public.django_session";
+  STRCMP_EQUAL(
+      "Plan for t\n"
+      "  method     delete: asked for\n"
+      "  sessions   unknown expired, unknown live\n"
+      "  size       8 MB now, unknown afterwards\n"
+      "  needs      unknown\n"
+      "  unknown    no statistics yet: ANALYZE public.django_session\n",
+      write_plan("t", p).c_str());
+}
+
+TEST(CleanupReport, the_rows_of_a_swap_are_an_estimate) {
+  CleanupResult swap = result(Outcome::done, "x");
+  swap.method = Method::swap;
+  STRCMP_EQUAL("~2.9M", rows_deleted_text(swap).c_str());
+  swap.method = Method::remove;
+  STRCMP_EQUAL("2.9M", rows_deleted_text(swap).c_str());
+  swap.rows_deleted.reset();
+  STRCMP_EQUAL("unknown", rows_deleted_text(swap).c_str());
 }

@@ -90,9 +90,10 @@ TEST(Diagnosis, odd_names_reach_the_cleanup_through_a_shell) {
 
 TEST(Diagnosis, an_interrupted_swap_is_removed) {
   Measurement m = healthy();
-  m.swap = SwapUnderWay{5 * kMB, 60};
+  m.now = 10000;
+  m.swap = SwapUnderWay{17, 9940};
   STRCMP_EQUAL("", commands(m, findings_of()).c_str());
-  m.swap->age = 2 * 3600;
+  m.swap->started = 2000;
   STRCMP_EQUAL("django_session_cleanup -d site -T public.django_session --abort\n",
                commands(m, findings_of()).c_str());
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -104,6 +105,20 @@ TEST_GROUP(Hook) {
         }};
   }
 
+  /// Waits until so many cleanups are over, their counters included.
+  static void await_ended(const Hook& hook, double cleanups = 1) {
+    for (int i = 0; i < 500 && hook.samples().front().value < cleanups; ++i)
+      std::this_thread::sleep_for(10ms);
+  }
+
+  /// Values until so many cleanups have begun: the last one's thread may still be about to end.
+  void alert_until(Hook & hook, int cleanups) const {
+    for (int i = 0; i < 500 && runs < cleanups; ++i) {
+      hook.on_value(reclaimable_of("here", true), kTooMuch);
+      std::this_thread::sleep_for(10ms);
+    }
+  }
+
   Hook hook() { return Hook(settings, "site", output(), run); }
 
   std::string samples_of(const Hook& hook) {
@@ -167,6 +182,7 @@ TEST(Hook, survives_a_cleanup_that_throws) {
   Hook the_hook = hook();
   the_hook.on_value(reclaimable_of("here", true), kTooMuch);
   STRCMP_EQUAL("FAILURE site: cleanup failed: out of luck", journal.await("FAILURE").c_str());
+  await_ended(the_hook);
   STRCMP_CONTAINS("total_operations-cleanup_failed=1000", samples_of(the_hook).c_str());
 }
 
@@ -212,12 +228,12 @@ TEST(Hook, returns_at_once_while_a_cleanup_runs_and_starts_no_second_one) {
 TEST(Hook, says_once_why_it_waits) {
   Hook the_hook = hook();
   the_hook.on_value(reclaimable_of("here", true), kTooMuch);
-  journal.await("OKAY site: cleanup ended");
+  await_ended(the_hook);
   for (int i = 0; i < 10; ++i) the_hook.on_value(reclaimable_of("here", true), kTooMuch);
   LONGS_EQUAL(1, journal.count("the last cleanup didn't end that"));
   LONGS_EQUAL(1, runs);
   hours += 2;
-  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  alert_until(the_hook, 2);
   the_hook.request_stop();
   the_hook.join();
   LONGS_EQUAL(2, runs);
@@ -230,7 +246,7 @@ TEST(Hook, counts_its_cleanups) {
       "total_objects-deleted=0 total_bytes-reclaimed=0 ",
       samples_of(the_hook).c_str());
   the_hook.on_value(reclaimable_of("here", true), kTooMuch);
-  journal.await("OKAY site: cleanup ended");
+  await_ended(the_hook);
   STRCMP_EQUAL(
       "total_operations-cleanup=1000 total_operations-cleanup_failed=0 "
       "total_objects-deleted=1000000 total_bytes-reclaimed=1500000000000 "
@@ -240,11 +256,12 @@ TEST(Hook, counts_its_cleanups) {
 
 TEST(Hook, claims_no_figures_of_a_program) {
   run.has_figures = false;
-  result.rows_deleted = result.bytes_before = result.bytes_after = 0;
+  result.rows_deleted = result.bytes_before = result.bytes_after = std::nullopt;
   Hook the_hook = hook();
   the_hook.on_value(reclaimable_of("here", true), kTooMuch);
   STRCMP_EQUAL("OKAY site: cleanup ended: as wanted",
                journal.await("OKAY site: cleanup ended").c_str());
+  await_ended(the_hook);
   CHECK_TRUE(samples_of(the_hook).find("cleanup_lock") == std::string::npos);
 }
 
@@ -270,6 +287,73 @@ TEST(Hook, ends_within_its_time_and_starts_nothing_after) {
   the_hook.on_value(reclaimable_of("here", true), kTooMuch);
   LONGS_EQUAL(1, runs);
   LONGS_EQUAL(1, journal.count("WARNING site: cleanup stopped before its end"));
+}
+
+TEST(Hook, is_not_deaf_after_a_value_that_came_while_the_end_was_told) {
+  settings.cleanup->rules.cooldown = std::chrono::seconds(0);
+  Hook* the_hook = nullptr;
+  HookOutput out = output();
+  out.notify = [&](Severity, const std::string& line) {
+    if (runs == 1 && line.find("cleanup ended") != std::string::npos) {
+      the_hook->on_value(reclaimable_of("here", true), 0);
+      hours += 1000;
+      the_hook->on_value(reclaimable_of("here", true), kTooMuch);
+    }
+    journal.add(line);
+  };
+  Hook made(settings, "site", out, run);
+  the_hook = &made;
+  made.on_value(reclaimable_of("here", true), kTooMuch);
+  await_ended(made);
+  hours += 1000;
+  alert_until(made, 2);
+  await_ended(made, 2);
+  LONGS_EQUAL(2, runs);
+}
+
+TEST(Hook, is_not_deaf_after_an_output_that_throws) {
+  HookOutput out = output();
+  out.notify = [](Severity, const std::string&) { throw std::runtime_error("no room"); };
+  Hook the_hook(settings, "site", out, run);
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  await_ended(the_hook);
+  LONGS_EQUAL(1, runs);
+  STRCMP_CONTAINS("total_operations-cleanup=1000", samples_of(the_hook).c_str());
+}
+
+TEST(Hook, counts_nothing_that_is_not_known) {
+  result.outcome = Outcome::stopped;
+  result.rows_deleted = result.bytes_before = result.bytes_after = std::nullopt;
+  Hook the_hook = hook();
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  STRCMP_CONTAINS("(unknown sessions deleted, unknown -> unknown, ",
+                  journal.await("WARNING site: cleanup stopped").c_str());
+  await_ended(the_hook);
+  STRCMP_CONTAINS("total_objects-deleted=0 total_bytes-reclaimed=0", samples_of(the_hook).c_str());
+}
+
+TEST(Hook, says_nothing_any_more_when_it_was_cut_off) {
+  const auto token = std::make_shared<int>();  // held as long as the thread or the hook is there
+  go_on = false;
+  run.run = [this, token](const CleanupCause&, const StopSignal&, const auto& log) {
+    log("one line");
+    while (!go_on) std::this_thread::sleep_for(1ms);
+    log("one line too many");
+    return result;
+  };
+  {
+    Hook the_hook = hook();
+    run.run = nullptr;
+    the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+    journal.await("one line");
+    the_hook.request_stop(1h);
+    the_hook.join();
+    STRCMP_CONTAINS("is cut off", journal.lines().back().c_str());
+    go_on = true;
+  }
+  for (int i = 0; i < 500 && token.use_count() > 1; ++i) std::this_thread::sleep_for(10ms);
+  LONGS_EQUAL(1, token.use_count());
+  STRCMP_CONTAINS("is cut off", journal.lines().back().c_str());
 }
 
 TEST(Hook, takes_values_from_many_threads) {
