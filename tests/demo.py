@@ -1,8 +1,10 @@
-"""The story that tests/demo tells: a neglected site, what the tools say of it, the cure by hand."""
+"""The story that tests/demo tells: a neglected site, what the tools say of it, the cure by hand;
+then the same again with visitors on it, and collectd that cleans up by itself."""
 
 import contextlib
 import datetime
 import os
+import re
 import sys
 import tempfile
 import textwrap
@@ -13,17 +15,42 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "integration"))
 
 import paths
 from check import run_check
+from cleanup_command import SWAPPER, Cleanup
 from cluster import Cluster
 from collectd_daemon import CollectdDaemon, database_block, plugin_block
 from django_site import MONITOR, OWNER, DjangoSite
-from processes import readable_copy
+from processes import private_file, readable_copy, wait_for
+from traffic import Traffic
 
 DATABASE = "site"
 WIDTH = 96
 READ = f"django_session-{DATABASE}/response_time-read"
+RECLAIMABLE = f"django_session-{DATABASE}/bytes-reclaimable"
+INTERVAL = 2  # seconds between two readings
 
 SESSIONS = 300_000
 EXPIRED = 0.97
+
+# The second act begins with four fifths of that, below the threshold; its visitors do the rest.
+BELOW_THRESHOLD = SESSIONS * 4 // 5
+MORE = SESSIONS // 30
+THRESHOLD = 130  # MB
+CLEANUP = f"""\
+    <Cleanup>
+      Trigger "reclaimable={THRESHOLD}MB"
+      Method "swap"
+      User "{SWAPPER}"
+      Cooldown 3600
+    </Cleanup>
+"""
+NOTIFY_NAGIOS = """\
+LoadPlugin notify_nagios
+<Plugin notify_nagios>
+  CommandFile "{path}"
+</Plugin>
+"""
+CLEANUP_ENDED = "cleanup (ended|failed|refused|stopped)"
+CLIENTS = 8
 
 BYTES = {"pg_db_size", "bytes-table", "bytes-toast", "bytes-indexes", "bytes-total",
          "bytes-reclaimable"}
@@ -93,6 +120,16 @@ def show_values(daemon):
             print(f"    {name:<22} {pretty(name, values[name]):>12}   {meaning}")
 
 
+def show_before_and_after(before, after):
+    print(f"    {'':<22} {'before':>12} {'after':>12}")
+    for name in MEANING:
+        if name in before and name in after:
+            old, new = pretty(name, before[name]), pretty(name, after[name])
+            print(f"    {name:<22} {old:>12} {new:>12}")
+    say("Before, live and expired were estimated from a sample: a few hundred sessions more or "
+        "less. That none was lost is checked one by one, below.")
+
+
 def show_check(program, cluster):
     options = ["-d", DATABASE, "-U", MONITOR]
     command(f"check_django_session {' '.join(options)}")
@@ -100,6 +137,31 @@ def show_check(program, cluster):
     indented(f"{answer.line}\n{answer.long_text}")
     print(f"    (exit code {answer.code}: {answer.state}; {answer.seconds * 1000:.0f} ms; "
           f"{len(answer.perfdata)} values of perfdata are not shown)")
+
+
+def show_plan(program, cluster):
+    options = ["-d", DATABASE, "-U", SWAPPER, "--method", "swap", "--dry-run"]
+    command(f"django_session_cleanup {' '.join(options)}")
+    result = Cleanup(program, *options, environment=cluster.environment()).result()
+    indented(result.stdout)
+    print(f"    (exit code {result.code}; nothing has been changed)")
+
+
+def show_count(count):
+    print(f"    {count.operations:>7,}  operations: sessions loaded, saved, created, logged out")
+    for number, what in (
+            (count.lost, "sessions lost"), (count.changed, "sessions changed"),
+            (count.resurrected, "sessions back after their logout"),
+            (count.updates_of_no_row, "saves or logouts that found no session"),
+            (count.errors, "errors")):
+        print(f"    {number:>7,}  {what}")
+    print(f"    {1000 * count.longest:>7,.0f}  ms was the longest that anybody waited")
+
+
+def visit(site, sessions):
+    """What that many visitors leave behind in two years."""
+    site.fill(sessions, EXPIRED, data_bytes=(150, 400),
+              expired_over=datetime.timedelta(days=730))
 
 
 def make_site(folder, cluster):
@@ -113,29 +175,27 @@ def make_site(folder, cluster):
     command("python manage.py migrate")
     site.migrate()
     say(f"Two years of visitors: {SESSIONS:,} sessions, {EXPIRED:.0%} of them expired.")
-    site.fill(SESSIONS, EXPIRED, data_bytes=(150, 400),
-              expired_over=datetime.timedelta(days=730))
+    visit(site, SESSIONS)
     command(f"psql -d {DATABASE} -f conf.d/roles.sql")
     say("That made the role which measures: it sees sizes and expiry times, but no session.")
     site.apply_roles()
     return site
 
 
-def tell(folder, stack):
-    cluster = Cluster(folder, autovacuum="on", log_statement="none").start()
-    stack.callback(cluster.stop, "immediate")
-    site = make_site(folder, cluster)
-    check = readable_copy(paths.CHECK, folder)
-
-    headline("What collectd sees (django_session.so, read every 2 s)")
-    daemon = CollectdDaemon(
-        folder, plugin_block(database_block(cluster, DATABASE)), interval=2, plugin=paths.PLUGIN)
-    daemon.start()
+def start_collectd(folder, stack, config, name):
+    daemon = CollectdDaemon(folder, config, INTERVAL, paths.PLUGIN, name).start()
     stack.callback(lambda: daemon.running and daemon.stop())
+    return daemon
+
+
+def cure_by_hand(folder, stack, site, check):
+    headline(f"What collectd sees (django_session.so, read every {INTERVAL} s)")
+    config = plugin_block(database_block(site.cluster, DATABASE))
+    daemon = start_collectd(folder, stack, config, "collectd")
     show_values(daemon)
 
     headline("What pages the one on call (check_django_session, default thresholds)")
-    show_check(check, cluster)
+    show_check(check, site.cluster)
 
     headline("The cure by hand, first half: delete")
     command("python manage.py clearsessions")
@@ -154,9 +214,110 @@ def tell(folder, stack):
 
     headline("What collectd and the check say now")
     show_values(daemon)
-    show_check(check, cluster)
-    seconds = daemon.stop()
-    print(f"\ncollectd stopped within {seconds:.1f} s. Nothing of this is left behind.")
+    show_check(check, site.cluster)
+    daemon.stop()
+
+
+def neglect_again(site, program):
+    headline("Neglected again, and nobody wants to be paged")
+    say("The same visitors come back, and again nothing deletes their sessions. This time the "
+        "cleanup has a role of its own, and says what it would do.")
+    visit(site, BELOW_THRESHOLD)
+    command(f"psql -d {DATABASE} -v swapper={SWAPPER} -f conf.d/roles.sql")
+    site.apply_roles(swapper=SWAPPER)
+    show_plan(program, site.cluster)
+
+
+def start_collectd_that_cleans(folder, stack, cluster, commands):
+    headline("collectd may clean up by itself")
+    say("The <Database> block of its configuration gets this, and notify_nagios is loaded:")
+    indented(textwrap.dedent(CLEANUP))
+    config = NOTIFY_NAGIOS.format(path=commands) + plugin_block(
+        database_block(cluster, DATABASE, inner=CLEANUP))
+    daemon = start_collectd(folder, stack, config, "collectd-that-cleans")
+    daemon.wait_for_reads(READ, 2)
+    say(f"So far {pretty_bytes(daemon.values()[RECLAIMABLE])} are reclaimable: nothing happens.")
+    return daemon
+
+
+def visit_until_cleaned(site, daemon, commands):
+    """More visitors, until a value passes the threshold; then waits for the cleanup's end."""
+    def passed_after_more_visits():
+        visit(site, MORE)
+        return "cleanup starts" in daemon.log_text()
+    wait_for(passed_after_more_visits, "the start of the cleanup", timeout=60, pause=0.5)
+    wait_for(lambda: re.search(CLEANUP_ENDED, commands.read_text()), "its end", timeout=60)
+
+
+def show_cleanup(daemon, commands):
+    indented("\n".join(line for line in daemon.log_text().splitlines()
+                       if "django_session plugin:" in line))
+    notification = commands.read_text().splitlines()[-1]
+    say("The notification at its end, as notify_nagios hands it to Nagios or Icinga:")
+    indented(notification)
+    if "cleanup ended" not in notification:
+        sys.exit("The cleanup didn't come to its end.")
+
+
+def values_that_triggered(daemon):
+    """Those of the first reading that passed the threshold."""
+    history = daemon.history()
+    passed = next(when for when, value in history[RECLAIMABLE] if value > THRESHOLD * 1024**2)
+    found = {}
+    for name, rows in history.items():
+        for when, value in rows:
+            if when < passed + INTERVAL / 2:
+                found[name.removeprefix(f"django_session-{DATABASE}/")] = value
+    return found
+
+
+def clean_under_traffic(site, daemon, commands, check):
+    headline(f"The threshold is passed, while {CLIENTS} clients use the site")
+    say("They load, save and create sessions, log out, and compare every value with what they "
+        "wrote last. Meanwhile the forgotten sessions become more. collectd's log:")
+    traffic = Traffic(lambda: site.cluster.connect(DATABASE, OWNER), CLIENTS, pause=0.02)
+    with traffic:
+        visit_until_cleaned(site, daemon, commands)
+        show_cleanup(daemon, commands)
+        headline("The next reading, beside the one that passed the threshold")
+        daemon.wait_for_reads(READ, 2)
+        show_before_and_after(values_that_triggered(daemon), daemon.values(DATABASE))
+        show_check(check, site.cluster)
+    return traffic
+
+
+def sessions_valid_for(site, hours):
+    return set(site.psql("SELECT session_key, session_data, expire_date FROM django_session "
+                         f"WHERE expire_date > now() + interval '{hours} hours'"))
+
+
+def show_traffic(traffic, idle, left):
+    headline("What the site's visitors saw of it")
+    show_count(traffic.count)
+    print(f"    {len(idle & left):>7,}  of {len(idle):,} valid sessions that nobody used meanwhile "
+          "are there, unchanged")
+    if traffic.count.anomalies or idle - left:
+        sys.exit(f"That must not be: {sorted(traffic.messages)}")
+    say("Nobody was logged out, and nothing was lost.")
+
+
+def cure_by_itself(folder, stack, site, check):
+    neglect_again(site, readable_copy(paths.CLEANUP, folder))
+    commands = private_file(folder / "nagios.cmd", "")
+    daemon = start_collectd_that_cleans(folder, stack, site.cluster, commands)
+    idle = sessions_valid_for(site, hours=1)
+    traffic = clean_under_traffic(site, daemon, commands, check)
+    show_traffic(traffic, idle, sessions_valid_for(site, hours=0))
+    print(f"\ncollectd stopped within {daemon.stop():.1f} s. Nothing of this is left behind.")
+
+
+def tell(folder, stack):
+    cluster = Cluster(folder, autovacuum="on", log_statement="none").start()
+    stack.callback(cluster.stop, "immediate")
+    site = make_site(folder, cluster)
+    check = readable_copy(paths.CHECK, folder)
+    cure_by_hand(folder, stack, site, check)
+    cure_by_itself(folder, stack, site, check)
 
 
 def main():
