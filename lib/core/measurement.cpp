@@ -86,9 +86,23 @@ void split_sessions(const Measurement& m, std::optional<double> total, Rows& row
   }
 }
 
+/// Rows that were written just before a VACUUM or ANALYZE by the same session are counted twice by
+/// the cumulative statistics (they are flushed once a second, after it): more rows than the pages
+/// hold are not there, and then reltuples, which that VACUUM or ANALYZE has counted, is right.
+RowCount credible(RowCount count, const Measurement& m) {
+  const ColumnWidths widths = widths_of(m, nullptr);
+  if (!count.rows || !widths || m.counters.tuples < 0 || m.counters.catalog_pages == 0)
+    return count;
+  constexpr double kTolerance = 1.05;  // the widths are averages
+  const double capacity = m.heap_bytes / heap_bytes_per_row(*widths, m.fillfactor);
+  if (*count.rows > capacity * kTolerance)
+    count.rows = m.counters.tuples / m.counters.catalog_pages * m.heap_bytes / kPage;
+  return count;
+}
+
 Rows count_rows(const Measurement& m) {
   Rows rows;
-  const RowCount count = estimate_rows(m.counters, m.heap_bytes / kPage);
+  const RowCount count = credible(estimate_rows(m.counters, m.heap_bytes / kPage), m);
   split_sessions(m, count.rows, rows);
   rows.dead = count.dead ? estimated(*count.dead)
                          : MetricValue::unknown(

@@ -128,3 +128,12 @@ TEST(Measurement, does_not_know_dead_rows_without_a_vacuum_on_record) {
   CHECK_FALSE(values[Metric::dead].number.has_value());
   CHECK_TRUE(values[Metric::reclaimable].certainty == Certainty::at_least);
 }
+
+TEST(Measurement, does_not_believe_in_more_rows_than_fit) {
+  Measurement m = measured();
+  m.counters.live =
+      80000;  // the load's rows, counted by ANALYZE and once more by their own session
+  const MetricValues values = evaluate(m).values;
+  DOUBLES_EQUAL(1200, *values[Metric::live].number, 1);
+  DOUBLES_EQUAL(38800, *values[Metric::expired].number, 1);
+}
