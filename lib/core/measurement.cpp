@@ -77,7 +77,7 @@ void split_sessions(const Measurement& m, std::optional<double> total, Rows& row
     rows.live = estimated(*total - *m.counted_expired);
   } else if (total && (m.expire_dates.known() || *total == 0)) {
     const auto split =
-        estimate_sessions(*total, m.expire_dates, m.now, m.oldest_expire_date, m.counters.tuples);
+        estimate_sessions(*total, m.expire_dates, m.now, m.oldest_expire_date, m.counters);
     rows.live = estimated(split.live);
     rows.expired = estimated(split.expired);
   } else {

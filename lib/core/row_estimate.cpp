@@ -20,6 +20,18 @@ double position_in(const std::vector<double>& bounds, double time) {
   return (bucket + within) / static_cast<double>(bounds.size() - 1);
 }
 
+/// How many of `rows` came after the statistics, which had a fraction `deleted` that is gone.
+/// reltuples dates from before that deletion, or (after a vacuum) from after it.
+double rows_since_statistics(double rows, double deleted, const RelationCounters& counters) {
+  if (counters.tuples < 0) return 0;
+  const double left = counters.tuples <= rows ? counters.tuples : counters.tuples * (1 - deleted);
+  // The sample's fraction is not exact, the number of changes is: those that came are no more than
+  // all changes but the deletions that the loss of rows needs.
+  const double at_most =
+      counters.changed ? std::max(0.0, (*counters.changed + rows - counters.tuples) / 2) : rows;
+  return std::clamp(rows - left, 0.0, std::min(at_most, rows));
+}
+
 }  // namespace
 
 double ValueDistribution::sampled_fraction_before(double time) const {
@@ -58,16 +70,12 @@ RowCount estimate_rows(const RelationCounters& counters, double pages) {
 }
 
 SessionCount estimate_sessions(double rows, const ValueDistribution& distribution, double now,
-                               std::optional<double> oldest, double tuples_at_statistics) {
+                               std::optional<double> oldest, const RelationCounters& counters) {
   const double deleted = oldest ? distribution.fraction_before(std::min(*oldest, now)) : 0;
   const double left = 1 - deleted - distribution.null_fraction;
   if (left <= 0) return {rows, 0};  // all that the statistics saw is gone: what is here came later
   const double expired_share = (distribution.fraction_before(now) - deleted) / left;
-  // reltuples dates from before the deletion, or (after a vacuum) from after it.
-  const double seen =
-      tuples_at_statistics <= rows ? tuples_at_statistics : tuples_at_statistics * (1 - deleted);
-  const double seen_rows = tuples_at_statistics < 0 ? rows : std::min(seen, rows);
-  const double expired = std::clamp(seen_rows * expired_share, 0.0, rows);
+  const double expired = (rows - rows_since_statistics(rows, deleted, counters)) * expired_share;
   return {rows - expired, expired};
 }
 

@@ -43,6 +43,7 @@ struct RelationCounters {
          inserted = 0;    ///< pg_stat_all_tables: n_live_tup, n_dead_tup, n_tup_ins
   bool anchored = false;  ///< a vacuum or analyze is on record, so live and dead don't count from a
                           ///< reset or a crash only
+  std::optional<double> changed;  ///< rows inserted, updated or deleted since the last ANALYZE
 };
 
 struct RowCount {
@@ -59,9 +60,9 @@ struct SessionCount {
 
 /// Splits `rows` sessions into live and expired as of `now`.
 /// `oldest` is the earliest expire_date that still exists: what the statistics saw before it has
-/// been deleted since. `tuples_at_statistics` is pg_class.reltuples: rows beyond it came later, and
-/// new sessions are live.
+/// been deleted since. Of `counters`, reltuples and the number of changes: rows that came after the
+/// statistics are live.
 SessionCount estimate_sessions(double rows, const ValueDistribution& distribution, double now,
-                               std::optional<double> oldest, double tuples_at_statistics);
+                               std::optional<double> oldest, const RelationCounters& counters);
 
 }  // namespace django_session

@@ -132,6 +132,7 @@ bool read_facts(const pg::Rows& rows, const Definition& definition, Measurement&
   m.last_vacuum = row.number("last_vacuum");
   m.last_analyze = row.number("last_analyze");
   m.counters.anchored = m.last_vacuum || m.last_analyze;
+  if (m.last_analyze) m.counters.changed = row.number("changed");
   m.rows_inserted = m.counters.inserted;
   m.rows_updated = number_or(row, "updated", 0);
   m.rows_deleted = number_or(row, "deleted", 0);

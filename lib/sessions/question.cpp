@@ -73,6 +73,7 @@ SELECT c.relnamespace AS schema_oid, c.relname AS "table", c.relpages, c.reltupl
   pg_catalog.pg_stat_get_live_tuples(c.oid) AS live, pg_catalog.pg_stat_get_dead_tuples(c.oid) AS dead,
   pg_catalog.pg_stat_get_tuples_inserted(c.oid) AS inserted, pg_catalog.pg_stat_get_tuples_updated(c.oid) AS updated,
   pg_catalog.pg_stat_get_tuples_deleted(c.oid) AS deleted,
+  pg_catalog.pg_stat_get_mod_since_analyze(c.oid) AS changed,
   extract(epoch FROM greatest(pg_catalog.pg_stat_get_last_vacuum_time(c.oid),
                               pg_catalog.pg_stat_get_last_autovacuum_time(c.oid))) AS last_vacuum,
   extract(epoch FROM greatest(pg_catalog.pg_stat_get_last_analyze_time(c.oid),

@@ -68,6 +68,7 @@ pg::Row facts_row(const char* table, const char* indexes = "{1}", const char* to
               {"inserted", "500"},
               {"updated", "20"},
               {"deleted", "110"},
+              {"changed", "0"},
               {"last_vacuum", nullptr},
               {"last_analyze", "900"},
               {"toast_live", nullptr},

@@ -23,7 +23,7 @@ Measurement measured() {
   m.columns = {{"session_key", -1, 4, std::nullopt, 0, 0},
                {"session_data", -1, 4, 132, 0, 0},
                {"expire_date", 8, 8, 8, 0, 0}};
-  m.counters = {40000, 1000, 40000, 0, 40000, true};
+  m.counters = {40000, 1000, 40000, 0, 40000, true, {}};
   for (int i = 0; i <= 100; ++i) m.expire_dates.histogram.push_back(i * 10);
   m.oldest_expire_date = 0;
   m.oldest_unknown.clear();
@@ -67,7 +67,7 @@ TEST(Measurement, prefers_counts) {
 
 TEST(Measurement, is_zero_for_an_empty_table) {
   Measurement m = measured();
-  m.counters = {-1, 0, 0, 0, 0, false};
+  m.counters = {-1, 0, 0, 0, 0, false, {}};
   m.heap_bytes = m.table_bytes = m.toast_index_bytes = 0;
   m.expire_dates = {};
   m.oldest_expire_date.reset();

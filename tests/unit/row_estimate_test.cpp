@@ -93,6 +93,7 @@ struct Split {
   const char* what;
   double rows, now, oldest, tuples;  // oldest < 0: not known
   double live, expired;
+  std::optional<double> changed = std::nullopt;
 };
 
 TEST(RowEstimate, splits_sessions_as_time_and_deletions_go_on) {
@@ -105,13 +106,18 @@ TEST(RowEstimate, splits_sessions_as_time_and_deletions_go_on) {
       {"half of all deleted, not vacuumed", 500, 970, 500, 1000, 30, 470},
       {"half of all deleted and vacuumed", 500, 970, 500, 500, 30, 470},
       {"new sessions since are live", 1090, 970, 0, 1000, 120, 970},
+      {"nothing came, although more were left than the sample says", 520, 970, 500, 1000, 31, 489,
+       480},
+      {"as many came as changes allow", 520, 970, 500, 1000, 40.6, 479.4, 500},
+      {"changes before a vacuum allow anything", 540, 970, 500, 500, 70, 470, 9000},
       {"everything older than the statistics is gone", 50, 2000, 1500, 1000, 50, 0},
   };
   for (const Split& expected : cases) {
     const std::optional<double> oldest =
         expected.oldest < 0 ? std::nullopt : std::optional(expected.oldest);
     const SessionCount count =
-        estimate_sessions(expected.rows, evenly_spread(), expected.now, oldest, expected.tuples);
+        estimate_sessions(expected.rows, evenly_spread(), expected.now, oldest,
+                          {.tuples = expected.tuples, .changed = expected.changed});
     DOUBLES_EQUAL_TEXT(expected.live, count.live, 1, expected.what);
     DOUBLES_EQUAL_TEXT(expected.expired, count.expired, 1, expected.what);
   }
