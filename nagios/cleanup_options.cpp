@@ -56,9 +56,8 @@ struct CleanupLine : CommandLine {
   CLI::Option* dry_run = flag("--dry-run", "Change nothing: print what would be done, and why");
   CLI::Option* max_duration =
       value("--max-duration", "DURATION", "Stop after this time (default: no limit)");
-  CLI::Option* lock_timeout =
-      value("--lock-timeout", "DURATION",
-            "For each try of an exclusive lock (default: 0.1, in seconds)");
+  CLI::Option* lock_timeout = value("--lock-timeout", "DURATION",
+                                    "For each try of an exclusive lock (default: 0.1, in seconds)");
   CLI::Option* max_lag =
       value("--max-lag", "BYTES|DURATION",
             "Wait while a replica, a slot or the archiver is further behind (default: 1GB)");

@@ -42,13 +42,6 @@ std::string shell_word(const std::string& text) {
   return quoted + "'";
 }
 
-/// `text` as a string in SQL.
-std::string sql_string(const std::string& text) {
-  std::string quoted = "'";
-  for (const char c : text) quoted += c == '\'' ? std::string("''") : std::string(1, c);
-  return quoted + "'";
-}
-
 std::string roles_script(const Measurement& m) {
   return fmt::format("psql -d {} -v table={} -v monitor={} -f conf.d/roles.sql",
                      shell_word(m.database), shell_word(table_of(m)), shell_word(m.role));

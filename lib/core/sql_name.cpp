@@ -55,4 +55,13 @@ std::string sql_table(std::string_view schema, std::string_view table) {
   return sql_identifier(schema) + "." + sql_identifier(table);
 }
 
+std::string sql_string(std::string_view text) {
+  std::string quoted = "'";
+  for (const char c : text) {
+    if (c == '\'') quoted += '\'';
+    quoted += c;
+  }
+  return quoted + '\'';
+}
+
 }  // namespace django_session

@@ -1,5 +1,5 @@
-// Names as SQL, for advice that a person pastes into psql. What we send ourselves is quoted by
-// libpq.
+// Names and strings as SQL, for advice that a person pastes into psql, and for what is pure. What
+// has a connection is quoted by libpq.
 #pragma once
 
 #include <string>
@@ -12,5 +12,8 @@ std::string sql_identifier(std::string_view name);
 
 /// `schema.table`, each quoted where needed.
 std::string sql_table(std::string_view schema, std::string_view table);
+
+/// `text` as a string in SQL, with standard_conforming_strings.
+std::string sql_string(std::string_view text);
 
 }  // namespace django_session

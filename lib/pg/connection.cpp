@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <map>
 
 #include "core/config_error.hpp"
 
@@ -207,6 +208,27 @@ void Connection::cancel(Deadline deadline) {
     return PQcancel(request.get(), ignored_error.data(), ignored_error.size()) != 0;
   });
   call.wait(deadline);
+}
+
+bool Connection::server_answers(Deadline deadline) const {
+  // A little more than the deadline, so that a call that was given up comes to its end.
+  const auto seconds = deadline.remaining().count() / 1000 + 2;
+  const std::map<std::string, std::string> parameters = {
+      {"host", PQhost(handle_.get())},
+      {"port", PQport(handle_.get())},
+      {"dbname", PQdb(handle_.get())},
+      {"connect_timeout", std::to_string(seconds)}};
+  BoundedCall<PGPing> call([parameters] {
+    std::vector<const char*> names, values;
+    for (const auto& [name, value] : parameters) {
+      names.push_back(name.c_str());
+      values.push_back(value.c_str());
+    }
+    names.push_back(nullptr);
+    values.push_back(nullptr);
+    return PQpingParams(names.data(), values.data(), 0);
+  });
+  return call.wait(deadline).has_value();
 }
 
 std::vector<std::string> Connection::take_warnings() { return std::exchange(*warnings_, {}); }

@@ -66,6 +66,10 @@ class Connection {
   /// delivered by the deadline.
   void cancel(Deadline deadline);
 
+  /// Whether the server still takes connections, or refuses them: false if nothing is heard of it by
+  /// the deadline. To tell a statement that takes long from a server that hangs.
+  bool server_answers(Deadline deadline) const;
+
   /// The server's warnings since the last call: primary messages only.
   std::vector<std::string> take_warnings();
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <sstream>
 #include <stdexcept>
 
 namespace django_session::pg {
@@ -49,6 +50,13 @@ std::vector<double> Row::numbers(const std::string& column) const {
     if (comma == std::string_view::npos) return values;
     rest.remove_prefix(comma + 1);
   }
+}
+
+std::vector<std::string> Row::lines(const std::string& column) const {
+  std::vector<std::string> result;
+  std::istringstream stream(text(column));
+  for (std::string line; std::getline(stream, line);) result.push_back(line);
+  return result;
 }
 
 }  // namespace django_session::pg

@@ -27,6 +27,8 @@ class Row {
   bool flag(const std::string& column) const;  ///< false for NULL
   /// A PostgreSQL array of numbers, "{1,2.5}"; empty for NULL.
   std::vector<double> numbers(const std::string& column) const;
+  /// What string_agg(..., E'\n') has put together; empty for NULL.
+  std::vector<std::string> lines(const std::string& column) const;
 
  private:
   std::map<std::string, std::optional<std::string>> columns_;

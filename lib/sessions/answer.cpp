@@ -5,19 +5,11 @@
 
 #include <algorithm>
 #include <ctime>
-#include <sstream>
 
 namespace django_session::sessions {
 namespace {
 
 constexpr double kPage = 8192;
-
-std::vector<std::string> lines(const std::string& text) {
-  std::vector<std::string> result;
-  std::istringstream stream(text);
-  for (std::string line; std::getline(stream, line);) result.push_back(line);
-  return result;
-}
 
 double number_or(const pg::Row& row, const std::string& column, double otherwise) {
   return row.number(column).value_or(otherwise);
@@ -41,7 +33,7 @@ Index read_index(const pg::Row& row) {
   index.unique = row.flag("unique");
   index.fillfactor = number_or(row, "fillfactor", 90);
   index.plain_btree = row.flag("plain_btree");
-  index.columns = lines(row.text("columns"));
+  index.columns = row.lines("columns");
   return index;
 }
 

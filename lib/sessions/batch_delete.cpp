@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdint>
 #include <cstdlib>
 
 #include "core/batch_size.hpp"
@@ -40,7 +39,7 @@ SET LOCAL jit = off;
 COMMIT;
 )";
 
-// {0} table, {1} watermark, {2} cutoff, {3} rows, {4} and {5} keys of the advisory lock.
+// {0} table, {1} watermark, {2} cutoff, {3} rows, {4} keys of the advisory lock.
 // The table's lock comes in a statement of its own, so that a lock on the table and a lock on a row
 // can be told apart when one of them isn't granted.
 // The watermark: each batch begins where the last one ended. From the index' left end it would walk
@@ -52,7 +51,7 @@ constexpr const char* kBatch = R"(
 LOCK TABLE ONLY {0} IN ROW EXCLUSIVE MODE;
 SELECT true AS table_is_locked;
 WITH turn AS MATERIALIZED (
-  SELECT pg_try_advisory_xact_lock({4}, {5}) AS is_ours
+  SELECT pg_try_advisory_xact_lock({4}) AS is_ours
 ), batch AS MATERIALIZED (
   SELECT s.ctid AS address, s.expire_date
   FROM ONLY {0} s
@@ -98,11 +97,6 @@ double planned_rows(const std::string& plan) {
 bool is_row_lock_trouble(const pg::Error& error) {
   constexpr std::string_view kDeadlock = "40P01";
   return error.lock_not_available() || error.sqlstate() == kDeadlock;
-}
-
-/// The advisory lock's key has the OID's bits.
-std::int32_t lock_key(const std::string& oid) {
-  return static_cast<std::int32_t>(std::strtoul(oid.c_str(), nullptr, 10));
 }
 
 class BatchDelete {
@@ -211,7 +205,7 @@ class BatchDelete {
     const auto deadline = pg::Deadline::after(options_.answer_timeout + milliseconds(1000));
     const auto start = Clock::now();
     connection_.send(in_transaction(fmt::format(kBatch, target_.sql_name, watermark_, cutoff_,
-                                                size_.rows(), kCleanupLock, lock_key(target_.oid))),
+                                                size_.rows(), cleanup_lock(target_.oid))),
                      deadline);
     connection_.next_rows(deadline);
     table_is_locked = true;

@@ -23,15 +23,15 @@ using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
 constexpr milliseconds kNoEnd{10LL * 365 * 24 * 3600 * 1000};
-// A connection that is lost is made anew, for so long: a server needs that to restart.
+// A connection that is lost is made anew, for so long: a server needs that to restart. Not for
+// ever: it may be us for whom the server breaks down (an index build that it has no memory for).
 constexpr milliseconds kReconnectFor{60'000}, kBetweenReconnects{1000};
+constexpr int kMostLosses = 5;
 // A process of ours that was killed leaves a backend that goes on to the end of its statement.
 constexpr milliseconds kForeignLockPatience{3000}, kBetweenLooks{200};
 
-// Session lock, on top of the swap's own exclusion, so that two deletes don't do the same work. The
-// key is "djs" in ASCII and the table's OID.
-constexpr const char* kClaim =
-    "SELECT pg_try_advisory_lock((6580851::bigint << 32) | {}) AS claimed;";
+// {0} "" or "_xact", {1} cleanup_lock().
+constexpr const char* kClaim = "SELECT pg_try_advisory{0}_lock({1}) AS claimed;";
 constexpr const char* kCutoff = R"(
 SET LOCAL datestyle = 'ISO';
 SELECT (now() - {} * interval '1 second')::text AS cutoff;
@@ -93,7 +93,7 @@ class Run {
   pg::Deadline soon() const { return pg::Deadline::after(options_.answer_timeout); }
 
   void claim();
-  bool try_to_claim();
+  bool try_to_claim(const char* scope);
   void look_again();
   void carry_out();
   void clear_the_way();
@@ -117,6 +117,7 @@ class Run {
   Planned planned_;
   std::string first_oid_;  ///< the table's, before it could be replaced
   bool began_ = false;     ///< from then on it may be ourselves who replaced the table
+  bool silent_ = false;    ///< nothing is heard of the server
   std::string cutoff_;
   CleanupResult result_;
 };
@@ -134,6 +135,7 @@ CleanupResult Run::guarded(Steps steps) {
   } catch (const NoSuchTable& missing) {
     ends(Outcome::refused, missing.what());
   } catch (const pg::Error& error) {
+    silent_ = error.kind() == pg::Error::Kind::timeout;
     if (error.lock_not_available())
       ends(Outcome::stopped, "the table is locked: " + lockers());
     else
@@ -188,20 +190,20 @@ CleanupResult Run::abort() {
   });
 }
 
-/// Behind a pooler a session's lock would stay with a backend that others use; there, a second swap
-/// is kept away by its state's row, and a second delete does no harm.
+/// For the session. Behind a pooler that lock would stay with a backend that others use: there, one
+/// look, and each transaction of the run takes it for itself.
 void Run::claim() {
-  if (is_pooled(*connection_, soon())) return;
+  const char* const scope = is_pooled(*connection_, soon()) ? "_xact" : "";
   const auto patience = pg::Deadline::after(kForeignLockPatience);
-  while (!try_to_claim()) {
+  while (!try_to_claim(scope)) {
     if (patience.passed()) throw Stopped("another cleanup of this table is under way");
     pause_for(kBetweenLooks, run_end_, observer_);
     look_again();
   }
 }
 
-bool Run::try_to_claim() {
-  const std::string query = fmt::format(kClaim, planned_.preflight.target.oid);
+bool Run::try_to_claim(const char* scope) {
+  const std::string query = fmt::format(kClaim, scope, cleanup_lock(planned_.preflight.target.oid));
   return ask_catalog(*connection_, query, soon()).front().flag("claimed");
 }
 
@@ -230,21 +232,20 @@ void Run::clear_the_way() {
   }
 }
 
-/// After a lost connection everything goes on where it was: what is in the database decides.
+/// After a lost connection everything goes on where it was: what is in the database decides. Not so
+/// where nothing is heard of the server: that costs one time limit, not many.
 void Run::carry_out() {
-  const auto patience = pg::Deadline::after(kReconnectFor);
   began_ = true;
   result_.rows_deleted = 0;
   first_oid_ = planned_.preflight.target.oid;
-  for (;;) {
+  for (int losses = 0;; reconnect()) {
     try {
       return run_method();
     } catch (const pg::Error& error) {
-      const bool lost = error.kind() != pg::Error::Kind::statement;
-      if (!lost || patience.passed() || planned_.plan.method == Method::full) throw;
+      const bool lost = error.kind() == pg::Error::Kind::connection;
+      if (!lost || ++losses > kMostLosses || planned_.plan.method == Method::full) throw;
       observer_.on_note(fmt::format("{}; connecting again", words_of(error)));
     }
-    reconnect();
   }
 }
 
@@ -256,8 +257,8 @@ void Run::reconnect() {
       connect();
       look_again();
       return claim();
-    } catch (const pg::Error&) {
-      if (patience.passed()) throw;
+    } catch (const pg::Error& error) {
+      if (patience.passed() || error.kind() == pg::Error::Kind::timeout) throw;
     }
   }
 }
@@ -297,7 +298,7 @@ void Run::run_method() {
 /// By name: after a swap another table has it. Unknown where nobody answers any more, and where
 /// somebody waits for our end.
 void Run::measure_after() {
-  if (planned_.preflight.target.sql_name.empty() || observer_.stop_requested()) return;
+  if (planned_.preflight.target.sql_name.empty() || silent_ || observer_.stop_requested()) return;
   try {
     if (!connection_ || !connection_->usable()) connect();
     connection_->finish(soon());

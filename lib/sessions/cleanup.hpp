@@ -8,15 +8,16 @@
 namespace django_session::sessions {
 
 /// Read-only: what would be done, and why. Throws pg::Error or NoSuchTable.
-CleanupPlan plan_cleanup(const pg::Parameters &parameters, const TableName &table, const CleanupOptions &options);
+CleanupPlan plan_cleanup(const pg::Parameters& parameters, const TableName& table,
+                         const CleanupOptions& options);
 
-/// Plans, then does it. Failures are results, not exceptions. Safe to be killed at any moment; the next run goes on or
-/// cleans up.
-CleanupResult run_cleanup(const pg::Parameters &parameters, const TableName &table, const CleanupOptions &options,
-                          CleanupObserver &observer);
+/// Plans, then does it. Failures are results, not exceptions. Safe to be killed at any moment; the
+/// next run goes on or cleans up.
+CleanupResult run_cleanup(const pg::Parameters& parameters, const TableName& table,
+                          const CleanupOptions& options, CleanupObserver& observer);
 
 /// Removes what an interrupted run left: trigger, key log, shadow table, invalid indexes.
-CleanupResult abort_cleanup(const pg::Parameters &parameters, const TableName &table, const CleanupOptions &options,
-                            CleanupObserver &observer);
+CleanupResult abort_cleanup(const pg::Parameters& parameters, const TableName& table,
+                            const CleanupOptions& options, CleanupObserver& observer);
 
 }  // namespace django_session::sessions

@@ -1,6 +1,10 @@
 // What the steps of a cleanup share: the table they work on, and how they stop early.
 #pragma once
 
+#include <fmt/format.h>
+
+#include <cstdint>
+#include <cstdlib>
 #include <stdexcept>
 #include <string>
 
@@ -9,10 +13,14 @@
 
 namespace django_session::sessions {
 
-/// First key of the advisory lock that each transaction of a cleanup takes; the second is the
-/// table's OID, as a signed number. Of the transaction and not of the session, so that it holds
-/// behind a pooler, too. "djsc".
-inline constexpr int kCleanupLock = 0x646a7363;
+/// The keys of the advisory lock that each transaction of a cleanup takes, as SQL: "djsc" in ASCII,
+/// and the table's OID as a signed number. Of the transaction, so that it holds behind a pooler;
+/// on a direct connection a run takes it for the session, too.
+inline std::string cleanup_lock(const std::string& oid) {
+  constexpr int kOurs = 0x646a7363;
+  const auto bits = static_cast<std::uint32_t>(std::strtoul(oid.c_str(), nullptr, 10));
+  return fmt::format("{}, {}", kOurs, static_cast<std::int32_t>(bits));
+}
 
 /// The session table of a running cleanup, as the pre-flight found it.
 struct CleanupTarget {

@@ -6,8 +6,6 @@
 
 #include <fmt/format.h>
 
-#include <sstream>
-
 #include "core/quantity.hpp"
 
 namespace django_session::sessions {
@@ -82,26 +80,19 @@ SELECT (SELECT pg_catalog.string_agg(object, E'\n' ORDER BY object) FROM object)
   (SELECT pg_catalog.string_agg(belongs_to, E'\n') FROM orphan) AS orphans;
 )";
 
-std::vector<std::string> lines(const std::string& text) {
-  std::vector<std::string> result;
-  std::istringstream stream(text);
-  for (std::string line; std::getline(stream, line);) result.push_back(line);
-  return result;
-}
-
 }  // namespace
 
 std::string leftovers_query(const std::string& oid) { return fmt::format(kLeftovers, oid); }
 
 Leftovers read_leftovers(const pg::Row& row) {
   Leftovers leftovers;
-  leftovers.objects = lines(row.text("objects"));
+  leftovers.objects = row.lines("objects");
   leftovers.state = row.flag("state");
   leftovers.logging = row.flag("logging");
   leftovers.log_bytes = row.number("log_bytes").value_or(0);
   leftovers.bytes = row.number("bytes").value_or(0);
   leftovers.age = row.number("age");
-  leftovers.orphans = lines(row.text("orphans"));
+  leftovers.orphans = row.lines("orphans");
   return leftovers;
 }
 

@@ -34,6 +34,17 @@ void apply_settings(pg::Connection& connection, milliseconds lock_timeout,
   while (connection.next_rows(deadline)) continue;
 }
 
+/// Throws pg::Error if the server hangs; asked every `answer_timeout`.
+void expect_answers(pg::Connection& connection, const CleanupOptions& options,
+                    pg::Deadline& next_question) {
+  if (!next_question.passed()) return;
+  if (!connection.server_answers(pg::Deadline::after(options.answer_timeout))) {
+    connection.close();
+    throw pg::Error(pg::Error::Kind::timeout, "the server does not answer any more");
+  }
+  next_question = pg::Deadline::after(options.answer_timeout);
+}
+
 /// Whether the cancel request or the statement's end came first makes no difference here.
 void cancel(pg::Connection& connection, const CleanupOptions& options) {
   const auto deadline = pg::Deadline::after(options.answer_timeout);
@@ -57,10 +68,12 @@ pg::Rows run_long(pg::Connection& connection, const std::string& statement,
   apply_settings(connection, lock_timeout, options, run_end);
   connection.send(statement, pg::Deadline::after(options.answer_timeout));
   const auto give_up = pg::Deadline::after(kLongest);
+  auto next_question = pg::Deadline::after(options.answer_timeout);
   while (!connection.answered_by(pg::Deadline::after(kSlice))) {
     try {
       stop_if_wanted(observer, run_end);
       if (give_up.passed()) throw Stopped("no answer within a day");
+      expect_answers(connection, options, next_question);
     } catch (const Stopped&) {
       cancel(connection, options);
       throw;

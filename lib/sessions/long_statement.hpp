@@ -19,10 +19,10 @@ bool is_pooled(pg::Connection& connection, pg::Deadline deadline);
 /// cancelled (VACUUM and REINDEX CONCURRENTLY leave no damage) and Stopped is thrown. On a direct
 /// connection each lock is waited for at most `lock_timeout`, and VACUUM pauses as autovacuum does,
 /// ten times less; behind a pooler neither can be set.
-/// Returns its rows. Throws pg::Error for what the server refuses. The server's warnings are left for
-/// take_warnings().
+/// Returns its rows. Throws pg::Error for what the server refuses. The server's warnings are left
+/// for take_warnings().
 pg::Rows run_long(pg::Connection& connection, const std::string& statement,
-              std::chrono::milliseconds lock_timeout, const CleanupOptions& options,
-              pg::Deadline run_end, CleanupObserver& observer);
+                  std::chrono::milliseconds lock_timeout, const CleanupOptions& options,
+                  pg::Deadline run_end, CleanupObserver& observer);
 
 }  // namespace django_session::sessions

@@ -21,13 +21,13 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = {0} AND c.relname = {1} AND c.relkind = 'r';
 )";
 
-// {oid}. For both ways: methods (comma-separated), object, reason.
-constexpr const char* kRefusals = R"(
+// {oid}. What the refusals look at.
+constexpr const char* kThisTable = R"(
 WITH t AS (
-  SELECT c.oid, c.relowner, c.relnamespace,
+  SELECT c.*, quote_ident(pg_get_userbyid(c.relowner)) AS owner, n.nspname,
     quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name,
-    k.attnum AS key, k.atttypid AS key_type, e.attnum AS expiry, e.atttypid AS expiry_type,
-    e.attnotnull
+    k.attnum AS key, k.atttypid AS key_type,
+    e.attnum AS expiry, e.atttypid AS expiry_type, e.attnotnull
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_attribute k ON k.attrelid = c.oid AND k.attname = 'session_key'
     AND NOT k.attisdropped
@@ -35,6 +35,10 @@ WITH t AS (
     AND NOT e.attisdropped
   WHERE c.oid = {oid}
 )
+)";
+
+// For all ways: methods (comma-separated), object, reason.
+constexpr const char* kRefusals = R"(
 SELECT 'delete,full,swap' AS methods, 'the server' AS object,
   'is a standby; clean up on the primary' AS reason
 WHERE pg_is_in_recovery()
@@ -76,18 +80,8 @@ FROM t WHERE NOT pg_has_role(t.relowner, 'USAGE')
                THEN has_table_privilege(t.oid, 'MAINTAIN') ELSE false END
 )";
 
-// {oid}, as above; of the swap alone.
+// {oid}. Of the swap alone.
 constexpr const char* kSwapRefusals = R"(
-WITH t AS (
-  SELECT c.*, quote_ident(pg_get_userbyid(c.relowner)) AS owner, n.nspname,
-    k.attnum AS key, k.atttypid AS key_type, e.attnum AS expiry, e.attnotnull
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-  LEFT JOIN pg_attribute k ON k.attrelid = c.oid AND k.attname = 'session_key'
-    AND NOT k.attisdropped
-  LEFT JOIN pg_attribute e ON e.attrelid = c.oid AND e.attname = 'expire_date'
-    AND NOT e.attisdropped
-  WHERE c.oid = {oid}
-)
 SELECT 'role ' || quote_ident(session_user) AS object,
   'is not a member of the owner; GRANT ' || t.owner || ' TO ' || quote_ident(session_user) AS reason
 FROM t WHERE NOT CASE WHEN current_setting('server_version_num')::int >= 160000
@@ -195,7 +189,7 @@ std::vector<Method> methods_of(const std::string& list) {
 std::vector<Refusal> general_refusals(pg::Connection& connection, const std::string& oid,
                                       pg::Deadline deadline) {
   std::vector<Refusal> refusals;
-  const std::string query = fmt::format(kRefusals, fmt::arg("oid", oid)) + ";";
+  const std::string query = fmt::format(kThisTable, fmt::arg("oid", oid)) + kRefusals + ";";
   for (const pg::Row& row : ask_catalog(connection, query, deadline))
     for (const Method method : methods_of(row.text("methods")))
       refusals.push_back({method, row.text("object"), row.text("reason")});
@@ -321,6 +315,7 @@ std::vector<Refusal> swap_refusals(pg::Connection& connection, const std::string
       "(SELECT c.relowner FROM pg_class c WHERE c.oid = {0})), 0)",
       oid);
   const std::string query =
+      fmt::format(kThisTable, fmt::arg("oid", oid)) +
       fmt::format(kSwapRefusals, fmt::arg("oid", oid),
                   fmt::arg("attachments", attachments_query(oid, own_function)));
   std::vector<Refusal> refusals;

@@ -2,7 +2,8 @@
 //
 //   (nothing)    create state, log and shadow                                 -> created
 //   created      create the triggers: from now on every change is noted       -> copying
-//   copying      copy the live sessions, chunk by chunk; build the indexes    -> catching up
+//   copying      copy the live sessions, chunk by chunk; take away those that
+//                changed meanwhile; build the indexes                         -> catching up
 //   catching up  VACUUM, bring the changed sessions up to date, compare all   -> ready
 //   ready        bring up to date, try the exchange, until it succeeds        -> exchanged
 //   exchanged    drop the replaced table and the rest                         -> (nothing)
@@ -45,7 +46,6 @@ constexpr milliseconds kOwnLock{3000};
 // An old snapshot doesn't see what was copied after it. Web requests are over by then; reports and
 // dumps, which may last for hours, are not waited for.
 constexpr seconds kSnapshotPatience{30};
-constexpr milliseconds kBetweenDrains{1000};
 constexpr double kVacuumLogAfter = 50'000;  // drained keys
 constexpr int kMostRestarts = 3;
 // An interrupted run is not taken up again beyond these: to begin anew is quicker, or safer.
@@ -183,12 +183,20 @@ class Swap {
   void timed(const std::string& sql, TransactionLimits limits);
 
   // Messages
-  TransactionLimits quick() const { return {kOwnLock, options_.answer_timeout}; }
-  TransactionLimits on_table() const { return {options_.lock_timeout, options_.answer_timeout}; }
+  TransactionLimits quick() const {
+    return limits(std::min(kOwnLock, options_.answer_timeout / 4));
+  }
+  TransactionLimits on_table() const { return limits(options_.lock_timeout); }
+  /// The server ends a statement before we give up the connection.
+  TransactionLimits limits(milliseconds lock) const {
+    return {lock, lock + options_.answer_timeout / 2};
+  }
   TransactionLimits unhurried() const {
     return {kOwnLock, std::min(run_end_.remaining(), kOneDay) + kOurselvesFirst};
   }
-  pg::Deadline answer_to(TransactionLimits limits) const;
+  pg::Deadline answer_to(TransactionLimits limits) const {
+    return pg::Deadline::after(limits.lock + options_.answer_timeout);
+  }
   pg::Deadline soon() const { return pg::Deadline::after(options_.answer_timeout); }
   pg::Rows send(const std::string& sql, TransactionLimits limits) {
     return run_message(connection_, sql, answer_to(limits));
@@ -379,7 +387,6 @@ void Swap::create_triggers() {
 
 void Swap::copy() {
   BatchSize size;
-  auto drained = Clock::now();
   for (;;) {
     stop_if_wanted(observer_, run_end_);
     wait_for_calm(connection_, options_, run_end_, observer_);
@@ -389,10 +396,6 @@ void Swap::copy() {
     if (rows < wanted) break;
     if (rows < 2 * wanted) size.took(since(start));  // else it says nothing about the size
     tell("copying");
-    if (since(drained) > kBetweenDrains) {
-      drain();
-      drained = Clock::now();
-    }
     pause_for(since(start) / 4, run_end_, observer_);
   }
   build_indexes();
@@ -526,6 +529,8 @@ void Swap::drop_replaced() {
   try {
     remove();  // at once, even if the time for this run is over
   } catch (const pg::Error& error) {
+    if (error.kind() == pg::Error::Kind::timeout)
+      throw Stopped("the tables are exchanged, but the server takes long to drop the replaced one");
     if (!is_lock_trouble(error)) throw;
     with_lock("to drop the replaced table", Lock::access_exclusive, [this] { remove(); });
   }
@@ -650,12 +655,6 @@ void Swap::timed(const std::string& sql, TransactionLimits limits) {
 
 // -- Messages
 // ----------------------------------------------------------------------------------------------
-
-/// The server ends each statement by its own limits; this is for a server, or a network, that
-/// hangs.
-pg::Deadline Swap::answer_to(TransactionLimits limits) const {
-  return pg::Deadline::after(limits.statement * 2 + limits.lock + options_.answer_timeout);
-}
 
 pg::Rows Swap::send_long(const std::string& sql) {
   try {

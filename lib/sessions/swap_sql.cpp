@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "core/sql_name.hpp"
+#include "sessions/cleanup_target.hpp"
 #include "sessions/table_definition.hpp"
 
 namespace django_session::sessions {
@@ -32,12 +34,16 @@ SET LOCAL ROLE {owner};
 )";
 
 // Locks the state's row until the end of the transaction: two runs never act at the same time, on
-// whatever host or connection, and one that was taken over ends here.
+// whatever host or connection, and one that was taken over ends here. The advisory lock keeps
+// deletions away, which don't know that row.
 constexpr const char* kGuard = R"(
 DO $guard$
 BEGIN
   IF current_setting('transaction_timeout', true) IS NOT NULL THEN  -- from PostgreSQL 17 on
     PERFORM set_config('transaction_timeout', '0', true);
+  END IF;
+  IF NOT pg_try_advisory_xact_lock({cleanup_lock}) THEN
+    RAISE EXCEPTION 'another cleanup of this table is under way' USING ERRCODE = 'DJS01';
   END IF;
   IF {state_oid} IS NULL THEN
     RAISE EXCEPTION 'another cleanup of this table has just ended' USING ERRCODE = 'DJS01';
@@ -110,8 +116,8 @@ END $private$;
 )";
 
 // The twin: columns, defaults, CHECK constraints, indexes and column comments by LIKE; what LIKE
-// doesn't copy one by one. The secondary indexes wait until the sessions are copied: their
-// definitions, as the server wrote them for the twin, are kept in the state.
+// doesn't copy one by one. The indexes wait until the sessions are copied: their definitions, as
+// the server wrote them for the twin, are kept in the state.
 constexpr const char* kCreateShadow = R"(
 DO $shadow$
 DECLARE
@@ -203,13 +209,20 @@ BEGIN
   END LOOP;
   UPDATE {state} SET deferred_indexes = ARRAY(
     SELECT format('SET LOCAL default_tablespace = %L; %s', coalesce(s.spcname, ''),
-      pg_get_indexdef(i.indexrelid))
+        pg_get_indexdef(i.indexrelid))
+      || CASE WHEN i.indisprimary THEN
+        format('; ALTER TABLE %s ADD CONSTRAINT %I PRIMARY KEY USING INDEX %2$I', shadow, x.relname)
+        ELSE '' END
     FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
     LEFT JOIN pg_tablespace s ON s.oid = x.reltablespace
-    WHERE i.indrelid = shadow AND NOT i.indisprimary);
-  FOR item IN SELECT i.indexrelid::regclass AS name FROM pg_index i
-              WHERE i.indrelid = shadow AND NOT i.indisprimary LOOP
-    EXECUTE format('DROP INDEX %s', item.name);
+    WHERE i.indrelid = shadow);
+  FOR item IN SELECT x.relname, i.indexrelid::regclass AS name, i.indisprimary
+              FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = shadow LOOP
+    IF item.indisprimary THEN
+      EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', shadow, item.relname);
+    ELSE
+      EXECUTE format('DROP INDEX %s', item.name);
+    END IF;
   END LOOP;
 
   SELECT line INTO differs FROM (
@@ -318,15 +331,15 @@ SET LOCAL max_parallel_workers_per_gather = 0;
 
 // The place reached is kept in the state, in the same transaction. It is a date alone, as the index
 // is: sessions that expire at the same moment (a site that sets a fixed date has many) are copied
-// together, so that none of them is read again to find the next. Copied already can only be a
-// session that drain_sql has brought.
+// together, so that none of them is read again to find the next. A session that is renewed
+// meanwhile may be met twice: the copy has no primary key yet, see kBuildIndexes.
 constexpr const char* kCopy = R"(
 WITH chunk AS MATERIALIZED (
   SELECT {columns} FROM {table} t
   WHERE t.expire_date > (SELECT copied_until FROM {state})
   ORDER BY t.expire_date FETCH FIRST {rows} ROWS WITH TIES
 ), copied AS (
-  INSERT INTO {shadow} ({columns}) SELECT {columns} FROM chunk ON CONFLICT (session_key) DO NOTHING
+  INSERT INTO {shadow} ({columns}) SELECT {columns} FROM chunk
 ), reached AS (
   SELECT expire_date FROM chunk ORDER BY expire_date DESC LIMIT 1
 ), noted AS (
@@ -365,18 +378,20 @@ SELECT (SELECT count(*) FROM taken) AS keys{into}
 constexpr const char* kTruncated =
     "SELECT EXISTS (SELECT FROM {log} WHERE truncated) AS truncated;\n";
 
-// All in one transaction, so that there is nothing in between to take up again.
+// What changed since it was copied, or was copied twice for that reason, is in the log, and
+// drain_sql will bring it: here it goes, so that no key is there twice. All in one transaction, so
+// that there is nothing in between to take up again.
 constexpr const char* kBuildIndexes = R"(
 SET LOCAL max_parallel_maintenance_workers = 0;
+SET LOCAL enable_nestloop = off;
+DELETE FROM {shadow} s USING (SELECT DISTINCT k FROM {log} WHERE NOT truncated) changed
+WHERE s.session_key = changed.k;
 DO $indexes$
 DECLARE
   run record;
   item record;
 BEGIN
   SELECT twin, deferred_indexes INTO run FROM {state};
-  FOR item IN SELECT i.indexrelid::regclass AS name FROM pg_index i WHERE i.indrelid = run.twin LOOP
-    EXECUTE format('REINDEX INDEX %s', item.name);
-  END LOOP;
   FOR item IN SELECT unnest(run.deferred_indexes) AS statement LOOP
     EXECUTE item.statement;
   END LOOP;
@@ -647,13 +662,6 @@ FROM pg_attribute
 WHERE attrelid = {oid} AND attnum > 0 AND NOT attisdropped ORDER BY attnum;
 )";
 
-/// 'public'. Names with a backslash or a dollar sign are refused by the pre-flight.
-std::string quoted(const std::string& text) {
-  std::string literal = "'";
-  for (const char c : text) literal += c == '\'' ? "''" : std::string(1, c);
-  return literal + "'";
-}
-
 std::string list(const Columns& columns, const std::string& prefix = "") {
   std::string text;
   for (const Column& column : columns) text += (text.empty() ? "" : ", ") + prefix + column.name;
@@ -676,16 +684,17 @@ std::string helper_oid(const SwapNames& names, const std::string& what) {
       names.oid, what);
 }
 
-/// Fills in what every message may use; `more` are a message's own arguments.
+/// Fills in what every message may use (names with a backslash or a dollar sign are refused by the
+/// pre-flight); `more` are a message's own arguments.
 template <typename... More>
 std::string fill(const char* text, const SwapNames& names, TransactionLimits limits,
                  const More&... more) {
   return fmt::format(fmt::runtime(text), fmt::arg("oid", names.oid), fmt::arg("table", names.table),
-                     fmt::arg("table_literal", quoted(names.table)),
-                     fmt::arg("schema_literal", quoted(names.schema)),
+                     fmt::arg("table_literal", sql_string(names.table)),
+                     fmt::arg("schema_literal", sql_string(names.schema)),
                      fmt::arg("state", names.state()), fmt::arg("shadow", names.shadow()),
                      fmt::arg("log", names.log()), fmt::arg("owner", names.owner),
-                     fmt::arg("run_id", quoted(names.run_id)), fmt::arg("lease", kLeaseSeconds),
+                     fmt::arg("run_id", sql_string(names.run_id)), fmt::arg("lease", kLeaseSeconds),
                      fmt::arg("lock_ms", limits.lock.count()),
                      fmt::arg("statement_ms", limits.statement.count()), more...);
 }
@@ -693,7 +702,8 @@ std::string fill(const char* text, const SwapNames& names, TransactionLimits lim
 enum class Guarded { yes, no };
 
 std::string guard(const SwapNames& names, TransactionLimits limits) {
-  return fill(kGuard, names, limits, fmt::arg("state_oid", helper_oid(names, "state")));
+  return fill(kGuard, names, limits, fmt::arg("state_oid", helper_oid(names, "state")),
+              fmt::arg("cleanup_lock", cleanup_lock(names.oid)));
 }
 
 std::string transaction(const SwapNames& names, TransactionLimits limits, const std::string& body,

@@ -60,11 +60,12 @@ std::string create_sql(const SwapNames& names, TransactionLimits limits, long lo
 std::string create_triggers_sql(const SwapNames& names, TransactionLimits limits);
 
 /// Copies the next sessions in the order of expire_date: `rows`, and those that expire at the same
-/// moment as the last of them. Row: rows (of this chunk), copied (so far). Locks: ACCESS SHARE on the table; no row locks.
+/// moment as the last of them. Row: rows (of this chunk), copied (so far). Locks: ACCESS SHARE on
+/// the table; no row locks.
 std::string copy_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
                      long long rows);
 
-/// Builds the shadow's other indexes, and the primary key's anew. No lock on the table.
+/// Removes from the shadow what is in the log, then builds its indexes. No lock on the table.
 std::string build_indexes_sql(const SwapNames& names, TransactionLimits limits);
 
 /// To be sent before VACUUM, so that the table's row counters are right after it.

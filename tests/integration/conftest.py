@@ -21,6 +21,17 @@ from processes import readable_copy
 TEMPLATE = "django_template"
 
 
+def pytest_addoption(parser):
+    parser.addoption("--rounds", type=int, default=1, metavar="N",
+                     help="repeat what happens at random moments N times as often")
+
+
+@pytest.fixture(scope="session")
+def rounds(pytestconfig):
+    """How many times as often the tests of chance repeat what they do."""
+    return pytestconfig.getoption("--rounds")
+
+
 @pytest.fixture(scope="session")
 def session_folder():
     """Short (a socket's path has 107 characters) and open to the ordinary user."""

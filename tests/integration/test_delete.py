@@ -1,6 +1,7 @@
 """The method `delete`: what goes, what stays, whose rights it takes, and what it does when somebody is in the way."""
 
 import contextlib
+import random
 import re
 import signal
 import time
@@ -443,18 +444,20 @@ def test_an_index_build_that_is_stopped_leaves_nothing(cleaned_site, start_clean
     assert again.code == DONE and cleaned_site.psql(INVALID) == [], again
 
 
-def test_killed_at_any_moment_the_next_run_goes_on(cleaned_site, start_cleanup):
-    cleaned_site.fill(sessions=60_000)
-    content = cleaned_site.psql(CONTENT)
-    for pause in (0.05, 0.3, 0.6, 0.9):
+@pytest.mark.chance
+def test_killed_at_any_moment_the_next_run_goes_on(cleaned_site, start_cleanup, rounds):
+    random.seed(6)
+    for _ in range(4 * rounds):
+        cleaned_site.fill(sessions=60_000)
+        content = cleaned_site.psql(CONTENT)
         cleanup = start_cleanup(*DELETE, user=SWAPPER)
-        time.sleep(pause)
+        time.sleep(random.uniform(0.02, 1))
         cleanup.send(signal.SIGKILL)
         cleanup.result()
-    assert start_cleanup(*DELETE, user=SWAPPER).result().code == DONE
-    assert cleaned_site.value(EXPIRED) == 0
-    assert cleaned_site.psql(CONTENT) == content
-    assert cleaned_site.psql(INVALID) == []
+        assert start_cleanup(*DELETE, user=SWAPPER).result().code == DONE
+        assert cleaned_site.value(EXPIRED) == 0
+        assert cleaned_site.psql(CONTENT) == content
+        assert cleaned_site.psql(INVALID) == []
 
 
 def test_of_two_at_once_one_stops(neglected, slot, start_cleanup):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 
+import psycopg
 import psycopg2
 import pytest
 
@@ -200,24 +201,66 @@ def test_sessions_of_the_last_days_are_kept(site, cleanup):
 
 # -- Under traffic ---------------------------------------------------------------------------------
 
-@pytest.mark.sanitizers
-def test_nobody_notices(site, cleanup):
+# psycopg2 writes values into the statements; psycopg sends them apart (the extended protocol), and
+# prepares what it has sent five times, unless a pooler of that age is in between.
+PROTOCOLS = {"simple": (psycopg2, {}), "extended": (psycopg, {}),
+             "extended, not prepared": (psycopg, {"prepare_threshold": None})}
+
+
+def swaps_go_unnoticed(site, server, protocol, cleanup, times):
+    driver, options = PROTOCOLS[protocol]
+    parameters = server.parameters(site.database, OWNER)
     site.fill(sessions=20_000)
-    with clients(site) as traffic:
-        for _ in range(10):
-            cleanup()
+    with Traffic(lambda: driver.connect(**parameters, **options), driver=driver) as traffic:
+        for _ in range(times):
+            cleanup(conninfo=server.conninfo(site.database, OWNER))
     assert not traffic.count.anomalies, traffic.messages
-    assert traffic.count.operations > 2000
+    assert traffic.count.operations > 200 * times
     assert helpers(site) == []
 
 
-def test_nobody_notices_behind_a_pooler(site, cleanup, pgbouncer):
-    site.fill(sessions=20_000)
-    parameters = pgbouncer.parameters(site.database, OWNER)
-    with Traffic(lambda: psycopg2.connect(**parameters)) as traffic:
-        for _ in range(5):
-            cleanup(conninfo=pgbouncer.conninfo(site.database, OWNER))
+@pytest.mark.chance
+@pytest.mark.parametrize("protocol", [
+    pytest.param("simple", marks=pytest.mark.sanitizers), "extended"])
+def test_nobody_notices(site, cleanup, protocol, rounds):
+    swaps_go_unnoticed(site, site.cluster, protocol, cleanup, 10 * rounds)
+
+
+@pytest.mark.chance
+@pytest.mark.parametrize("protocol", ["simple", "extended, not prepared"])
+def test_nobody_notices_behind_a_pooler(site, cleanup, pgbouncer, protocol, rounds):
+    swaps_go_unnoticed(site, pgbouncer, protocol, cleanup, 5 * rounds)
+
+
+@contextlib.contextmanager
+def dump_under_way(cluster, database):
+    """A pg_dump that has locked the tables and waits for a reader of what it writes."""
+    dump = subprocess.Popen([program("pg_dump"), "-d", cluster.conninfo(database)], text=True,
+                            stdout=subprocess.PIPE)
+    try:
+        wait_for(lambda: cluster.psql("SELECT 1 FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE "
+                                      "application_name = 'pg_dump' AND mode = 'AccessShareLock' AND "
+                                      "query ~ '^COPY .*session'", database), "the dump of the sessions")
+        yield dump
+    finally:
+        dump.kill()
+        dump.wait()
+
+
+def test_a_dump_under_way_is_waited_for_and_is_complete(site, cluster, start_cleanup):
+    site.fill(sessions=60_000)
+    rows = live(site)
+    with clients(site) as traffic, dump_under_way(cluster, site.database) as dump:
+        process = start_cleanup()
+        wait_for_phase(site, "ready")
+        time.sleep(2)
+        assert process.running
+        text = dump.communicate()[0]
+        assert dump.returncode == 0
+        assert ended(process) == DONE, process.log_text()
     assert not traffic.count.anomalies, traffic.messages
+    assert traffic.count.longest < 1.0
+    assert not [key for key, *_ in rows if key not in text]
     assert helpers(site) == []
 
 
@@ -280,14 +323,15 @@ def test_an_autovacuum_gives_way(own_cluster, start_cleanup, folder):
 
 # -- Interrupted -----------------------------------------------------------------------------------
 
+@pytest.mark.chance
 @pytest.mark.sanitizers
-def test_killed_at_any_moment_the_next_run_ends_it(site, cluster, cleanup, start_cleanup):
+def test_killed_at_any_moment_the_next_run_ends_it(site, cluster, cleanup, start_cleanup, rounds):
     site.fill(sessions=60_000, expired_share=0.7)
     schema = schema_dump(cluster, site.database)
     random.seed(3)
     seen = set()
     with clients(site, clients=4, pause=0.002) as traffic:
-        for _ in range(12):
+        for _ in range(10 * rounds):
             process = start_cleanup()
             time.sleep(random.uniform(0.05, 1.2))
             process.end(signal.SIGKILL)
@@ -299,11 +343,12 @@ def test_killed_at_any_moment_the_next_run_ends_it(site, cluster, cleanup, start
     assert len(seen) > 1, seen
 
 
-def test_a_dropped_connection_is_made_anew(site, start_cleanup):
+@pytest.mark.chance
+def test_a_dropped_connection_is_made_anew(site, start_cleanup, rounds):
     site.fill(sessions=60_000, expired_share=0.7)
     random.seed(4)
     with clients(site, clients=4, pause=0.002) as traffic:
-        for _ in range(6):
+        for _ in range(5 * rounds):
             process = start_cleanup()
             wait_for(lambda: phase(site), "the swap's begin", pause=0.005)
             time.sleep(random.uniform(0, 0.8))
@@ -314,7 +359,8 @@ def test_a_dropped_connection_is_made_anew(site, start_cleanup):
     assert not traffic.count.anomalies, traffic.messages
 
 
-def test_a_crash_of_the_server_loses_nothing(own_cluster, start_cleanup, folder):
+@pytest.mark.chance
+def test_a_crash_of_the_server_loses_nothing(own_cluster, start_cleanup, folder, rounds):
     server = own_cluster(synchronous_commit="on")
     server.create_database("shop", OWNER)
     shop = DjangoSite(folder, server, "shop")
@@ -322,7 +368,7 @@ def test_a_crash_of_the_server_loses_nothing(own_cluster, start_cleanup, folder)
     random.seed(5)
     # The connection breaks in many ways; what counts is what is in the table afterwards.
     with clients(shop, clients=4, pause=0.002, tolerate=[psycopg2.Error]) as traffic:
-        for _ in range(4):
+        for _ in range(4 * rounds):
             shop.fill(sessions=60_000, expired_share=0.7)
             process = start_cleanup(conninfo=server.conninfo("shop", OWNER))
             wait_for(lambda: phase(shop), "the swap's begin", pause=0.005)

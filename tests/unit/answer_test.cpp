@@ -53,27 +53,13 @@ pg::Row definition_row() {
 }
 
 pg::Row facts_row(const char* table, const char* indexes = "{1}", const char* toast = "16403") {
-  return row({{"schema_oid", "2200"},
-              {"table", table},
-              {"relpages", "10"},
-              {"reltuples", "400"},
-              {"toast_pages", nullptr},
-              {"toast_tuples", nullptr},
-              {"toast_oid", toast},
-              {"index_oids", indexes},
-              {"standby", "f"},
-              {"now", "1000.5"},
-              {"live", "390"},
-              {"dead", "7"},
-              {"inserted", "500"},
-              {"updated", "20"},
-              {"deleted", "110"},
-              {"changed", "0"},
-              {"last_vacuum", nullptr},
-              {"last_analyze", "900"},
-              {"toast_live", nullptr},
-              {"toast_dead", nullptr},
-              {"toast_inserted", nullptr},
+  return row({{"schema_oid", "2200"},     {"table", table},         {"relpages", "10"},
+              {"reltuples", "400"},       {"toast_pages", nullptr}, {"toast_tuples", nullptr},
+              {"toast_oid", toast},       {"index_oids", indexes},  {"standby", "f"},
+              {"now", "1000.5"},          {"live", "390"},          {"dead", "7"},
+              {"inserted", "500"},        {"updated", "20"},        {"deleted", "110"},
+              {"changed", "0"},           {"last_vacuum", nullptr}, {"last_analyze", "900"},
+              {"toast_live", nullptr},    {"toast_dead", nullptr},  {"toast_inserted", nullptr},
               {"toast_anchored", nullptr}});
 }
 
