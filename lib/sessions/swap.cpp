@@ -201,7 +201,8 @@ class Swap {
   pg::Rows send(const std::string& sql, TransactionLimits limits) {
     return run_message(connection_, sql, answer_to(limits));
   }
-  pg::Rows send_long(const std::string& sql);
+  pg::Rows send_long(const std::string& sql) { return send_long(sql, run_end_); }
+  pg::Rows send_long(const std::string& sql, pg::Deadline end);
   void tell(const std::string& phase);
 
   pg::Connection& connection_;
@@ -526,13 +527,20 @@ void Swap::try_exchange() {
 void Swap::drop_replaced() {
   tell("dropping the replaced table");
   const auto longest_lock = result_.longest_lock;
+  // Even if the time for this run is over. To remove the files of a large table takes its time.
+  const auto drop = [this] {
+    send_long(remove_sql(names_, on_table(), ours_), pg::Deadline::after(kOneDay));
+    ours_ = false;
+  };
   try {
-    remove();  // at once, even if the time for this run is over
+    drop();
+  } catch (const Paused& paused) {
+    throw Stopped(fmt::format("{}; the tables are exchanged, but the replaced one is still there: "
+                              "the next run, or --abort, drops it",
+                              paused.what()));
   } catch (const pg::Error& error) {
-    if (error.kind() == pg::Error::Kind::timeout)
-      throw Stopped("the tables are exchanged, but the server takes long to drop the replaced one");
     if (!is_lock_trouble(error)) throw;
-    with_lock("to drop the replaced table", Lock::access_exclusive, [this] { remove(); });
+    with_lock("to drop the replaced table", Lock::access_exclusive, drop);
   }
   result_.longest_lock = longest_lock;  // nobody else uses that table
   result_.rows_deleted.reset();
@@ -656,9 +664,9 @@ void Swap::timed(const std::string& sql, TransactionLimits limits) {
 // -- Messages
 // ----------------------------------------------------------------------------------------------
 
-pg::Rows Swap::send_long(const std::string& sql) {
+pg::Rows Swap::send_long(const std::string& sql, pg::Deadline end) {
   try {
-    return run_long(connection_, sql, kOwnLock, options_, run_end_, observer_);
+    return run_long(connection_, sql, kOwnLock, options_, end, observer_);
   } catch (const pg::Error& error) {
     if (error.kind() == pg::Error::Kind::statement) connection_.finish(soon());
     throw;
