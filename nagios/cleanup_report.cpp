@@ -43,8 +43,10 @@ std::string notes_text(const CleanupPlan& plan) {
 
 std::string needs_text(const CleanupPlan& plan) {
   if (!plan.extra_disk_bytes && !plan.wal_bytes) return "unknown";
-  return fmt::format("{} of disk in between, and writes {} of WAL", bytes(plan.extra_disk_bytes),
-                     about(plan.wal_bytes));
+  const std::string room =
+      plan.free_disk_bytes ? fmt::format(" ({} are free)", bytes(plan.free_disk_bytes)) : "";
+  return fmt::format("{} of disk in between{}, and writes {} of WAL", bytes(plan.extra_disk_bytes),
+                     room, about(plan.wal_bytes));
 }
 
 std::string work_text(const CleanupPlan& plan) {

@@ -56,7 +56,7 @@ struct CleanupPlan {
   // Nothing where it isn't known.
   std::optional<double> live_rows, expired_rows;
   std::optional<double> bytes_before, bytes_after;  ///< table, TOAST and indexes
-  std::optional<double> extra_disk_bytes, wal_bytes;
+  std::optional<double> extra_disk_bytes, wal_bytes, free_disk_bytes;
   std::string unknown;  ///< why some of these are not known; empty when all are
 };
 

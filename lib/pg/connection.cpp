@@ -233,6 +233,11 @@ bool Connection::server_answers(Deadline deadline) const {
 
 std::vector<std::string> Connection::take_warnings() { return std::exchange(*warnings_, {}); }
 
+bool Connection::is_local() const {
+  const std::string_view host = PQhost(handle_.get());
+  return host.starts_with('/') || host.starts_with('@');
+}
+
 int Connection::backend_pid() const { return PQbackendPID(handle_.get()); }
 
 namespace {

@@ -77,6 +77,9 @@ class Connection {
   /// backend that runs our statements.
   int backend_pid() const;
 
+  /// By a Unix socket: whoever answers is on this host.
+  bool is_local() const;
+
   /// As SQL text. Throws Error for text that isn't valid in the connection's encoding.
   std::string literal(std::string_view text) const;
   std::string identifier(std::string_view name) const;

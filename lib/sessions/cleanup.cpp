@@ -65,7 +65,12 @@ Planned make_plan(const pg::Parameters& parameters, const TableName& table,
   if (is_pooled(connection, pg::Deadline::after(options.answer_timeout)))
     preflight.refusals.push_back({Method::full, "the connection",
                                   "goes through a pooler; VACUUM FULL needs a direct connection"});
-  return {preflight, decide(preflight, evaluate(measurement), options)};
+  std::vector<std::string> notes = preflight.notes;
+  if (preflight.leftovers.any())
+    notes.push_back("there is " + describe_leftovers(preflight.leftovers));
+  const Circumstances circumstances{evaluate(measurement).values, preflight.refusals, notes,
+                                    preflight.room};
+  return {preflight, plan_from(circumstances, options)};
 }
 
 /// One call of run_cleanup() or abort_cleanup().

@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 
 #include "core/quantity.hpp"
 #include "core/sql_name.hpp"
@@ -16,8 +18,13 @@ namespace {
 
 constexpr const char* kTarget = R"(
 SELECT c.oid, n.nspname AS schema, c.relname AS "table", pg_get_userbyid(c.relowner) AS owner,
-  coalesce(pg_total_relation_size(c.oid), 0) AS bytes
+  coalesce(pg_total_relation_size(c.oid), 0) AS bytes,
+  -- Nothing if a pooler is connected by TCP, and nothing for a role that may not see where the server keeps its data.
+  CASE WHEN inet_server_addr() IS NULL THEN coalesce(
+    nullif(pg_tablespace_location(coalesce(nullif(c.reltablespace, 0), d.dattablespace)), ''),
+    (SELECT setting FROM pg_settings WHERE name = 'data_directory')) END AS folder
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_database d ON d.datname = current_database()
 WHERE n.nspname = {0} AND c.relname = {1} AND c.relkind = 'r';
 )";
 
@@ -92,6 +99,12 @@ SELECT 'schema ' || quote_ident(t.nspname),
     t.owner)
 FROM t WHERE NOT (has_schema_privilege(t.relowner, t.relnamespace, 'CREATE')
                   AND has_schema_privilege(t.relowner, t.relnamespace, 'USAGE'))
+UNION ALL
+SELECT DISTINCT 'tablespace ' || quote_ident(s.spcname),
+  format('the owner can''t create in it; GRANT CREATE ON TABLESPACE %I TO %s', s.spcname, t.owner)
+FROM t LEFT JOIN pg_index i ON i.indrelid = t.oid LEFT JOIN pg_class x ON x.oid = i.indexrelid
+JOIN pg_tablespace s ON s.oid IN (t.reltablespace, x.reltablespace)
+WHERE NOT has_tablespace_privilege(t.relowner, s.oid, 'CREATE')
 UNION ALL
 SELECT 'role ' || t.owner, format('the owner has no right to %s', needed) FROM t,
   unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS needed
@@ -196,114 +209,15 @@ std::vector<Refusal> general_refusals(pg::Connection& connection, const std::str
   return refusals;
 }
 
-const Refusal* refusal_of(Method method, const std::vector<Refusal>& refusals) {
-  const auto found = std::find_if(refusals.begin(), refusals.end(),
-                                  [method](const Refusal& r) { return r.method == method; });
-  return found == refusals.end() ? nullptr : &*found;
-}
-
-/// The figures that all methods share; nothing where one isn't known.
-struct Sizes {
-  std::optional<double> total, reclaimable, live, expired, indexes;
-  std::string unknown;  ///< why; empty when all are known
-
-  bool known() const { return total && reclaimable && live && expired; }
-};
-
-Sizes sizes_of(const Findings& findings) {
-  Sizes sizes;
-  const auto number = [&](Metric metric) {
-    const MetricValue& value = findings.values[metric];
-    if (!value.number && sizes.unknown.empty()) sizes.unknown = value.reason;
-    return value.number;
-  };
-  sizes.expired = number(Metric::expired);
-  sizes.live = number(Metric::live);
-  sizes.total = number(Metric::total);
-  sizes.reclaimable = number(Metric::reclaimable);
-  sizes.indexes = number(Metric::indexes);
-  return sizes;
-}
-
-double live_share(const Sizes& sizes) {
-  const double live = sizes.live.value_or(0), all = live + sizes.expired.value_or(0);
-  return all > 0 ? live / all : 0;
-}
-
-/// Why a swap wouldn't pay; empty where it does.
-std::string not_worth_a_swap(const Sizes& sizes) {
-  if (!sizes.known())
-    return fmt::format("it isn't known what a swap would give back: {}", sizes.unknown);
-  if (*sizes.reclaimable < kSwapWorthBytes)
-    return fmt::format("{} to give back is less than the {} that a swap is worth",
-                       format_quantity(*sizes.reclaimable, Unit::bytes),
-                       format_quantity(kSwapWorthBytes, Unit::bytes));
-  if (live_share(sizes) > kSwapMostLive)
-    return fmt::format("{} of the sessions are live, more than the {} up to which a swap pays",
-                       format_quantity(100 * live_share(sizes), Unit::percent),
-                       format_quantity(100 * kSwapMostLive, Unit::percent));
-  return "";
-}
-
-void choose(CleanupPlan& plan, const Sizes& sizes) {
-  const Refusal* refusal = refusal_of(Method::swap, plan.refusals);
-  const std::string worthless = not_worth_a_swap(sizes);
-  plan.method = refusal == nullptr && worthless.empty() ? Method::swap : Method::remove;
-  if (refusal != nullptr)
-    plan.reason = "a swap is not possible: " + describe(*refusal);
-  else if (!worthless.empty())
-    plan.reason = worthless;
-  else
-    plan.reason = fmt::format("a swap gives back {} and copies {} of the sessions",
-                              format_quantity(*sizes.reclaimable, Unit::bytes),
-                              format_quantity(100 * live_share(sizes), Unit::percent));
-}
-
-// Measured on PostgreSQL 15 with sessions of 190 bytes: WAL for each expired row deleted and
-// vacuumed, and for each byte of the new table with its indexes.
-constexpr double kWalPerDeletedRow = 300;
-constexpr double kWalPerNewByte = 1.9;
-
-double reclaimable_in_indexes(const Sizes& sizes) {
-  return *sizes.total > 0 ? *sizes.reclaimable * *sizes.indexes / *sizes.total : 0;
-}
-
-void foresee(CleanupPlan& plan, const Sizes& sizes) {
-  plan.live_rows = sizes.live;
-  plan.expired_rows = sizes.expired;
-  plan.bytes_before = sizes.total;
-  plan.unknown = sizes.unknown;
-  if (!sizes.total || !sizes.reclaimable) return;
-  const double compact = std::max(*sizes.total - *sizes.reclaimable, 0.0);
-  std::optional<double> deleting;
-  if (sizes.expired) deleting = *sizes.expired * kWalPerDeletedRow;
-  switch (plan.method) {
-    case Method::swap:
-      plan.bytes_after = plan.extra_disk_bytes = compact;
-      plan.wal_bytes = compact * kWalPerNewByte;
-      break;
-    case Method::full:
-      plan.bytes_after = plan.extra_disk_bytes = compact;
-      if (deleting) plan.wal_bytes = *deleting + compact;
-      break;
-    default:
-      if (sizes.indexes) plan.bytes_after = *sizes.total - reclaimable_in_indexes(sizes);
-      plan.extra_disk_bytes = compact / 2;
-      if (deleting) plan.wal_bytes = *deleting + compact / 2;
-  }
-}
-
-/// The next method that is possible, from the one that gives back most.
-std::string alternative_to(Method method, const std::vector<Refusal>& refusals) {
-  for (const Method other : {Method::swap, Method::remove})
-    if (other != method && refusal_of(other, refusals) == nullptr)
-      return fmt::format("; possible is --method {}", method_name(other));
-  return "; no other method is possible either";
+DiskRoom room_in(const std::string& folder) {
+  DiskRoom room{std::nullopt, folder};
+  std::error_code failed;
+  const auto space = std::filesystem::space(folder, failed);
+  if (!failed) room.free = static_cast<double>(space.available);
+  return room;
 }
 
 }  // namespace
-
-std::string describe(const Refusal& refusal) { return refusal.object + " " + refusal.reason; }
 
 std::vector<Refusal> swap_refusals(pg::Connection& connection, const std::string& oid,
                                    pg::Deadline deadline) {
@@ -338,6 +252,7 @@ Preflight look(pg::Connection& connection, const TableName& table, pg::Deadline 
             row.text("owner"), row.number("bytes").value_or(0)};
   target.sql_name =
       connection.identifier(target.schema) + "." + connection.identifier(target.table);
+  if (connection.is_local()) preflight.room = room_in(row.text("folder"));
   preflight.refusals = general_refusals(connection, target.oid, deadline);
   for (Refusal& refusal : swap_refusals(connection, target.oid, deadline))
     preflight.refusals.push_back(std::move(refusal));
@@ -346,29 +261,6 @@ Preflight look(pg::Connection& connection, const TableName& table, pg::Deadline 
   preflight.leftovers =
       read_leftovers(ask_catalog(connection, leftovers_query(target.oid), deadline).front());
   return preflight;
-}
-
-CleanupPlan decide(const Preflight& preflight, const Findings& findings,
-                   const CleanupOptions& options) {
-  CleanupPlan plan;
-  plan.refusals = preflight.refusals;
-  plan.notes = preflight.notes;
-  const Sizes sizes = sizes_of(findings);
-  if (options.method == Method::automatic) {
-    choose(plan, sizes);
-  } else {
-    plan.method = options.method;
-    plan.reason = "asked for";
-  }
-  if (preflight.leftovers.any())
-    plan.notes.push_back("there is " + describe_leftovers(preflight.leftovers));
-  if (const Refusal* refusal = refusal_of(plan.method, plan.refusals)) {
-    plan.refused = true;
-    plan.reason = fmt::format("{} is not possible: {}{}", method_name(plan.method),
-                              describe(*refusal), alternative_to(plan.method, plan.refusals));
-  }
-  foresee(plan, sizes);
-  return plan;
 }
 
 }  // namespace django_session::sessions

@@ -535,9 +535,10 @@ void Swap::drop_replaced() {
   try {
     drop();
   } catch (const Paused& paused) {
-    throw Stopped(fmt::format("{}; the tables are exchanged, but the replaced one is still there: "
-                              "the next run, or --abort, drops it",
-                              paused.what()));
+    throw Stopped(
+        fmt::format("{}; the tables are exchanged, but the replaced one is still there: "
+                    "the next run, or --abort, drops it",
+                    paused.what()));
   } catch (const pg::Error& error) {
     if (!is_lock_trouble(error)) throw;
     with_lock("to drop the replaced table", Lock::access_exclusive, drop);

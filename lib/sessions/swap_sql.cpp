@@ -214,7 +214,8 @@ BEGIN
         format('; ALTER TABLE %s ADD CONSTRAINT %I PRIMARY KEY USING INDEX %2$I', shadow, x.relname)
         ELSE '' END
     FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
-    LEFT JOIN pg_tablespace s ON s.oid = x.reltablespace
+    JOIN pg_class o ON x.relname = 'djs_{oid}_i' || o.oid
+    LEFT JOIN pg_tablespace s ON s.oid = o.reltablespace
     WHERE i.indrelid = shadow);
   FOR item IN SELECT x.relname, i.indexrelid::regclass AS name, i.indisprimary
               FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = shadow LOOP
@@ -246,7 +247,7 @@ constexpr const char* kIndexes = R"(
       SELECT i.indexrelid, d.definition,
         row_number() OVER (PARTITION BY d.definition ORDER BY i.indexrelid) AS nth
       FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid,
-        LATERAL (SELECT format('%s %s %s %s', i.indisunique, i.indisprimary, x.reltablespace,
+        LATERAL (SELECT format('%s %s %s', i.indisunique, i.indisprimary,
           right(pg_get_indexdef(x.oid), -length(format('CREATE %sINDEX %I ON %s ',
             CASE WHEN i.indisunique THEN 'UNIQUE ' END, x.relname, i.indrelid::regclass))))
           AS definition) d

@@ -11,6 +11,7 @@ import pytest
 import paths
 import sanitizer
 from cleanup_command import CLEANER, DONE, FAILED, REFUSED, SWAPPER, Cleanup
+from cluster import SUPERUSER
 from django_site import TABLE
 from processes import PLAIN_ENVIRONMENT, ordinary, program, run, wait_for
 
@@ -111,6 +112,16 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(neglected, run_cleanup):
                     r"^  size       [\d.]+ MB now, about [\d.]+ .B afterwards$",
                     r"^  needs      .* of disk in between, and writes about .* of WAL$"):
         assert re.search(pattern, result.stdout, re.M), (pattern, result.stdout)
+
+
+def test_the_room_on_the_disk_is_told_to_those_who_may_see_where_the_data_is(neglected, run_cleanup):
+    result = run_cleanup("--dry-run", user=SUPERUSER)
+    free = re.search(r"in between \((\d+) ([MGT])B are free\)", result.stdout)
+    assert free, result
+    disk = os.statvfs(neglected.cluster.data)
+    unit = 1024 ** (2 + "MGT".index(free[2]))
+    assert int(free[1]) * unit == pytest.approx(disk.f_bavail * disk.f_frsize, rel=0.2, abs=unit)
+    assert "are free" not in run_cleanup("--dry-run", user=SWAPPER).stdout
 
 
 def test_a_dry_run_lists_what_is_not_possible_by_name(neglected, run_cleanup):

@@ -16,7 +16,7 @@ import sanitizer
 from cluster import SUPERUSER
 from django_site import OWNER, DjangoSite
 from paths import BUILD
-from processes import (PLAIN_ENVIRONMENT, Process, ordinary, program, readable_copy, run, wait_for)
+from processes import (PLAIN_ENVIRONMENT, Process, ordinary, private_folder, program, readable_copy, run, wait_for)
 from traffic import Traffic
 
 DONE, STOPPED, FAILED, REFUSED = 0, 1, 2, 3
@@ -177,6 +177,26 @@ def test_the_table_is_the_same_afterwards(cluster, site, cleanup):
     assert len(rows) in (99, 100) and site.value(f"SELECT count(*) FROM {name}") == len(rows)
     assert oid(site, name.replace("'", "''")) != before
     assert helpers(site) == []
+
+
+@pytest.mark.parametrize("moved", ["TABLE django_session", "INDEX django_session_pkey",
+                                   "INDEX django_session_expire_date_a5c62663"])
+def test_everything_stays_in_its_tablespace(own_cluster, folder, cleanup, moved):
+    server = own_cluster()
+    server.create_database("shop", OWNER)
+    shop = DjangoSite(folder, server, "shop")
+    shop.migrate()
+    shop.fill(sessions=10_000)
+    elsewhere = private_folder(folder, "tablespace")
+    server.psql(f"CREATE TABLESPACE elsewhere LOCATION '{elsewhere}'")
+    shop.psql(f"ALTER {moved} SET TABLESPACE elsewhere")
+    assert "tablespace elsewhere the owner can't create in it" in cleanup(
+        conninfo=server.conninfo("shop", OWNER), code=REFUSED)
+    server.psql(f"GRANT CREATE ON TABLESPACE elsewhere TO {OWNER}")
+    schema, rows = schema_dump(server, "shop"), live(shop)
+    cleanup(conninfo=server.conninfo("shop", OWNER))
+    assert schema_dump(server, "shop") == schema and "elsewhere" in schema
+    assert live(shop) == rows and helpers(shop) == []
 
 
 def test_django_works_on_and_gets_all_the_space(cluster, site, cleanup):

@@ -69,6 +69,13 @@ TEST(CleanupReport, a_refused_plan_says_so) {
   STRCMP_CONTAINS("  refused    swap is not possible: view v", write_plan("t", p).c_str());
 }
 
+TEST(CleanupReport, room_that_is_known_is_told) {
+  CleanupPlan p = plan();
+  p.free_disk_bytes = 80 * kMb;
+  STRCMP_CONTAINS("  needs      13 MB of disk in between (80 MB are free), and writes",
+                  write_plan("t", p).c_str());
+}
+
 TEST(CleanupReport, names_cannot_break_a_line) {
   CleanupPlan p = plan();
   p.notes = {"a\nb"};
