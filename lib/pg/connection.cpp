@@ -9,7 +9,6 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <map>
 
 #include "core/config_error.hpp"
 
@@ -109,8 +108,10 @@ void keep_warning(void* warnings, const PGresult* notice) {
 
 }  // namespace
 
-Connection::Connection(ConnectionHandle handle)
-    : warnings_(std::make_unique<std::vector<std::string>>()), handle_(std::move(handle)) {
+Connection::Connection(ConnectionHandle handle, std::shared_ptr<const Parameters> parameters)
+    : parameters_(std::move(parameters)),
+      warnings_(std::make_unique<std::vector<std::string>>()),
+      handle_(std::move(handle)) {
   PQsetNoticeReceiver(handle_.get(), keep_warning, warnings_.get());
 }
 
@@ -210,25 +211,11 @@ void Connection::cancel(Deadline deadline) {
   call.wait(deadline);
 }
 
-bool Connection::server_answers(Deadline deadline) const {
-  // A little more than the deadline, so that a call that was given up comes to its end.
-  const auto seconds = deadline.remaining().count() / 1000 + 2;
-  const std::map<std::string, std::string> parameters = {
-      {"host", PQhost(handle_.get())},
-      {"port", PQport(handle_.get())},
-      {"dbname", PQdb(handle_.get())},
-      {"connect_timeout", std::to_string(seconds)}};
-  BoundedCall<PGPing> call([parameters] {
-    std::vector<const char*> names, values;
-    for (const auto& [name, value] : parameters) {
-      names.push_back(name.c_str());
-      values.push_back(value.c_str());
-    }
-    names.push_back(nullptr);
-    values.push_back(nullptr);
-    return PQpingParams(names.data(), values.data(), 0);
-  });
-  return call.wait(deadline).has_value();
+bool Connection::server_answers(Deadline deadline) const try {
+  Connector(*parameters_).connect(deadline);
+  return true;
+} catch (const Error& error) {
+  return error.kind() != Error::Kind::timeout;
 }
 
 std::vector<std::string> Connection::take_warnings() { return std::exchange(*warnings_, {}); }
@@ -348,7 +335,7 @@ Connector::Outcome Connector::attempt(const Parameters& parameters, Deadline dea
 Connection Connector::connect(Deadline deadline) {
   static const std::string kStuck = timeout_message("looking up the server's name or credentials");
   if (stuck_ && !stuck_->wait(deadline)) throw Error(Error::Kind::timeout, kStuck);
-  stuck_.emplace([parameters = parameters_, deadline] { return attempt(parameters, deadline); });
+  stuck_.emplace([parameters = parameters_, deadline] { return attempt(*parameters, deadline); });
   // The attempt ends by itself at the deadline unless it is stuck in a call without one: a little
   // more time, so that its own, better explanation wins.
   const auto grace = deadline.remaining() + std::chrono::milliseconds(50);
@@ -357,7 +344,7 @@ Connection Connector::connect(Deadline deadline) {
   stuck_.reset();
   if (outcome->timed_out) throw Error(Error::Kind::timeout, outcome->error);
   if (!outcome->handle) throw Error(Error::Kind::connection, outcome->error);
-  return Connection(std::move(outcome->handle));
+  return Connection(std::move(outcome->handle), parameters_);
 }
 
 }  // namespace django_session::pg

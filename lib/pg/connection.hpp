@@ -41,7 +41,7 @@ using ConnectionHandle = std::unique_ptr<pg_conn, CloseConnection>;
 /// wait for; every statement we send carries a statement_timeout, so the server ends it by itself.
 class Connection {
  public:
-  explicit Connection(ConnectionHandle handle);
+  Connection(ConnectionHandle handle, std::shared_ptr<const Parameters> parameters);
 
   bool usable() const { return handle_ != nullptr; }
 
@@ -66,8 +66,9 @@ class Connection {
   /// delivered by the deadline.
   void cancel(Deadline deadline);
 
-  /// Whether the server still takes connections, or refuses them: false if nothing is heard of it by
-  /// the deadline. To tell a statement that takes long from a server that hangs.
+  /// Whether the server still takes connections, or refuses them: false if nothing is heard of it
+  /// by the deadline. To tell a statement that takes long from a server that hangs. Behind a pooler
+  /// it is the pooler that answers.
   bool server_answers(Deadline deadline) const;
 
   /// The server's warnings since the last call: primary messages only.
@@ -91,6 +92,7 @@ class Connection {
   void drain(Deadline deadline);
   [[noreturn]] void lose(Error::Kind kind, const std::string& message);
 
+  std::shared_ptr<const Parameters> parameters_;
   std::unique_ptr<std::vector<std::string>> warnings_;  // libpq holds its address
   ConnectionHandle handle_;
 };
@@ -100,7 +102,8 @@ class Connection {
 /// deadline passes is not joined by a second: the next connect() first waits for it to end.
 class Connector {
  public:
-  explicit Connector(Parameters parameters) : parameters_(std::move(parameters)) {}
+  explicit Connector(Parameters parameters)
+      : parameters_(std::make_shared<Parameters>(std::move(parameters))) {}
 
   /// Throws Error: Kind::connection with libpq's or the server's words, or Kind::timeout.
   Connection connect(Deadline deadline);
@@ -113,7 +116,7 @@ class Connector {
   };
   static Outcome attempt(const Parameters& parameters, Deadline deadline);
 
-  Parameters parameters_;
+  std::shared_ptr<const Parameters> parameters_;
   std::optional<BoundedCall<Outcome>> stuck_;
 };
 

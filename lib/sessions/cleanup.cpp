@@ -32,6 +32,14 @@ constexpr milliseconds kForeignLockPatience{3000}, kBetweenLooks{200};
 
 // {0} "" or "_xact", {1} cleanup_lock().
 constexpr const char* kClaim = "SELECT pg_try_advisory{0}_lock({1}) AS claimed;";
+// A client that vanished must not keep its locks for the two hours that TCP takes by default to
+// find that out, nor one that was killed until its statement ends.
+constexpr const char* kNoticeOurEnd = R"(
+SELECT set_config(s.name, wanted.setting, false) FROM (VALUES
+  ('tcp_keepalives_idle', '30'), ('tcp_keepalives_interval', '10'), ('tcp_keepalives_count', '3'),
+  ('client_connection_check_interval', '5s')) AS wanted(name, setting)  -- the last from 14 on
+JOIN pg_settings s ON s.name = wanted.name;
+)";
 constexpr const char* kCutoff = R"(
 SET LOCAL datestyle = 'ISO';
 SELECT (now() - {} * interval '1 second')::text AS cutoff;
@@ -97,7 +105,8 @@ class Run {
   void reconnect();
   pg::Deadline soon() const { return pg::Deadline::after(options_.answer_timeout); }
 
-  void claim();
+  void let_the_server_notice_our_end();
+  void claim(pg::Deadline patience);
   bool try_to_claim(const char* scope);
   void look_again();
   void carry_out();
@@ -120,8 +129,8 @@ class Run {
 
   std::optional<pg::Connection> connection_;
   Planned planned_;
-  std::string first_oid_;  ///< the table's, before it could be replaced
-  bool began_ = false;     ///< from then on it may be ourselves who replaced the table
+  std::string successor_;  ///< OID of the table that a swap will put into place
+  bool began_ = false;     ///< changes have been made
   bool silent_ = false;    ///< nothing is heard of the server
   std::string cutoff_;
   CleanupResult result_;
@@ -172,7 +181,7 @@ CleanupResult Run::clean_up() {
     }
     observer_.on_note(fmt::format("{}: {}", method_name(plan.method), plan.reason));
     for (const std::string& note : plan.notes) observer_.on_note(note);
-    claim();
+    claim(pg::Deadline::after(kForeignLockPatience));
     clear_the_way();
     carry_out();
   });
@@ -195,11 +204,18 @@ CleanupResult Run::abort() {
   });
 }
 
+void Run::let_the_server_notice_our_end() try {
+  ask_catalog(*connection_, kNoticeOurEnd, soon());
+} catch (const pg::Error& error) {  // not every platform can
+  if (error.kind() != pg::Error::Kind::statement) throw;
+}
+
 /// For the session. Behind a pooler that lock would stay with a backend that others use: there, one
 /// look, and each transaction of the run takes it for itself.
-void Run::claim() {
-  const char* const scope = is_pooled(*connection_, soon()) ? "_xact" : "";
-  const auto patience = pg::Deadline::after(kForeignLockPatience);
+void Run::claim(pg::Deadline patience) {
+  const bool pooled = is_pooled(*connection_, soon());
+  if (!pooled) let_the_server_notice_our_end();
+  const char* const scope = pooled ? "_xact" : "";
   while (!try_to_claim(scope)) {
     if (patience.passed()) throw Stopped("another cleanup of this table is under way");
     pause_for(kBetweenLooks, run_end_, observer_);
@@ -215,8 +231,10 @@ bool Run::try_to_claim(const char* scope) {
 void Run::look_again() {
   const CleanupTarget before = planned_.preflight.target;
   planned_.preflight = look(*connection_, {before.schema, before.table}, soon());
-  if (planned_.preflight.target.oid != before.oid && !began_)
-    throw Stopped("another cleanup of this table has just ended");
+  const std::string& now = planned_.preflight.target.oid;
+  if (now == before.oid || now == successor_) return;
+  throw Stopped(began_ ? "the table was replaced meanwhile"
+                       : "another cleanup of this table has just ended");
 }
 
 /// A swap that was interrupted is in the way of the other methods: its triggers would note rows
@@ -242,7 +260,6 @@ void Run::clear_the_way() {
 void Run::carry_out() {
   began_ = true;
   result_.rows_deleted = 0;
-  first_oid_ = planned_.preflight.target.oid;
   for (int losses = 0;; reconnect()) {
     try {
       return run_method();
@@ -261,7 +278,7 @@ void Run::reconnect() {
     try {
       connect();
       look_again();
-      return claim();
+      return claim(patience);  // the lost connection's backend may have it still
     } catch (const pg::Error& error) {
       if (patience.passed() || error.kind() == pg::Error::Kind::timeout) throw;
     }
@@ -276,21 +293,20 @@ std::string Run::cutoff() {
   return cutoff_;
 }
 
-/// After a lost connection: another table has the name, and nothing is left to do, so the exchange
-/// was the last thing that we heard nothing of.
+/// After a lost connection: the new table has the name, and nothing is left to do.
 bool Run::is_swapped() const {
-  return planned_.preflight.target.oid != first_oid_ && !planned_.preflight.leftovers.any();
+  return planned_.preflight.target.oid == successor_ && !planned_.preflight.leftovers.any();
 }
 
 void Run::run_method() {
   const CleanupTarget& target = planned_.preflight.target;
   if (planned_.plan.method == Method::swap) {
     if (is_swapped()) {
-      result_.rows_deleted = planned_.plan.expired_rows;
+      if (result_.rows_deleted == 0.0) result_.rows_deleted = planned_.plan.expired_rows;
       return;
     }
     return swap_table(*connection_, target, options_, run_id_, planned_.plan, run_end_, observer_,
-                      result_);
+                      result_, successor_);
   }
   remove_reindex_leftovers(*connection_, target, options_, observer_);
   delete_expired(*connection_, target, options_, cutoff(), run_end_, observer_, result_);

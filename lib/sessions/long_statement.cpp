@@ -23,6 +23,8 @@ SET lock_timeout = {0};
 SET statement_timeout = {1};
 SET vacuum_cost_delay = 2;
 SET vacuum_cost_limit = 2000;
+SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings
+WHERE name = 'transaction_timeout';  -- from PostgreSQL 17 on
 )";
 
 void apply_settings(pg::Connection& connection, milliseconds lock_timeout,
@@ -34,16 +36,26 @@ void apply_settings(pg::Connection& connection, milliseconds lock_timeout,
   while (connection.next_rows(deadline)) continue;
 }
 
-/// Throws pg::Error if the server hangs; asked every `answer_timeout`.
-void expect_answers(pg::Connection& connection, const CleanupOptions& options,
-                    pg::Deadline& next_question) {
-  if (!next_question.passed()) return;
-  if (!connection.server_answers(pg::Deadline::after(options.answer_timeout))) {
+/// Whether anything is heard of the server: asked, and waited for, half of the time limit each, so
+/// that one that hangs costs one.
+class Pulse {
+ public:
+  explicit Pulse(milliseconds limit) : half_(limit / 2), next_(pg::Deadline::after(half_)) {}
+
+  void check(pg::Connection& connection) {
+    if (!next_.passed()) return;
+    const bool beats = connection.server_answers(pg::Deadline::after(half_)) ||
+                       connection.answered_by(pg::Deadline::after(milliseconds(0)));
+    next_ = pg::Deadline::after(half_);
+    if (beats) return;
     connection.close();
     throw pg::Error(pg::Error::Kind::timeout, "the server does not answer any more");
   }
-  next_question = pg::Deadline::after(options.answer_timeout);
-}
+
+ private:
+  milliseconds half_;
+  pg::Deadline next_;
+};
 
 /// Whether the cancel request or the statement's end came first makes no difference here.
 void cancel(pg::Connection& connection, const CleanupOptions& options) {
@@ -68,21 +80,23 @@ pg::Rows run_long(pg::Connection& connection, const std::string& statement,
   apply_settings(connection, lock_timeout, options, run_end);
   connection.send(statement, pg::Deadline::after(options.answer_timeout));
   const auto give_up = pg::Deadline::after(kLongest);
-  auto next_question = pg::Deadline::after(options.answer_timeout);
-  while (!connection.answered_by(pg::Deadline::after(kSlice))) {
-    try {
-      stop_if_wanted(observer, run_end);
-      if (give_up.passed()) throw Stopped("no answer within a day");
-      expect_answers(connection, options, next_question);
-    } catch (const Stopped&) {
-      cancel(connection, options);
-      throw;
-    }
-  }
+  Pulse pulse(options.answer_timeout);
   pg::Rows all;
-  while (auto rows = connection.next_rows(pg::Deadline::after(options.answer_timeout)))
+  for (;;) {  // a message of several statements may be answered in several parts
+    while (!connection.answered_by(pg::Deadline::after(kSlice))) {
+      try {
+        stop_if_wanted(observer, run_end);
+        if (give_up.passed()) throw Stopped("no answer within a day");
+      } catch (const Stopped&) {
+        cancel(connection, options);
+        throw;
+      }
+      pulse.check(connection);
+    }
+    auto rows = connection.next_rows(pg::Deadline::after(options.answer_timeout));
+    if (!rows) return all;
     std::move(rows->begin(), rows->end(), std::back_inserter(all));
-  return all;
+  }
 }
 
 }  // namespace django_session::sessions

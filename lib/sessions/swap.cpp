@@ -46,11 +46,13 @@ constexpr milliseconds kOwnLock{3000};
 // An old snapshot doesn't see what was copied after it. Web requests are over by then; reports and
 // dumps, which may last for hours, are not waited for.
 constexpr seconds kSnapshotPatience{30};
-constexpr double kVacuumLogAfter = 50'000;  // drained keys
+constexpr double kVacuumAfter = 50'000;  // drained keys
 constexpr int kMostRestarts = 3;
 // An interrupted run is not taken up again beyond these: to begin anew is quicker, or safer.
-constexpr double kOldestState = 24 * 3600;           // seconds
-constexpr double kLongestLog = 256.0 * 1024 * 1024;  // bytes
+constexpr double kOldestState = 24 * 3600;            // seconds
+constexpr double kLongestLog = 1024.0 * 1024 * 1024;  // bytes
+// The exchange reads the log under its lock, and files don't shrink.
+constexpr double kSmallLog = 16.0 * 1024 * 1024, kLogGrowth = 1024.0 * 1024;  // bytes
 // Fewer sessions than this are not worth a transaction.
 constexpr long long kSmallestCopy = 500;
 constexpr milliseconds kOurselvesFirst{5000};  // before the server's own limit ends a statement
@@ -98,6 +100,13 @@ bool is_changed(const pg::Error& error) { return is(error, kChanged); }
 /// In the exchange, and nowhere else: "tuple concurrently updated", a GRANT that was quicker.
 bool is_concurrent_grant(const pg::Error& error) { return is(error, "XX000"); }
 
+std::string replaced_is_left(const std::exception& reason) {
+  return fmt::format(
+      "{}; the tables are exchanged, but the replaced one is still there: the next run, or "
+      "--abort, drops it",
+      reason.what());
+}
+
 milliseconds since(Clock::time_point start) {
   return std::chrono::duration_cast<milliseconds>(Clock::now() - start);
 }
@@ -121,13 +130,14 @@ class Swap {
  public:
   Swap(pg::Connection& connection, const CleanupTarget& target, const CleanupOptions& options,
        const std::string& run_id, pg::Deadline run_end, CleanupObserver& observer,
-       CleanupResult& result)
+       CleanupResult& result, std::string& twin)
       : connection_(connection),
         target_(target),
         options_(options),
         run_end_(run_end),
         observer_(observer),
-        result_(result) {
+        result_(result),
+        twin_(twin) {
     names_.oid = target.oid;
     names_.schema = connection.identifier(target.schema);
     names_.table = target.sql_name;
@@ -165,11 +175,13 @@ class Swap {
   void vacuum_shadow();
   void drain();
   double drain_once();
-  void vacuum_log();
+  void keep_log_small(double bytes);
+  bool vacuum(const std::string& what, const std::string& table);
   void verify();
   void wait_for_old_snapshots();
   void exchange();
   void try_exchange();
+  void note_what_it_was();
   void drop_replaced();
   void begin_anew(const std::string& why);
   void remove();
@@ -214,9 +226,12 @@ class Swap {
 
   SwapNames names_;
   Columns columns_;
-  std::string phase_, twin_;
+  std::string& twin_;  ///< OID of the shadow, the caller's to keep
+  std::string phase_;
   BatchSize drain_size_;
   double rows_before_ = 0, bytes_before_ = 0, copied_ = 0, drained_ = 0;
+  double log_bytes_ = 0;
+  double log_worth_ = kSmallLog;  ///< bytes of the log from which on it is worth a collapse
   int restarts_ = 0;
   bool ours_ = false;  ///< the state's row is
   CleanupProgress progress_;
@@ -249,6 +264,7 @@ void Swap::acquire() {
     take_over(read_state());
     if (phase_ == "exchanged" || can_go_on(read_state(), leftovers.log_bytes)) {
       observer_.on_note(fmt::format("going on with an interrupted swap, which was {}", phase_));
+      if (phase_ != "exchanged") keep_log_small(leftovers.log_bytes);
       return;
     }
   }
@@ -407,16 +423,24 @@ void Swap::copy() {
 long long Swap::copy_chunk(long long wanted) {
   const pg::Rows rows = send_long(copy_sql(names_, unhurried(), columns_, wanted));
   copied_ = rows.front().number("copied").value_or(0);
+  keep_log_small(rows.front().number("log_bytes").value_or(0));
   return static_cast<long long>(rows.front().number("rows").value_or(0));
 }
 
 void Swap::build_indexes() {
   tell("building indexes");
-  send_long(build_indexes_sql(names_, unhurried()));
+  if (log_bytes_ > kLogGrowth) {
+    send_long(forget_changed_sql(names_, unhurried()));
+    vacuum("(TRUNCATE off)", names_.shadow());
+  }
+  const pg::Rows rows = send_long(build_indexes_sql(names_, unhurried(), columns_));
+  copied_ = rows.front().number("copied").value_or(copied_);
   phase_ = "catching up";
 }
 
 void Swap::catch_up() {
+  tell("catching up");
+  drain();
   tell("vacuuming");
   vacuum_shadow();
   tell("catching up");
@@ -429,28 +453,48 @@ void Swap::catch_up() {
 /// member of the owner with INHERIT may not VACUUM, but gets ANALYZE as the owner.
 void Swap::vacuum_shadow() {
   send(flush_statistics_sql(names_, quick()), quick());
+  if (!vacuum("(ANALYZE)", names_.shadow())) send_long(analyze_sql(names_, unhurried()));
+}
+
+/// False where this role may not.
+bool Swap::vacuum(const std::string& what, const std::string& table) {
   try {
-    run_long(connection_, "VACUUM (ANALYZE) " + names_.shadow(), kOwnLock, options_, run_end_,
+    run_long(connection_, fmt::format("VACUUM {} {}", what, table), kOwnLock, options_, run_end_,
              observer_);
   } catch (const pg::Error& error) {
     if (error.kind() != pg::Error::Kind::statement) throw;
     connection_.finish(soon());
-    observer_.on_note(fmt::format("the new table could not be vacuumed: {}", error.what()));
+    observer_.on_note(fmt::format("{} could not be vacuumed: {}", table, error.what()));
   }
-  if (!connection_.take_warnings().empty()) send_long(analyze_sql(names_, unhurried()));
+  return connection_.take_warnings().empty();
 }
 
-/// Until less than a batch is left.
+/// While sessions are copied the log isn't drained; that each key is in it once keeps it in bounds.
+void Swap::keep_log_small(double bytes) {
+  log_bytes_ = bytes;
+  if (bytes < log_worth_) return;
+  send_long(collapse_log_sql(names_, unhurried()));
+  vacuum("(TRUNCATE off)", names_.log());
+  log_worth_ = bytes + kLogGrowth;
+}
+
+/// Until less than a batch is left. What was replaced and taken away is made room of, in the copy
+/// and in the log: each drain walks over it.
 void Swap::drain() {
-  int wanted = 0;
-  double keys = 0;
-  do {
+  for (;;) {
     stop_if_wanted(observer_, run_end_);
-    wanted = drain_size_.rows();
-    keys = drain_once();
+    const auto start = Clock::now();
+    const int wanted = drain_size_.rows();
+    const double keys = drain_once();
     drained_ += keys;
-  } while (keys >= wanted);
-  if (drained_ >= kVacuumLogAfter) vacuum_log();
+    if (keys < wanted) break;
+    wait_for_calm(connection_, options_, run_end_, observer_);
+    pause_for(since(start) / 4, run_end_, observer_);
+  }
+  if (drained_ < kVacuumAfter) return;
+  drained_ = 0;
+  vacuum("(TRUNCATE off)", names_.log());
+  vacuum("(TRUNCATE off)", names_.shadow());
 }
 
 /// The number of keys.
@@ -462,19 +506,6 @@ double Swap::drain_once() {
   const double keys = rows.at(0).number("keys").value_or(0);
   if (keys >= drain_size_.rows()) drain_size_.took(since(start));
   return keys;
-}
-
-/// Each drain walks over what earlier ones have deleted.
-void Swap::vacuum_log() {
-  drained_ = 0;
-  try {
-    run_long(connection_, "VACUUM (TRUNCATE off) " + names_.log(), kOwnLock, options_, run_end_,
-             observer_);
-  } catch (const pg::Error& error) {
-    if (error.kind() != pg::Error::Kind::statement) throw;
-    connection_.finish(soon());
-  }
-  connection_.take_warnings();
 }
 
 void Swap::verify() {
@@ -513,6 +544,14 @@ void Swap::exchange() {
   });
   phase_ = "exchanged";
   names_.oid = twin_;  // the helpers are called after the table that has the name now
+  note_what_it_was();
+}
+
+/// From the exchange on it is so, whatever happens to the replaced table.
+void Swap::note_what_it_was() {
+  result_.rows_deleted.reset();
+  if (rows_before_ > 0) result_.rows_deleted = std::max(0.0, rows_before_ - copied_);
+  result_.bytes_before = bytes_before_;
 }
 
 void Swap::try_exchange() {
@@ -526,6 +565,7 @@ void Swap::try_exchange() {
 
 void Swap::drop_replaced() {
   tell("dropping the replaced table");
+  note_what_it_was();
   const auto longest_lock = result_.longest_lock;
   // Even if the time for this run is over. To remove the files of a large table takes its time.
   const auto drop = [this] {
@@ -535,18 +575,14 @@ void Swap::drop_replaced() {
   try {
     drop();
   } catch (const Paused& paused) {
-    throw Stopped(
-        fmt::format("{}; the tables are exchanged, but the replaced one is still there: "
-                    "the next run, or --abort, drops it",
-                    paused.what()));
+    throw Stopped(replaced_is_left(paused));
   } catch (const pg::Error& error) {
-    if (!is_lock_trouble(error)) throw;
+    if (error.kind() != pg::Error::Kind::statement) throw;
+    if (!is_lock_trouble(error))
+      throw pg::Error(error.kind(), replaced_is_left(error), error.sqlstate());
     with_lock("to drop the replaced table", Lock::access_exclusive, drop);
   }
   result_.longest_lock = longest_lock;  // nobody else uses that table
-  result_.rows_deleted.reset();
-  if (rows_before_ > 0) result_.rows_deleted = std::max(0.0, rows_before_ - copied_);
-  result_.bytes_before = bytes_before_;
   ours_ = false;
   phase_ = "done";
 }
@@ -554,6 +590,7 @@ void Swap::drop_replaced() {
 void Swap::begin_anew(const std::string& why) {
   if (++restarts_ > kMostRestarts) throw Stopped("the table keeps changing: " + why);
   observer_.on_note("beginning anew: " + why);
+  phase_ = "stopped";  // nothing of it is drained or kept any more
   with_lock("to remove the triggers", Lock::access_exclusive, [this] { remove(); });
   const auto refusals = swap_refusals(connection_, names_.oid, soon());
   if (!refusals.empty())
@@ -568,7 +605,8 @@ void Swap::remove() {
 
 /// A copy may take longer than one run may. Of an exchange that is done only the end is missing.
 bool Swap::keep_for_next_run() const {
-  return ours_ && copied_ > 0 && phase_ != "created" && phase_ != "exchanged";
+  return ours_ && copied_ > 0 && phase_ != "created" && phase_ != "exchanged" &&
+         phase_ != "stopped";
 }
 
 /// Before the run gives up: nothing that grows or slows the site may stay, if that can be had
@@ -591,7 +629,7 @@ void Swap::tidy_up() {
       "will remove them");
 }
 
-bool Swap::remove_leftovers() {
+bool Swap::remove_leftovers() try {
   const Leftovers leftovers = find_leftovers();
   remove_orphans(leftovers);
   if (!leftovers.any()) return !leftovers.orphans.empty();
@@ -599,6 +637,9 @@ bool Swap::remove_leftovers() {
   observer_.on_note("removing " + describe_leftovers(leftovers));
   with_lock("to remove what is left of a swap", Lock::access_exclusive, [this] { remove(); });
   return true;
+} catch (const pg::Error& error) {
+  if (!is_taken_over(error)) throw;
+  throw Stopped(error.what());
 }
 
 // -- Waiting for locks
@@ -689,14 +730,17 @@ std::string new_run_id() {
 
 void swap_table(pg::Connection& connection, const CleanupTarget& target,
                 const CleanupOptions& options, const std::string& run_id, const CleanupPlan& plan,
-                pg::Deadline run_end, CleanupObserver& observer, CleanupResult& result) {
-  Swap(connection, target, options, run_id, run_end, observer, result).run(plan);
+                pg::Deadline run_end, CleanupObserver& observer, CleanupResult& result,
+                std::string& successor) {
+  Swap(connection, target, options, run_id, run_end, observer, result, successor).run(plan);
 }
 
 bool remove_swap_leftovers(pg::Connection& connection, const CleanupTarget& target,
                            const CleanupOptions& options, const std::string& run_id,
                            pg::Deadline run_end, CleanupObserver& observer, CleanupResult& result) {
-  return Swap(connection, target, options, run_id, run_end, observer, result).remove_leftovers();
+  std::string twin;
+  return Swap(connection, target, options, run_id, run_end, observer, result, twin)
+      .remove_leftovers();
 }
 
 }  // namespace django_session::sessions

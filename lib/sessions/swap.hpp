@@ -15,13 +15,16 @@ std::string new_run_id();
 
 /// Begins a swap, or goes on with one that was interrupted, wherever that was: what is in the
 /// database decides, never what a client remembers. Called again with the same run_id after a lost
-/// connection, it goes on where it was. `plan`: for the figures.
+/// connection, it goes on where it was. `plan`: for the figures. `successor` becomes the OID of the
+/// table that will have the name.
 ///
-/// Throws Stopped, after taking trigger and shadow away again if that is possible within seconds (a
-/// note says if it wasn't); or pg::Error. Never cancels or ends other sessions.
+/// Throws pg::Error or Stopped. Where only the time is over, or the end was asked for, what is
+/// copied is kept for the next run; else triggers and shadow are taken away again if that is
+/// possible within seconds (a note says if it wasn't). Never cancels or ends other sessions.
 void swap_table(pg::Connection& connection, const CleanupTarget& target,
                 const CleanupOptions& options, const std::string& run_id, const CleanupPlan& plan,
-                pg::Deadline run_end, CleanupObserver& observer, CleanupResult& result);
+                pg::Deadline run_end, CleanupObserver& observer, CleanupResult& result,
+                std::string& successor);
 
 /// Removes what an interrupted swap left. Throws Stopped if the swap is still under way, or the
 /// lock isn't granted; or pg::Error. True if there was anything.

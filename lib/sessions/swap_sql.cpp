@@ -7,7 +7,6 @@
 #include <fmt/format.h>
 
 #include "core/sql_name.hpp"
-#include "sessions/cleanup_target.hpp"
 #include "sessions/table_definition.hpp"
 
 namespace django_session::sessions {
@@ -34,16 +33,12 @@ SET LOCAL ROLE {owner};
 )";
 
 // Locks the state's row until the end of the transaction: two runs never act at the same time, on
-// whatever host or connection, and one that was taken over ends here. The advisory lock keeps
-// deletions away, which don't know that row.
+// whatever host or connection, and one that was taken over ends here.
 constexpr const char* kGuard = R"(
 DO $guard$
 BEGIN
   IF current_setting('transaction_timeout', true) IS NOT NULL THEN  -- from PostgreSQL 17 on
     PERFORM set_config('transaction_timeout', '0', true);
-  END IF;
-  IF NOT pg_try_advisory_xact_lock({cleanup_lock}) THEN
-    RAISE EXCEPTION 'another cleanup of this table is under way' USING ERRCODE = 'DJS01';
   END IF;
   IF {state_oid} IS NULL THEN
     RAISE EXCEPTION 'another cleanup of this table has just ended' USING ERRCODE = 'DJS01';
@@ -239,7 +234,7 @@ BEGIN
   UPDATE {state} SET twin = shadow_name::regclass, definition = {all_original_lines},
     phase = 'created', copied = 0,
     cutoff = now() - keep_seconds * interval '1 second',
-    copied_until = now() - keep_seconds * interval '1 second';
+    copied_until = now() - keep_seconds * interval '1 second' - interval '1 microsecond';
 END $shadow$;
 )";
 
@@ -256,8 +251,14 @@ constexpr const char* kIndexes = R"(
 // The functions run as the owner (SECURITY DEFINER): those who write sessions have no rights on the
 // log. ENABLE ALWAYS: sessions with session_replication_role = replica count too. Expired sessions
 // were never copied, so their deletion (a clearsessions that runs meanwhile) needn't be noted.
+// synchronous_commit = off, here and in the other short messages: writers wait for this lock, and
+// shall not wait for a disk or a replica, too. What is lost in a crash is lost with all that came
+// later.
 constexpr const char* kCreateTriggers = R"(
+SET LOCAL synchronous_commit = off;
 DO $function$
+DECLARE
+  item record;
 BEGIN
   EXECUTE format($create$
     CREATE FUNCTION %1$s.djs_{oid}_note() RETURNS trigger
@@ -275,8 +276,15 @@ BEGIN
       END IF;
       RETURN NULL;
     END $body$ $create$, (SELECT relnamespace::regnamespace FROM pg_class WHERE oid = {oid}));
-  EXECUTE format('REVOKE ALL ON FUNCTION %s.djs_{oid}_note() FROM PUBLIC',
-    (SELECT relnamespace::regnamespace FROM pg_class WHERE oid = {oid}));
+  FOR item IN
+    SELECT p.oid::regprocedure AS function,
+      CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee
+    FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g
+    WHERE p.proname = 'djs_{oid}_note' AND p.pronamespace = {schema_literal}::regnamespace
+      AND p.proowner = quote_ident(current_user)::regrole AND g.grantee <> p.proowner
+  LOOP
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %s', item.function, item.grantee);
+  END LOOP;
 END $function$;
 {lock_against_vacuum}
 SELECT extract(epoch FROM clock_timestamp()) AS asked;
@@ -348,7 +356,8 @@ WITH chunk AS MATERIALIZED (
     copied = s.copied + (SELECT count(*) FROM chunk)
   FROM reached
 )
-SELECT (SELECT count(*) FROM chunk) AS rows, copied + (SELECT count(*) FROM chunk) AS copied
+SELECT (SELECT count(*) FROM chunk) AS rows, copied + (SELECT count(*) FROM chunk) AS copied,
+  pg_relation_size(log) AS log_bytes
 FROM {state};
 )";
 
@@ -376,17 +385,41 @@ WITH taken AS (
 SELECT (SELECT count(*) FROM taken) AS keys{into}
 )";
 
+// A site that saves a session at each request notes the same keys over and over.
+constexpr const char* kCollapseLog = R"(
+WITH taken AS (
+  DELETE FROM {log} WHERE NOT truncated RETURNING k
+)
+INSERT INTO {log} (k, truncated) SELECT DISTINCT k, false FROM taken;
+)";
+
+// The copy has no index yet, and is read as a whole.
+constexpr const char* kForgetChanged = R"(
+SET LOCAL enable_nestloop = off;
+DELETE FROM {shadow} s USING (SELECT DISTINCT k FROM {log}) changed WHERE s.session_key = changed.k;
+)";
+
 constexpr const char* kTruncated =
     "SELECT EXISTS (SELECT FROM {log} WHERE truncated) AS truncated;\n";
 
-// What changed since it was copied, or was copied twice for that reason, is in the log, and
-// drain_sql will bring it: here it goes, so that no key is there twice. All in one transaction, so
-// that there is nothing in between to take up again.
+// What changed since it was copied, or was copied twice for that reason, is in the log: it is
+// copied anew, so that no key is there twice. In one statement, as in kDrain; the copy is read as a
+// whole, having no index yet, and the table by its primary key (LATERAL). All in one transaction,
+// so that there is nothing in between to take up again.
 constexpr const char* kBuildIndexes = R"(
 SET LOCAL max_parallel_maintenance_workers = 0;
 SET LOCAL enable_nestloop = off;
-DELETE FROM {shadow} s USING (SELECT DISTINCT k FROM {log} WHERE NOT truncated) changed
-WHERE s.session_key = changed.k;
+WITH taken AS (
+  DELETE FROM {log} WHERE NOT truncated RETURNING k
+), changed AS MATERIALIZED (
+  SELECT DISTINCT k FROM taken
+), gone AS (
+  DELETE FROM {shadow} s USING changed WHERE s.session_key = changed.k
+)
+INSERT INTO {shadow} ({columns})
+SELECT {now_columns} FROM changed CROSS JOIN LATERAL (
+  SELECT {columns} FROM {table} t
+  WHERE t.session_key = changed.k AND t.expire_date >= (SELECT cutoff FROM {state}) LIMIT 1) AS now;
 DO $indexes$
 DECLARE
   run record;
@@ -429,8 +462,9 @@ BEGIN
     EXECUTE format('COMMENT ON CONSTRAINT %I ON %s IS %L', item.conname, run.twin::regclass,
       item.comment);
   END LOOP;
-  UPDATE {state} SET phase = 'catching up';
+  UPDATE {state} SET phase = 'catching up', copied = (SELECT count(*) FROM {shadow});
 END $indexes$;
+SELECT copied FROM {state};
 )";
 
 constexpr const char* kVerify = R"(
@@ -475,8 +509,18 @@ DECLARE
   item record;
   schema regnamespace := (SELECT relnamespace FROM pg_class WHERE oid = {oid});
   differs text;
+  seen text;
 BEGIN
   SELECT * INTO run FROM {state};
+  -- A GRANT on a column takes no lock on the table, but it can't change a column's row that we have
+  -- changed: one that is under way is waited for, and one that comes later fails.
+  FOR item IN SELECT attname, coalesce(to_jsonb(a) ->> 'attstattarget', '-1') AS target
+              FROM pg_attribute a
+              WHERE a.attrelid = run.source AND a.attnum > 0 AND NOT a.attisdropped LOOP
+    EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS %s', run.source::regclass,
+      item.attname, item.target);
+  END LOOP;
+  seen := {stamp};
   {compare_original}
   FOR item IN SELECT i.indexrelid, x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
               WHERE i.indrelid = run.source LOOP
@@ -492,7 +536,7 @@ BEGIN
       item.option_value);
   END LOOP;
   {compare_twin}
-  UPDATE {state} SET stamp = {stamp}, phase = 'exchanged';
+  UPDATE {state} SET stamp = seen, phase = 'exchanged';
 END $prepare$;
 {drain_before};
 SET LOCAL statement_timeout = {short_ms};
@@ -575,8 +619,10 @@ constexpr const char* kOwnTriggers = R"(
         OR g.tgfoid IN (SELECT p.oid FROM pg_proc p WHERE p.proname = 'djs_{oid}_note'
                         AND p.pronamespace = {schema_literal}::regnamespace)))";
 
-// The order matters: while a trigger is on the table, its function and the log must be there.
+// The order matters: while a trigger is on the table, its function and the log must be there. What
+// others have made under such names is theirs.
 constexpr const char* kRemove = R"(
+SET LOCAL synchronous_commit = off;
 DO $calm$
 DECLARE
   item record;
@@ -605,12 +651,14 @@ BEGIN
   END LOOP;
   FOR item IN SELECT p.oid::regprocedure AS name FROM pg_proc p
            WHERE p.pronamespace = {schema_literal}::regnamespace
-             AND p.proname = 'djs_{oid}_note' LOOP
+             AND p.proname = 'djs_{oid}_note' AND p.prorettype = 'trigger'::regtype
+             AND pg_has_role(p.proowner, 'MEMBER') LOOP
     EXECUTE format('DROP FUNCTION %s', item.name);
   END LOOP;
   FOR item IN SELECT c.oid::regclass AS name FROM pg_class c
            WHERE c.relnamespace = {schema_literal}::regnamespace AND c.relkind = 'r'
-             AND c.relname IN ('djs_{oid}_log', 'djs_{oid}_state') LOOP
+             AND c.relname IN ('djs_{oid}_log', 'djs_{oid}_state')
+             AND pg_has_role(c.relowner, 'MEMBER') LOOP
     EXECUTE format('DROP TABLE %s', item.name);
   END LOOP;
 END $remove$;
@@ -618,6 +666,7 @@ SELECT extract(epoch FROM clock_timestamp()) AS ended;
 )";
 
 constexpr const char* kDisable = R"(
+SET LOCAL synchronous_commit = off;
 {lock_against_vacuum}
 SELECT extract(epoch FROM clock_timestamp()) AS asked;
 DO $disable$
@@ -703,8 +752,7 @@ std::string fill(const char* text, const SwapNames& names, TransactionLimits lim
 enum class Guarded { yes, no };
 
 std::string guard(const SwapNames& names, TransactionLimits limits) {
-  return fill(kGuard, names, limits, fmt::arg("state_oid", helper_oid(names, "state")),
-              fmt::arg("cleanup_lock", cleanup_lock(names.oid)));
+  return fill(kGuard, names, limits, fmt::arg("state_oid", helper_oid(names, "state")));
 }
 
 std::string transaction(const SwapNames& names, TransactionLimits limits, const std::string& body,
@@ -753,8 +801,19 @@ std::string copy_sql(const SwapNames& names, TransactionLimits limits, const Col
                                      fmt::arg("rows", rows)));
 }
 
-std::string build_indexes_sql(const SwapNames& names, TransactionLimits limits) {
-  return transaction(names, limits, fill(kBuildIndexes, names, limits));
+std::string collapse_log_sql(const SwapNames& names, TransactionLimits limits) {
+  return transaction(names, limits, fill(kCollapseLog, names, limits));
+}
+
+std::string forget_changed_sql(const SwapNames& names, TransactionLimits limits) {
+  return transaction(names, limits, fill(kForgetChanged, names, limits));
+}
+
+std::string build_indexes_sql(const SwapNames& names, TransactionLimits limits,
+                              const Columns& columns) {
+  return transaction(names, limits,
+                     fill(kBuildIndexes, names, limits, fmt::arg("columns", list(columns)),
+                          fmt::arg("now_columns", list(columns, "now."))));
 }
 
 std::string analyze_sql(const SwapNames& names, TransactionLimits limits) {

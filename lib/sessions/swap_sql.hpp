@@ -60,13 +60,22 @@ std::string create_sql(const SwapNames& names, TransactionLimits limits, long lo
 std::string create_triggers_sql(const SwapNames& names, TransactionLimits limits);
 
 /// Copies the next sessions in the order of expire_date: `rows`, and those that expire at the same
-/// moment as the last of them. Row: rows (of this chunk), copied (so far). Locks: ACCESS SHARE on
-/// the table; no row locks.
+/// moment as the last of them. Row: rows (of this chunk), copied (so far),
+/// log_bytes (of the file). Locks: ACCESS SHARE on the table; no row locks.
 std::string copy_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
                      long long rows);
 
-/// Removes from the shadow what is in the log, then builds its indexes. No lock on the table.
-std::string build_indexes_sql(const SwapNames& names, TransactionLimits limits);
+/// Leaves each key in the log once. No lock on the table.
+std::string collapse_log_sql(const SwapNames& names, TransactionLimits limits);
+
+/// Removes from the shadow, before it has indexes, whatever is in the log: to be followed by VACUUM
+/// where that is much, so that what comes instead finds room. No lock on the table.
+std::string forget_changed_sql(const SwapNames& names, TransactionLimits limits);
+
+/// Copies what changed meanwhile anew, then builds the shadow's indexes. Row: copied (sessions).
+/// Locks: ACCESS SHARE on the table.
+std::string build_indexes_sql(const SwapNames& names, TransactionLimits limits,
+                              const Columns& columns);
 
 /// To be sent before VACUUM, so that the table's row counters are right after it.
 std::string flush_statistics_sql(const SwapNames& names, TransactionLimits limits);

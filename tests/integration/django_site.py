@@ -93,7 +93,8 @@ class DjangoSite:
         """
         least, most = data_bytes if isinstance(data_bytes, tuple) else (data_bytes, data_bytes)
         self._fills += 1
-        self.psql(FILL % {
+        # The server counts the rows at leisure; after VACUUM it would count them twice.
+        self.psql((FILL + "; SELECT pg_stat_force_next_flush()") % {
             "table": table, "sessions": sessions, "expired": round(sessions * expired_share),
             "least": least, "most": most, "seed": self._fills, "fraction": self._fills / 1000,
             "expired_over": expired_over.total_seconds(), "live_for": live_for.total_seconds()})

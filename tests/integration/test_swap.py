@@ -461,6 +461,18 @@ def test_of_two_at_once_behind_a_pooler_one_does_it(site, start_cleanup, pgbounc
     assert helpers(site) == []
 
 
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_deletion_under_way_keeps_a_swap_away(site, cleanup, pgbouncer, pooled):
+    site.fill(sessions=20_000)
+    server = pgbouncer if pooled else site.cluster
+    with contextlib.closing(site.cluster.connect(site.database, OWNER, autocommit=False)) as batch:
+        batch.cursor().execute("SELECT pg_advisory_xact_lock(x'646a7363'::int, "
+                               "'django_session'::regclass::oid::int)")
+        text = cleanup(conninfo=server.conninfo(site.database, OWNER), code=STOPPED)
+    assert "another cleanup of this table is under way" in text
+    assert helpers(site) == []
+
+
 # -- Changed in the middle ---------------------------------------------------------------------------
 
 def test_truncated_in_the_middle_the_sessions_stay_away(site, start_cleanup):
@@ -505,6 +517,24 @@ def test_what_is_changed_in_the_middle_is_kept(site, cluster, start_cleanup, cha
         privilege = "SELECT" if change == "grant" else "UPDATE"
         assert site.value(f"SELECT has_column_privilege('newcomer', 'django_session', 'expire_date', "
                           f"'{privilege}')")
+
+
+@pytest.mark.parametrize("grant", ["SELECT ON", "UPDATE (expire_date) ON"])
+def test_a_grant_that_is_under_way_is_not_lost(site, cluster, start_cleanup, grant):
+    create_role(cluster, "newcomer")
+    site.fill(sessions=20_000)
+    with contextlib.closing(cluster.connect(site.database, OWNER, autocommit=False)) as granting:
+        granting.cursor().execute(f"GRANT {grant} django_session TO newcomer")
+        process = start_cleanup()
+        wait_for_phase(site, "created", "ready")  # one is in the way of the triggers already
+        time.sleep(1)
+        assert process.running
+        granting.commit()
+    assert ended(process) == DONE, process.log_text()
+    privilege = grant.split()[0]
+    assert site.value("SELECT has_column_privilege('newcomer', 'django_session', 'expire_date', "
+                      f"'{privilege}')")
+    assert helpers(site) == []
 
 
 def test_a_view_made_in_the_middle_stops_it(site, start_cleanup):

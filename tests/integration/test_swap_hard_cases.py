@@ -4,7 +4,7 @@ import signal
 
 from cleanup_command import CLEANER
 from django_site import TABLE
-from test_swap import (DONE, STOPPED, cleanup, cleanup_program, ended, helpers, live, oid, phase,  # noqa: F401
+from test_swap import (DONE, STOPPED, cleanup, cleanup_program, create_role, ended, helpers, live, oid, phase,  # noqa: F401
                        start_cleanup, wait_for_phase)
 
 
@@ -99,3 +99,32 @@ def test_a_dry_run_does_not_wait_for_the_helpers(site, cleanup, start_cleanup): 
     with site.cluster.locked(site.database, table=f"djs_{oid(site)}_new", mode="ACCESS EXCLUSIVE"):
         cleanup("--dry-run")
     cleanup("--abort")
+
+
+def test_many_changes_neither_bloat_the_new_table_nor_the_log(site, cleanup, start_cleanup):  # noqa: F811
+    site.fill(sessions=120_000, expired_share=0.5)
+    interrupt(site, start_cleanup)
+    for _ in range(6):
+        site.psql("UPDATE django_session SET expire_date = expire_date + interval '1 s' WHERE expire_date > now()")
+    log = f"djs_{oid(site)}_log"
+    assert site.value(f"SELECT pg_relation_size('{log}')") > 16 * 1024 * 1024  # else this tests nothing
+    rows = live(site)
+    text = cleanup("-v")
+    assert "going on with an interrupted swap" in text and live(site) == rows and helpers(site) == []
+    site.psql("CREATE TABLE fresh (LIKE django_session INCLUDING ALL); INSERT INTO fresh "
+              "SELECT * FROM django_session ORDER BY expire_date; REINDEX TABLE fresh")
+    site.psql("VACUUM fresh")
+    assert site.sizes()["total"] <= 1.05 * site.sizes("fresh")["total"], text
+
+
+def test_what_others_made_under_our_names_is_left_alone(site, cluster, cleanup, start_cleanup):  # noqa: F811
+    create_role(cluster, "mallory")
+    site.psql("GRANT CREATE ON SCHEMA public TO mallory")
+    site.fill(sessions=120_000, expired_share=0.5)
+    interrupt(site, start_cleanup)
+    twin = site.value(f"SELECT twin FROM djs_{oid(site)}_state")
+    for table in (twin, oid(site)):
+        site.psql(f"CREATE FUNCTION djs_{table}_note(int) RETURNS int LANGUAGE sql AS 'SELECT 1'", "mallory")
+    cleanup()
+    assert set(site.psql("SELECT pg_get_userbyid(proowner) FROM pg_proc WHERE proname ~ '^djs_'")) == {("mallory",)}
+    assert site.psql("SELECT 1 FROM pg_class WHERE relname ~ '^djs_'") == []
