@@ -175,7 +175,7 @@ class Swap {
   void vacuum_shadow();
   void drain();
   double drain_once();
-  void keep_log_small(double bytes);
+  void keep_log_small();
   bool vacuum(const std::string& what, const std::string& table);
   void verify();
   void wait_for_old_snapshots();
@@ -230,7 +230,7 @@ class Swap {
   std::string phase_;
   BatchSize drain_size_;
   double rows_before_ = 0, bytes_before_ = 0, copied_ = 0, drained_ = 0;
-  double log_bytes_ = 0;
+  double log_bytes_ = 0;          ///< of the log, when last looked at
   double log_worth_ = kSmallLog;  ///< bytes of the log from which on it is worth a collapse
   int restarts_ = 0;
   bool ours_ = false;  ///< the state's row is
@@ -264,7 +264,8 @@ void Swap::acquire() {
     take_over(read_state());
     if (phase_ == "exchanged" || can_go_on(read_state(), leftovers.log_bytes)) {
       observer_.on_note(fmt::format("going on with an interrupted swap, which was {}", phase_));
-      if (phase_ != "exchanged") keep_log_small(leftovers.log_bytes);
+      log_bytes_ = leftovers.log_bytes;
+      if (phase_ != "exchanged") keep_log_small();
       return;
     }
   }
@@ -414,6 +415,7 @@ void Swap::copy() {
     if (rows < 2 * wanted) size.took(since(start));  // else it says nothing about the size
     tell("copying");
     pause_for(since(start) / 4, run_end_, observer_);
+    keep_log_small();
   }
   build_indexes();
 }
@@ -423,7 +425,7 @@ void Swap::copy() {
 long long Swap::copy_chunk(long long wanted) {
   const pg::Rows rows = send_long(copy_sql(names_, unhurried(), columns_, wanted));
   copied_ = rows.front().number("copied").value_or(0);
-  keep_log_small(rows.front().number("log_bytes").value_or(0));
+  log_bytes_ = rows.front().number("log_bytes").value_or(0);
   return static_cast<long long>(rows.front().number("rows").value_or(0));
 }
 
@@ -470,12 +472,11 @@ bool Swap::vacuum(const std::string& what, const std::string& table) {
 }
 
 /// While sessions are copied the log isn't drained; that each key is in it once keeps it in bounds.
-void Swap::keep_log_small(double bytes) {
-  log_bytes_ = bytes;
-  if (bytes < log_worth_) return;
+void Swap::keep_log_small() {
+  if (log_bytes_ < log_worth_) return;
   send_long(collapse_log_sql(names_, unhurried()));
   vacuum("(TRUNCATE off)", names_.log());
-  log_worth_ = bytes + kLogGrowth;
+  log_worth_ = log_bytes_ + kLogGrowth;
 }
 
 /// Until less than a batch is left. What was replaced and taken away is made room of, in the copy
