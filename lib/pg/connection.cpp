@@ -12,6 +12,7 @@
 #include <map>
 
 #include "core/config_error.hpp"
+#include "core/printable.hpp"
 
 namespace django_session::pg {
 namespace {
@@ -23,13 +24,7 @@ using ResultHandle = std::unique_ptr<PGresult, ClearResult>;
 
 /// libpq's messages end in a newline and may have several lines; ours go into one log line.
 std::string one_line(const char* message) {
-  std::string line;
-  for (const char c : std::string_view(message)) {
-    if (c == '\n' || c == '\t')
-      line += ' ';
-    else
-      line += c;
-  }
+  const std::string line = without_controls(message, ' ');
   const auto last = line.find_last_not_of(' ');
   return last == std::string::npos ? "no reason given" : line.substr(0, last + 1);
 }
