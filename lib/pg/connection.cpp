@@ -135,6 +135,15 @@ std::string value_of(const ConninfoOptions& options, const char* keyword) {
   return "";
 }
 
+std::string conninfo_word(std::string_view value) {
+  std::string word = "'";
+  for (const char c : value) {
+    if (c == '\'' || c == '\\') word += '\\';
+    word += c;
+  }
+  return word + '\'';
+}
+
 }  // namespace
 
 void refuse_password_in(const std::string& dbname) {
@@ -149,6 +158,19 @@ void refuse_password_in(const std::string& dbname) {
 
 std::string database_name(const std::string& dbname) {
   return is_connection_string(dbname) ? value_of(parse_conninfo(dbname), "dbname") : dbname;
+}
+
+std::string with_keywords(const std::string& dbname,
+                          const std::function<bool(std::string_view keyword)>& keep) {
+  if (!is_connection_string(dbname)) return dbname;
+  const ConninfoOptions options = parse_conninfo(dbname);
+  std::string kept;
+  for (const PQconninfoOption* option = options.get(); option->keyword != nullptr; ++option) {
+    if (option->val == nullptr || !keep(option->keyword)) continue;
+    kept += fmt::format("{}{}={}", kept.empty() ? "" : " ", option->keyword,
+                        conninfo_word(option->val));
+  }
+  return kept;
 }
 
 void Connection::lose(Error::Kind kind, const std::string& message) {
