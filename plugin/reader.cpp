@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <exception>
 #include <set>
 
 namespace django_session::plugin {
@@ -43,6 +44,10 @@ void Reader::read(const Output& output) {
   } catch (const pg::Error& error) {
     up = error.kind() == pg::Error::Kind::statement;
     enter(Trouble::unreachable, error.what(), output);
+  } catch (const std::exception& error) {
+    // collectd takes a failed read callback out of its schedule for longer and longer.
+    up = false;
+    enter(Trouble::failed, fmt::format("the reading failed: {}", error.what()), output);
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - started;
   output.dispatch({{"bool", "up", up ? 1.0 : 0.0}, {"response_time", "read", took.count()}});

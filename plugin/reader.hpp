@@ -25,8 +25,8 @@ class Reader {
  public:
   explicit Reader(const DatabaseSettings& settings);
 
-  /// One reading, within the block's Timeout. An outage is a reading too: `up` = 0 and one log line
-  /// when it begins.
+  /// One reading, within the block's Timeout. An outage, or whatever else goes wrong, is a reading
+  /// too: `up` = 0 and one log line when it begins.
   void read(const Output& output);
 
  private:
@@ -34,7 +34,7 @@ class Reader {
   void note_unknowns(const Findings& findings, const Output& output);
   void note_abandoned_swap(bool abandoned, const Output& output);
 
-  enum class Trouble { none, unreachable, no_table };
+  enum class Trouble { none, unreachable, no_table, failed };
   void enter(Trouble trouble, const std::string& message, const Output& output);
 
   std::string instance_;

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <map>
+#include <system_error>
 
 #include "core/config_error.hpp"
 #include "core/printable.hpp"
@@ -362,10 +363,17 @@ Connector::Outcome Connector::attempt(const Parameters& parameters, Deadline dea
   return {nullptr, error.what()};
 }
 
+void Connector::start_attempt(Deadline deadline) try {
+  stuck_.emplace([parameters = parameters_, deadline] { return attempt(parameters, deadline); });
+} catch (const std::system_error& error) {
+  throw Error(Error::Kind::connection,
+              fmt::format("no thread to connect in could be started: {}", error.code().message()));
+}
+
 Connection Connector::connect(Deadline deadline) {
   static const std::string kStuck = timeout_message("looking up the server's name or credentials");
   if (stuck_ && !stuck_->wait(deadline)) throw Error(Error::Kind::timeout, kStuck);
-  stuck_.emplace([parameters = parameters_, deadline] { return attempt(parameters, deadline); });
+  start_attempt(deadline);
   // The attempt ends by itself at the deadline unless it is stuck in a call without one: a little
   // more time, so that its own, better explanation wins.
   const auto grace = deadline.remaining() + std::chrono::milliseconds(50);

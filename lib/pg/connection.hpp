@@ -119,6 +119,7 @@ class Connector {
     bool timed_out = false;
   };
   static Outcome attempt(const Parameters& parameters, Deadline deadline);
+  void start_attempt(Deadline deadline);
 
   Parameters parameters_;
   std::optional<BoundedCall<Outcome>> stuck_;

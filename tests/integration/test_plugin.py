@@ -1,6 +1,7 @@
 """The plugin in a real collectd: outages, locks, renamed tables, several databases, wrong options."""
 
 import contextlib
+import resource
 import socket
 import threading
 import time
@@ -8,8 +9,8 @@ import time
 import pytest
 
 from collectd_daemon import database_block, plugin_block
-from django_site import MONITOR, TABLE
-from processes import wait_for
+from django_site import MONITOR, OWNER, TABLE
+from processes import run, wait_for
 
 UP = "django_session-site/bool-up"
 LOCKED = "django_session-site/bool-locked"
@@ -42,6 +43,49 @@ def test_an_outage_is_logged_once_and_so_is_the_recovery(watched, running_cluste
     assert watched.log_text().count("[error] django_session plugin: site: ") == 1
     assert watched.log_text().count("django_session plugin: site: readings are back") == 1
     assert "suspending" not in watched.log_text().lower()
+
+
+def is_logged_once_and_recovers(daemon, message, mend):
+    """A reading that fails, by whatever it may be, is an outage, and never the end of readings."""
+    daemon.wait_for_value(UP, lambda up: up == 0)
+    daemon.wait_for_reads(UP, 3)
+    mend()
+    daemon.wait_for_value(UP, lambda up: up == 1)
+    errors = [line for line in daemon.log_text().splitlines() if "[error]" in line]
+    assert len(errors) == 1 and message in errors[0], errors
+    assert daemon.log_text().count("django_session plugin: site: readings are back") == 1
+    assert "suspend" not in daemon.log_text().lower()
+
+
+def test_a_thread_that_cannot_be_started_is_an_outage(watched, running_cluster):
+    def allow_threads(count):
+        run(["prlimit", f"--pid={watched.pid}", f"--nproc={count}:"])
+    most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    allow_threads(0)
+    running_cluster.restart()
+    is_logged_once_and_recovers(
+        watched, "site: no thread to connect in could be started: Resource temporarily unavailable",
+        lambda: allow_threads("unlimited" if most == resource.RLIM_INFINITY else most))
+
+
+def test_an_answer_that_makes_no_sense_is_an_outage(watched, site):
+    create = site.value("SELECT pg_get_functiondef('public.django_session_statistics'::regproc)")
+    right = (r"GRANT EXECUTE ON FUNCTION public.django_session_statistics(regclass) "
+             f"TO {MONITOR}")
+    site.psql(f"""
+        DROP FUNCTION public.django_session_statistics;
+        CREATE FUNCTION public.django_session_statistics(regclass)
+          RETURNS TABLE (column_name name, average_width text, null_fraction text, n_distinct text,
+                         common_values text, common_frequencies text, histogram text)
+          LANGUAGE sql SECURITY DEFINER
+          AS $$ SELECT 'expire_date'::name, 'wide', '0', '0', '', '', '' $$;
+        ALTER FUNCTION public.django_session_statistics OWNER TO {OWNER};
+        {right}; ANALYZE {TABLE}""")
+    is_logged_once_and_recovers(
+        watched, "site: the reading failed: column average_width is not a number",
+        lambda: site.psql(f"""DROP FUNCTION public.django_session_statistics; {create};
+                              ALTER FUNCTION public.django_session_statistics OWNER TO {OWNER};
+                              {right}"""))
 
 
 def test_the_interval_stays_steady_through_an_outage(watched, running_cluster):
