@@ -103,9 +103,11 @@ SELECT pg_catalog.pg_relation_size({0}, 'main') AS heap,
 )";
 
 /// {0} the table, {1} and {2} the counts, {3} their limit, {4} time limit of the next statement in
-/// ms. Each part reads one end of the index on expire_date, or the place of now() in it.
+/// ms. Each part reads one end of the index on expire_date, or the place of now() in it. The cast is
+/// for `timestamp` (Django without USE_TZ), which is local time: extract() would take it for UTC.
 constexpr const char* kExpiry = R"(
-SELECT extract(epoch FROM (SELECT pg_catalog.min(expire_date) FROM {0} WHERE expire_date > '-infinity')) AS oldest,
+SELECT extract(epoch FROM (SELECT pg_catalog.min(expire_date) FROM {0} WHERE expire_date > '-infinity')
+    ::pg_catalog.timestamptz) AS oldest,
   {1} AS expired, {2} AS live, {3} AS count_limit, pg_catalog.set_config('statement_timeout', '{4}', true);
 )";
 
