@@ -42,7 +42,7 @@ void Reader::read(const Output& output) {
   } catch (const sessions::NoSuchTable& error) {
     enter(Trouble::no_table, error.what(), output);
   } catch (const pg::Error& error) {
-    up = error.kind() == pg::Error::Kind::statement;
+    up = error.kind() == pg::Error::Kind::statement && !error.statement_timed_out();
     enter(Trouble::unreachable, error.what(), output);
   } catch (const std::exception& error) {
     // collectd takes a failed read callback out of its schedule for longer and longer.

@@ -88,6 +88,13 @@ def test_an_answer_that_makes_no_sense_is_an_outage(watched, site):
                               {right}"""))
 
 
+def test_a_time_limit_of_the_server_is_an_outage(collectd, cluster, site):
+    words = "canceling statement due to statement timeout"
+    site.interfere(f"RAISE EXCEPTION '{words}' USING ERRCODE = 'query_canceled'")
+    daemon = collectd(plugin_block(database_block(cluster, "site")))
+    is_logged_once_and_recovers(daemon, f"site: {words}", site.calm)
+
+
 def test_the_interval_stays_steady_through_an_outage(watched, running_cluster):
     running_cluster.stop()
     watched.wait_for_reads(UP, 6)
