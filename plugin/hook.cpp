@@ -27,6 +27,9 @@ constexpr milliseconds kStopTimeBesidesTimeout(800);
 constexpr milliseconds kLastWord(100);
 // Whoever takes a notification for longer hangs.
 constexpr std::chrono::seconds kLongestTelling(60);
+// After so long without alerting, a metric of a host is forgotten, and what is said of it is news.
+// Longer than any Interval.
+constexpr std::chrono::hours kForgotten(48);
 
 std::string shortened(std::string text) {
   if (text.size() <= kLongestNotification) return text;
@@ -68,6 +71,12 @@ std::string figures_of(const CleanupResult& result) {
 
 }  // namespace
 
+/// As it stands in the log, and when it was given last.
+struct LastVerdict {
+  Verdict verdict = Verdict::calm;
+  Clock::time_point given;
+};
+
 /// What the write threads, the cleanup's thread and the read threads have in common. The cleanup's
 /// thread keeps it alive should it have to be let go.
 struct Hook::Shared {
@@ -83,7 +92,7 @@ struct Hook::Shared {
 
   std::mutex mutex;  // of all below; never held while anything outside is called
   CleanupPolicy policy;
-  std::map<std::pair<std::string, Metric>, Verdict> logged;  // by host and metric
+  std::map<std::pair<std::string, Metric>, LastVerdict> logged;  // by host and metric
   double cleanups = 0, failures = 0, rows_deleted = 0, bytes_reclaimed = 0;
   std::optional<CleanupResult> last;
   std::optional<Clock::time_point> notifying_since;
@@ -118,7 +127,8 @@ struct Hook::Shared {
     if (speaking.try_lock_for(kLastWord)) speaking.unlock();
   }
 
-  CleanupDecision judge(const std::string& host, Metric metric, double value, Moment now);
+  CleanupDecision judge(const ValueName& name, Metric metric, double value, Moment now);
+  bool is_news(const std::string& host, Metric metric, Verdict verdict, Moment now);
   void clean_up(const CleanupCause& cause, const StopSignal& stop) noexcept;
   void tell_start(const CleanupCause& cause, const StopSignal& stop);
   void tell_end(const CleanupResult& result, const StopSignal& stop);
@@ -132,20 +142,29 @@ struct Hook::Shared {
   void count(const CleanupResult& result, Moment now);
 };
 
-CleanupDecision Hook::Shared::judge(const std::string& host, Metric metric, double value,
+/// Under the mutex. Hosts come and go: what was calm for a while is forgotten.
+bool Hook::Shared::is_news(const std::string& host, Metric metric, Verdict verdict, Moment now) {
+  if (verdict == Verdict::start) logged.clear();
+  if (verdict == Verdict::calm) return false;
+  std::erase_if(logged,
+                [now](const auto& entry) { return entry.second.given + kForgotten < now.time; });
+  return std::exchange(logged[{host, metric}], {verdict, now.time}).verdict != verdict;
+}
+
+CleanupDecision Hook::Shared::judge(const ValueName& name, Metric metric, double value,
                                     Moment now) {
+  const std::string host(name.host);
   CleanupDecision decision;
-  bool is_news = false;
+  bool news = false;
   {
     const std::lock_guard lock(mutex);
     decision = policy.judge(host, metric, value, now);
-    if (decision.verdict == Verdict::start) logged.clear();
-    if (decision.verdict != Verdict::calm)
-      is_news = std::exchange(logged[{host, metric}], decision.verdict) != decision.verdict;
+    news = is_news(host, metric, decision.verdict, now);
   }
-  const bool is_normal = decision.verdict == Verdict::calm || decision.verdict == Verdict::start ||
-                         decision.verdict == Verdict::running;
-  if (is_news && !is_normal)
+  if (decision.verdict == Verdict::calm) return decision;
+  if (!name.of_this_host) decision.reason = fmt::format("on {}: {}", host, decision.reason);
+  const bool is_normal = decision.verdict == Verdict::start || decision.verdict == Verdict::running;
+  if (news && !is_normal)
     say(decision.verdict == Verdict::of_no_use ? LogLevel::warning : LogLevel::notice,
         decision.reason);
   return decision;
@@ -264,11 +283,10 @@ void Hook::on_value(const ValueName& name, double value) {
   if (!is_meant(name)) return;
   const std::optional<Metric> metric = metric_of_sample(name.type, name.type_instance);
   if (!metric) return;
-  std::string host(name.host);
   const Moment now = shared_->output.now();
-  CleanupDecision decision = shared_->judge(host, *metric, value, now);
+  CleanupDecision decision = shared_->judge(name, *metric, value, now);
   if (decision.verdict == Verdict::start)
-    start({std::move(host), *metric, value, std::move(decision.reason)});
+    start({std::string(name.host), *metric, value, std::move(decision.reason)});
   if (decision.verdict != Verdict::calm) shared_->note_hanging_notification(now);
 }
 

@@ -239,6 +239,34 @@ TEST(Hook, says_once_why_it_waits) {
   LONGS_EQUAL(2, runs);
 }
 
+TEST(Hook, names_the_host_whose_value_it_is_if_that_is_another) {
+  settings.cleanup->host = "*";
+  Hook the_hook = hook();
+  the_hook.on_value(reclaimable_of("db7"), kTooMuch);
+  STRCMP_EQUAL(
+      "OKAY site: cleanup starts (method delete): on db7: reclaimable is 12.5 GB (Trigger "
+      "\"reclaimable=1GB\")",
+      journal.await("OKAY site: cleanup starts").c_str());
+  await_ended(the_hook);
+  the_hook.on_value(reclaimable_of("db7"), kTooMuch);
+  STRCMP_CONTAINS("log site: on db7: reclaimable is 12.5 GB",
+                  journal.await("the last cleanup didn't end that").c_str());
+}
+
+TEST(Hook, says_again_why_it_waits_after_days_of_silence) {
+  settings.cleanup->rules.cooldown = 1000h;
+  Hook the_hook = hook();
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  await_ended(the_hook);
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  hours += 48;
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  LONGS_EQUAL(1, journal.count("the last cleanup didn't end that"));
+  hours += 49;
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  LONGS_EQUAL(2, journal.count("the last cleanup didn't end that"));
+}
+
 TEST(Hook, counts_its_cleanups) {
   Hook the_hook = hook();
   STRCMP_EQUAL(
