@@ -39,3 +39,14 @@ TEST(DatabaseSettings, take_a_database_with_a_control_character_if_the_instance_
   STRCMP_EQUAL("a b", settings.instance.c_str());
   STRCMP_EQUAL("a\nb", settings.connection.dbname.c_str());
 }
+
+TEST(DatabaseSettings, take_no_times_that_come_out_as_nothing) {
+  for (const char* option : {"Timeout", "Interval"}) {
+    for (const double seconds : {0.0, 0.0004, 0.0999, -1.0, 86401.0})
+      STRCMP_EQUAL(
+          (std::string("<Database \"site\">: ") + option + " takes seconds from 0.1 to 86400")
+              .c_str(),
+          why_refused("site", {{option, {seconds}, {}}}).c_str());
+    STRCMP_EQUAL("", why_refused("site", {{option, {0.1}, {}}}).c_str());
+  }
+}
