@@ -64,12 +64,10 @@ void Reader::measure(const Output& output, pg::Deadline deadline) {
 }
 
 void Reader::note_unknowns(const Findings& findings, const Output& output) {
-  const std::string unknowns = reasons_of(findings);
-  if (unknowns == unknowns_) return;
-  unknowns_ = unknowns;
-  if (!unknowns.empty())
-    output.log(LogLevel::warning,
-               fmt::format("{}: some values are unknown: {}", instance_, unknowns));
+  const auto line = unknowns_.next(reasons_of(findings), std::chrono::steady_clock::now());
+  if (line)
+    output.log(line->is_warning ? LogLevel::warning : LogLevel::notice,
+               fmt::format("{}: {}", instance_, line->text));
 }
 
 void Reader::note_abandoned_swap(bool abandoned, const Output& output) {

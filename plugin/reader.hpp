@@ -8,6 +8,7 @@
 
 #include "plugin/samples.hpp"
 #include "plugin/settings.hpp"
+#include "plugin/unknowns_log.hpp"
 #include "sessions/probe.hpp"
 
 namespace django_session::plugin {
@@ -41,7 +42,7 @@ class Reader {
   std::chrono::milliseconds timeout_;
   sessions::Probe probe_;
   Trouble trouble_ = Trouble::none;
-  std::string unknowns_;  ///< as logged last
+  UnknownsLog unknowns_;
   bool swap_abandoned_ = false;
 };
 

@@ -194,6 +194,16 @@ def test_a_missing_table_is_named_once_and_found_again(watched, site):
     watched.wait_for_log("readings are back")
 
 
+def test_what_is_unknown_is_named_once_and_so_is_its_end(collectd, cluster, site):
+    site.fill(sessions=120_000, expired_share=0.5, vacuum=False)
+    daemon = collectd(plugin_block(database_block(cluster, "site")))
+    daemon.wait_for_log("some values are unknown: no statistics yet: ANALYZE public.django_session")
+    daemon.wait_for_reads(READ, 2)
+    site.psql(f"ANALYZE {TABLE}")
+    daemon.wait_for_log("django_session plugin: site: all values are known again")
+    assert daemon.log_text().count("some values are unknown") == 1
+
+
 def test_databases_fail_independently(collectd, cluster, new_site):
     new_site("site"), new_site("shop")
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:
