@@ -1,6 +1,6 @@
 // django_session_cleanup: reads the command line, plans or cleans up, prints one summary and exits
-// 0 to 3. SIGINT, SIGTERM and SIGHUP ask it to stop; a second one ends it at once. Those that
-// it was started with as ignored stay so.
+// 0 to 3. SIGINT, SIGTERM and SIGHUP ask it to stop; a second one ends it at once. One that
+// was ignored when it started (by nohup, say) stays so.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
