@@ -26,6 +26,7 @@ target_compile_options(django_session_options INTERFACE
 target_compile_definitions(django_session_options INTERFACE
   DJANGO_SESSION_VERSION="${PROJECT_VERSION}")
 
-# Where the daemons look on Debian; change them for other systems.
-set(COLLECTD_PLUGIN_DIR "${CMAKE_INSTALL_LIBDIR}/collectd" CACHE STRING "collectd's plugin folder")
+# Where the daemons look on Debian; change them for other systems. Not CMAKE_INSTALL_LIBDIR: below /usr
+# that is lib/x86_64-linux-gnu, where they don't look.
+set(COLLECTD_PLUGIN_DIR "lib/collectd" CACHE STRING "collectd's plugin folder")
 set(NAGIOS_PLUGIN_DIR "lib/nagios/plugins" CACHE STRING "Nagios' plugins folder")

@@ -1,5 +1,6 @@
 // django_session_cleanup: reads the command line, plans or cleans up, prints one summary and exits
-// 0 to 3. SIGINT, SIGTERM and SIGHUP ask it to stop; a second one ends it at once.
+// 0 to 3. SIGINT, SIGTERM and SIGHUP ask it to stop; a second one ends it at once. One that
+// was ignored when it started (by nohup, say) stays so.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
@@ -27,11 +28,18 @@ volatile std::sig_atomic_t stop_signal = 0;
 
 void on_signal(int number) { stop_signal = number; }
 
+/// Whoever started us may have wished so: nohup does.
+bool is_ignored(int number) {
+  struct sigaction inherited {};
+  return sigaction(number, nullptr, &inherited) == 0 && inherited.sa_handler == SIG_IGN;
+}
+
 void listen_to_signals() {
   struct sigaction action {};
   action.sa_handler = on_signal;
   action.sa_flags = static_cast<int>(SA_RESETHAND);  // the second one has its usual effect
-  for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaction(number, &action, nullptr);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP})
+    if (!is_ignored(number)) sigaction(number, &action, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
 }
 

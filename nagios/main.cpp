@@ -95,6 +95,8 @@ Outcome connection_failure(const Options& options, const std::string& message) {
 }
 
 Outcome statement_failure(const Options& options, const pg::Error& error) {
+  if (error.statement_timed_out())
+    return failure(State::critical, fmt::format("timed out: {}", error.what()));
   if (!error.insufficient_privilege()) return failure(State::unknown, error.what());
   const std::string table = options.table.schema.empty()
                                 ? sql_identifier(options.table.table)

@@ -107,21 +107,43 @@ CleanupSettings read_cleanup_block(const ConfigItem& block) {
   return settings;
 }
 
+namespace {
+
+// What a connection string says goes before a service, and its password before a password file.
+// So it has to lose what <Cleanup> replaces.
+
+/// SSLMode stays: a service that says nothing of it must not make the connection less safe.
+pg::Parameters by_service(const pg::Parameters& reading, const std::string& service) {
+  pg::Parameters cleaning;
+  cleaning.dbname = pg::with_keywords(reading.dbname, [](std::string_view keyword) {
+    return keyword == "dbname" || keyword == "sslmode";
+  });
+  cleaning.sslmode = reading.sslmode;
+  cleaning.passfile = reading.passfile;
+  cleaning.service = service;
+  return cleaning;
+}
+
+/// The password belongs to what is replaced: the user, or the file that it would go before.
+void replace(std::string_view replaced, pg::Parameters& cleaning) {
+  cleaning.password.clear();
+  cleaning.dbname = pg::with_keywords(cleaning.dbname, [replaced](std::string_view keyword) {
+    return keyword != replaced && keyword != "password";
+  });
+}
+
+}  // namespace
+
 pg::Parameters cleaning_connection(const pg::Parameters& reading, const CleanupSettings& cleanup) {
-  pg::Parameters cleaning = reading;
-  if (!cleanup.service.empty()) {
-    cleaning = pg::Parameters();
-    cleaning.dbname = reading.dbname;
-    cleaning.service = cleanup.service;
-    cleaning.passfile = reading.passfile;
-  }
+  pg::Parameters cleaning =
+      cleanup.service.empty() ? reading : by_service(reading, cleanup.service);
   if (!cleanup.user.empty()) {
+    replace("user", cleaning);
     cleaning.user = cleanup.user;
-    cleaning.password.clear();
   }
   if (!cleanup.passfile.empty()) {
+    replace("passfile", cleaning);
     cleaning.passfile = cleanup.passfile;
-    cleaning.password.clear();
   }
   return cleaning;
 }

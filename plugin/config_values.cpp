@@ -11,6 +11,7 @@ namespace django_session::plugin {
 namespace {
 
 constexpr double kDay = 86400;
+constexpr double kLeastSeconds = 0.1;  // less could come out as 0 ms
 
 }  // namespace
 
@@ -38,8 +39,8 @@ double seconds_of(const ConfigItem& item) {
   constexpr std::string_view kWhat = "a number of seconds, for example 10";
   const auto* seconds = std::get_if<double>(&only_value(item, kWhat));
   if (seconds == nullptr) throw Wrong{fmt::format("takes {}, without quotes", kWhat)};
-  if (!std::isfinite(*seconds) || *seconds <= 0 || *seconds > kDay)
-    throw Wrong{fmt::format("takes seconds above 0 and up to {}", kDay)};
+  if (!std::isfinite(*seconds) || *seconds < kLeastSeconds || *seconds > kDay)
+    throw Wrong{fmt::format("takes seconds from {} to {}", kLeastSeconds, kDay)};
   return *seconds;
 }
 

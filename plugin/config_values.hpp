@@ -36,7 +36,7 @@ const ConfigItem::Value& only_value(const ConfigItem& item, std::string_view wha
 std::string text_of(const ConfigItem& item, std::string_view what = kOneText,
                     bool may_be_empty = false);
 bool boolean_of(const ConfigItem& item);
-/// A number of seconds, above 0 and up to a day.
+/// A number of seconds, from 0.1 up to a day.
 double seconds_of(const ConfigItem& item);
 /// A number of seconds or, in quotes, a number with s, m, h, d or w: 3600 or "1h".
 double duration_of(const ConfigItem& item, double least, double most);

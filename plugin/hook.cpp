@@ -18,12 +18,18 @@ namespace django_session::plugin {
 namespace {
 
 using std::chrono::milliseconds;
+using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kLongestNotification = 255;  // bytes; collectd's limit
 // collectd has more to do at its end than to wait for us.
 constexpr milliseconds kStopTimeBesidesTimeout(800);
 // For what a thread is saying in the moment in which it is let go.
 constexpr milliseconds kLastWord(100);
+// Whoever takes a notification for longer hangs.
+constexpr std::chrono::seconds kLongestTelling(60);
+// After so long without alerting, a metric of a host is forgotten, and what is said of it is news.
+// Longer than any Interval.
+constexpr std::chrono::hours kForgotten(48);
 
 std::string shortened(std::string text) {
   if (text.size() <= kLongestNotification) return text;
@@ -65,6 +71,12 @@ std::string figures_of(const CleanupResult& result) {
 
 }  // namespace
 
+/// As it stands in the log, and when it was given last.
+struct LastVerdict {
+  Verdict verdict = Verdict::calm;
+  Clock::time_point given;
+};
+
 /// What the write threads, the cleanup's thread and the read threads have in common. The cleanup's
 /// thread keeps it alive should it have to be let go.
 struct Hook::Shared {
@@ -80,9 +92,11 @@ struct Hook::Shared {
 
   std::mutex mutex;  // of all below; never held while anything outside is called
   CleanupPolicy policy;
-  std::map<std::pair<std::string, Metric>, Verdict> logged;  // by host and metric
+  std::map<std::pair<std::string, Metric>, LastVerdict> logged;  // by host and metric
   double cleanups = 0, failures = 0, rows_deleted = 0, bytes_reclaimed = 0;
   std::optional<CleanupResult> last;
+  std::optional<Clock::time_point> notifying_since;
+  bool hang_is_known = false;
 
   /// Set when the cleanup's thread had to be let go: the daemon then frees what its output goes
   /// through.
@@ -99,10 +113,13 @@ struct Hook::Shared {
     say(level, text);
   }
 
-  void tell(const Ending& how, const std::string& text) {
+  /// To the log and, unless the daemon stops, as a notification: stopping, collectd takes away the
+  /// plugins that it would go to.
+  void tell(const Ending& how, const std::string& text, const StopSignal& stop) {
     const std::lock_guard lock(speaking);
     say(how.level, text);
-    if (!abandoned) output.notify(how.severity, shortened(fmt::format("{}: {}", instance, text)));
+    if (!abandoned && !stop.requested())
+      notify(how.severity, shortened(fmt::format("{}: {}", instance, text)));
   }
 
   void abandon() {
@@ -110,10 +127,14 @@ struct Hook::Shared {
     if (speaking.try_lock_for(kLastWord)) speaking.unlock();
   }
 
-  CleanupDecision judge(const std::string& host, Metric metric, double value, Moment now);
+  CleanupDecision judge(const ValueName& name, Metric metric, double value, Moment now);
+  bool is_news(const std::string& host, Metric metric, Verdict verdict, Moment now);
   void clean_up(const CleanupCause& cause, const StopSignal& stop) noexcept;
-  void tell_start(const CleanupCause& cause);
-  void tell_end(const CleanupResult& result);
+  void tell_start(const CleanupCause& cause, const StopSignal& stop);
+  void tell_end(const CleanupResult& result, const StopSignal& stop);
+  void notify(Severity severity, const std::string& text);
+  void set_notifying_since(std::optional<Clock::time_point> since);
+  void note_hanging_notification(Moment now);
   template <class Step>
   void attempt(Step step) noexcept;
   CleanupResult run_guarded(const CleanupCause& cause, const StopSignal& stop);
@@ -121,36 +142,77 @@ struct Hook::Shared {
   void count(const CleanupResult& result, Moment now);
 };
 
-CleanupDecision Hook::Shared::judge(const std::string& host, Metric metric, double value,
+/// Under the mutex. Hosts come and go: what was calm for a while is forgotten.
+bool Hook::Shared::is_news(const std::string& host, Metric metric, Verdict verdict, Moment now) {
+  if (verdict == Verdict::start) logged.clear();
+  if (verdict == Verdict::calm) return false;
+  std::erase_if(logged,
+                [now](const auto& entry) { return entry.second.given + kForgotten < now.time; });
+  return std::exchange(logged[{host, metric}], {verdict, now.time}).verdict != verdict;
+}
+
+CleanupDecision Hook::Shared::judge(const ValueName& name, Metric metric, double value,
                                     Moment now) {
+  const std::string host(name.host);
   CleanupDecision decision;
-  bool is_news = false;
+  bool news = false;
   {
     const std::lock_guard lock(mutex);
     decision = policy.judge(host, metric, value, now);
-    if (decision.verdict == Verdict::start) logged.clear();
-    if (decision.verdict != Verdict::calm)
-      is_news = std::exchange(logged[{host, metric}], decision.verdict) != decision.verdict;
+    news = is_news(host, metric, decision.verdict, now);
   }
-  const bool is_normal = decision.verdict == Verdict::calm || decision.verdict == Verdict::start ||
-                         decision.verdict == Verdict::running;
-  if (is_news && !is_normal)
+  if (decision.verdict == Verdict::calm) return decision;
+  if (!name.of_this_host) decision.reason = fmt::format("on {}: {}", host, decision.reason);
+  const bool is_normal = decision.verdict == Verdict::start || decision.verdict == Verdict::running;
+  if (news && !is_normal)
     say(decision.verdict == Verdict::of_no_use ? LogLevel::warning : LogLevel::notice,
         decision.reason);
   return decision;
 }
 
-void Hook::Shared::tell_start(const CleanupCause& cause) {
-  tell({Severity::okay, LogLevel::notice, ""},
-       fmt::format("cleanup starts ({}): {}", run.what, cause.reason));
+void Hook::Shared::set_notifying_since(std::optional<Clock::time_point> since) {
+  const std::lock_guard lock(mutex);
+  notifying_since = since;
+  hang_is_known = false;
 }
 
-void Hook::Shared::tell_end(const CleanupResult& result) {
+void Hook::Shared::notify(Severity severity, const std::string& text) {
+  set_notifying_since(output.now().time);
+  try {
+    output.notify(severity, text);
+  } catch (...) {
+    set_notifying_since(std::nullopt);
+    throw;
+  }
+  set_notifying_since(std::nullopt);
+}
+
+/// The cleanup's thread can't do anything else until a notification has been taken.
+void Hook::Shared::note_hanging_notification(Moment now) {
+  {
+    const std::lock_guard lock(mutex);
+    if (!notifying_since || now.time - *notifying_since < kLongestTelling) return;
+    if (std::exchange(hang_is_known, true)) return;
+  }
+  say(LogLevel::error,
+      fmt::format("no cleanup goes on or starts: one of collectd's plugins has been busy with a "
+                  "notification for over {}",
+                  format_quantity(seconds(kLongestTelling), Unit::seconds)));
+}
+
+void Hook::Shared::tell_start(const CleanupCause& cause, const StopSignal& stop) {
+  tell({Severity::okay, LogLevel::notice, ""},
+       fmt::format("cleanup starts ({}): {}", run.what, cause.reason), stop);
+}
+
+void Hook::Shared::tell_end(const CleanupResult& result, const StopSignal& stop) {
   const Ending ending = ending_of(result.outcome);
   // The message of one that was done has the figures already.
   const bool adds_figures = run.has_figures && result.outcome == Outcome::stopped;
-  tell(ending, fmt::format("cleanup {}: {}{}", ending.word, result.message,
-                           adds_figures ? figures_of(result) : ""));
+  tell(ending,
+       fmt::format("cleanup {}: {}{}", ending.word, result.message,
+                   adds_figures ? figures_of(result) : ""),
+       stop);
 }
 
 template <class Step>
@@ -162,14 +224,14 @@ void Hook::Shared::attempt(Step step) noexcept {
   }
 }
 
-/// What a thread does: nothing may leave it. It counts as running until all is told: before that a
-/// value must not start the next one, which this thread couldn't take.
+/// What a thread does: nothing may leave it. The end is judged and counted before it is told, which
+/// can take as long as whoever is told wants.
 void Hook::Shared::clean_up(const CleanupCause& cause, const StopSignal& stop) noexcept {
   CleanupResult result;
-  attempt([&] { tell_start(cause); });
+  attempt([&] { tell_start(cause, stop); });
   attempt([&] { result = run_guarded(cause, stop); });
-  attempt([&] { tell_end(result); });
   attempt([&] { count(result, output.now()); });
+  attempt([&] { tell_end(result, stop); });
 }
 
 CleanupResult Hook::Shared::run_guarded(const CleanupCause& cause, const StopSignal& stop) {
@@ -221,10 +283,11 @@ void Hook::on_value(const ValueName& name, double value) {
   if (!is_meant(name)) return;
   const std::optional<Metric> metric = metric_of_sample(name.type, name.type_instance);
   if (!metric) return;
-  std::string host(name.host);
-  CleanupDecision decision = shared_->judge(host, *metric, value, shared_->output.now());
+  const Moment now = shared_->output.now();
+  CleanupDecision decision = shared_->judge(name, *metric, value, now);
   if (decision.verdict == Verdict::start)
-    start({std::move(host), *metric, value, std::move(decision.reason)});
+    start({std::string(name.host), *metric, value, std::move(decision.reason)});
+  if (decision.verdict != Verdict::calm) shared_->note_hanging_notification(now);
 }
 
 void Hook::start(CleanupCause cause) {
@@ -233,7 +296,7 @@ void Hook::start(CleanupCause cause) {
         worker_.start([shared = shared_, cause = std::move(cause)](const StopSignal& stop) {
           shared->clean_up(cause, stop);
         });
-    // The thread of the last one is just about to end, or the daemon ends.
+    // The thread of the last one still tells its end, or the daemon ends.
     if (!started) shared_->take_start_back();
   } catch (const std::exception& error) {
     CleanupResult result;

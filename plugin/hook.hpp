@@ -21,7 +21,8 @@ enum class Severity { okay, warning, failure };
 /// What the hook needs of the world around it: collectd, or a test. Called in several threads.
 struct HookOutput {
   std::function<void(LogLevel, const std::string&)> log;
-  /// May take its time: called in the cleanup's thread alone. At most 255 bytes.
+  /// May take its time: called in the cleanup's thread alone, and not once a stop was requested. At
+  /// most 255 bytes.
   std::function<void(Severity, const std::string&)> notify;
   std::function<Moment()> now;
 };

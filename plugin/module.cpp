@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/printable.hpp"
 #include "plugin/cleanup_run.hpp"
 #include "plugin/hook.hpp"
 #include "plugin/reader.hpp"
@@ -29,11 +30,26 @@ using namespace django_session::plugin;
 
 constexpr const char* kPlugin = "django_session";
 
+/// Whoever may create an object in the database chooses its name, and messages repeat it. A newline
+/// in it would begin a line of its own: a forged log entry, or a command in Nagios' command file,
+/// into which notify_nagios writes.
+std::string one_line(const std::string& text) {
+  return django_session::without_controls(text, '?');
+}
+
 void log_line(LogLevel level, const std::string& message) {
   const int severity = level == LogLevel::error     ? LOG_ERR
                        : level == LogLevel::warning ? LOG_WARNING
                                                     : LOG_NOTICE;
-  plugin_log(severity, "%s plugin: %s", kPlugin, message.c_str());
+  plugin_log(severity, "%s plugin: %s", kPlugin, one_line(message).c_str());
+}
+
+void log_exception(const char* what) noexcept {
+  try {
+    log_line(LogLevel::error, what);
+  } catch (...) {
+    plugin_log(LOG_ERR, "%s plugin: out of memory", kPlugin);
+  }
 }
 
 /// Runs what a callback does; its result is `failed` after an exception, which would otherwise
@@ -44,9 +60,9 @@ int guarded(int failed, Action action) noexcept {
     action();
     return 0;
   } catch (const std::exception& error) {
-    plugin_log(LOG_ERR, "%s plugin: %s", kPlugin, error.what());
+    log_exception(error.what());
   } catch (...) {
-    plugin_log(LOG_ERR, "%s plugin: an unknown exception", kPlugin);
+    log_exception("an unknown exception");
   }
   return failed;
 }
@@ -64,7 +80,8 @@ void dispatch(const std::string& instance, const Samples& samples) {
     list.values = &value;
     list.values_len = 1;
     sstrncpy(list.type, sample.type, sizeof(list.type));
-    sstrncpy(list.type_instance, sample.type_instance.c_str(), sizeof(list.type_instance));
+    sstrncpy(list.type_instance, one_line(sample.type_instance).c_str(),
+             sizeof(list.type_instance));
     plugin_dispatch_values(&list);
   }
 }
@@ -75,7 +92,7 @@ void notify(const std::string& instance, Severity severity, const std::string& m
                           : severity == Severity::warning ? NOTIF_WARNING
                                                           : NOTIF_OKAY;
   notification.time = cdtime();
-  sstrncpy(notification.message, message.c_str(), sizeof(notification.message));
+  sstrncpy(notification.message, one_line(message).c_str(), sizeof(notification.message));
   sstrncpy(notification.host, hostname_g, sizeof(notification.host));
   sstrncpy(notification.plugin, kPlugin, sizeof(notification.plugin));
   sstrncpy(notification.plugin_instance, instance.c_str(), sizeof(notification.plugin_instance));
@@ -183,8 +200,9 @@ static int on_init() {
   return 0;
 }
 
+/// Never fails: collectd would call it less and less often.
 static int on_read(user_data_t* user_data) {
-  return guarded(-1, [user_data] {
+  return guarded(0, [user_data] {
     // `collectd -T` reads in the main thread: it shows the values, and must not clean up by them.
     if (std::this_thread::get_id() == registry().main_thread) end_all_cleanups();
     static_cast<ReadContext*>(user_data->data)->read();

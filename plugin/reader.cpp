@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <exception>
 #include <set>
 
 namespace django_session::plugin {
@@ -41,8 +42,12 @@ void Reader::read(const Output& output) {
   } catch (const sessions::NoSuchTable& error) {
     enter(Trouble::no_table, error.what(), output);
   } catch (const pg::Error& error) {
-    up = error.kind() == pg::Error::Kind::statement;
+    up = error.kind() == pg::Error::Kind::statement && !error.statement_timed_out();
     enter(Trouble::unreachable, error.what(), output);
+  } catch (const std::exception& error) {
+    // collectd takes a failed read callback out of its schedule for longer and longer.
+    up = false;
+    enter(Trouble::failed, fmt::format("the reading failed: {}", error.what()), output);
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - started;
   output.dispatch({{"bool", "up", up ? 1.0 : 0.0}, {"response_time", "read", took.count()}});
@@ -59,12 +64,10 @@ void Reader::measure(const Output& output, pg::Deadline deadline) {
 }
 
 void Reader::note_unknowns(const Findings& findings, const Output& output) {
-  const std::string unknowns = reasons_of(findings);
-  if (unknowns == unknowns_) return;
-  unknowns_ = unknowns;
-  if (!unknowns.empty())
-    output.log(LogLevel::warning,
-               fmt::format("{}: some values are unknown: {}", instance_, unknowns));
+  const auto line = unknowns_.next(reasons_of(findings), std::chrono::steady_clock::now());
+  if (line)
+    output.log(line->is_warning ? LogLevel::warning : LogLevel::notice,
+               fmt::format("{}: {}", instance_, line->text));
 }
 
 void Reader::note_abandoned_swap(bool abandoned, const Output& output) {

@@ -8,6 +8,7 @@
 
 #include "plugin/samples.hpp"
 #include "plugin/settings.hpp"
+#include "plugin/unknowns_log.hpp"
 #include "sessions/probe.hpp"
 
 namespace django_session::plugin {
@@ -25,8 +26,8 @@ class Reader {
  public:
   explicit Reader(const DatabaseSettings& settings);
 
-  /// One reading, within the block's Timeout. An outage is a reading too: `up` = 0 and one log line
-  /// when it begins.
+  /// One reading, within the block's Timeout. An outage, or whatever else goes wrong, is a reading
+  /// too: `up` = 0 and one log line when it begins.
   void read(const Output& output);
 
  private:
@@ -34,14 +35,14 @@ class Reader {
   void note_unknowns(const Findings& findings, const Output& output);
   void note_abandoned_swap(bool abandoned, const Output& output);
 
-  enum class Trouble { none, unreachable, no_table };
+  enum class Trouble { none, unreachable, no_table, failed };
   void enter(Trouble trouble, const std::string& message, const Output& output);
 
   std::string instance_;
   std::chrono::milliseconds timeout_;
   sessions::Probe probe_;
   Trouble trouble_ = Trouble::none;
-  std::string unknowns_;  ///< as logged last
+  UnknownsLog unknowns_;
   bool swap_abandoned_ = false;
 };
 

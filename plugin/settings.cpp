@@ -8,6 +8,8 @@
 #include <charconv>
 #include <cmath>
 
+#include "core/printable.hpp"
+
 namespace django_session::plugin {
 namespace {
 
@@ -50,6 +52,8 @@ std::string instance_of(const ConfigItem& item) {
   return instance;
 }
 
+bool has_controls(const std::string& text) { return without_controls(text, '?') != text; }
+
 using Item = const ConfigItem&;
 
 constexpr std::array<Option<DatabaseSettings>, 14> kOptions = {{
@@ -82,10 +86,15 @@ DatabaseSettings read_database_block(const ConfigItem& block) {
   settings.database =
       pg::database_name(*name);  // the rest may be secret, and the instance is seen by everybody
   settings.instance = settings.database.substr(0, kLongestInstance);
-  const std::string title = fmt::format("<Database \"{}\">", settings.database);
+  const std::string title =
+      fmt::format("<Database \"{}\">", without_controls(settings.database, '?'));
   read_options(block, title, kOptions, settings);
   if (settings.instance.empty())
     throw ConfigError("<Database>: a connection string without dbname needs an Instance");
+  if (has_controls(settings.instance))
+    throw ConfigError(title +
+                      ": Instance has a control character, such as a line break; right is a name "
+                      "of printable characters. Its default is the database's name");
   if (!settings.read && !settings.cleanup)
     throw ConfigError(title +
                       ": Read is false, and there is no <Cleanup>; one of the two is needed");

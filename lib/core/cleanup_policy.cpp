@@ -102,8 +102,10 @@ CleanupDecision CleanupPolicy::judge(const std::string& host, Metric metric, dou
     alerting_.erase({host, metric});
     return {};
   }
-  const int useless_cleanups = alerting_[{host, metric}];
-  CleanupDecision decision = decide(useless_cleanups, now);
+  forget_silent_sources(now);
+  Alert& alert = alerting_[{host, metric}];
+  alert.heard = now.time;
+  CleanupDecision decision = decide(alert.useless_cleanups, now);
   decision.reason =
       fmt::format("{} is {} (Trigger \"{}\"){}", info(metric).name,
                   format_quantity(value, info(metric).unit), trigger->text, decision.reason);
@@ -144,6 +146,14 @@ seconds CleanupPolicy::wait_after(int useless_cleanups) const {
   return std::min(wait, longest);
 }
 
+/// A host that is gone won't say that it is calm again.
+void CleanupPolicy::forget_silent_sources(Moment now) {
+  const seconds longest_silence = std::max(rules_.cooldown, kLongestWait);
+  std::erase_if(alerting_, [&](const auto& source_and_alert) {
+    return source_and_alert.second.heard + longest_silence < now.time;
+  });
+}
+
 bool CleanupPolicy::in_window(int minute_of_day) const {
   return rules_.windows.empty() ||
          std::any_of(rules_.windows.begin(), rules_.windows.end(),
@@ -155,7 +165,7 @@ void CleanupPolicy::ended(const CleanupResult& result, Moment now) {
   last_end_ = now.time;
   if (got_on(result)) return;
   // Useless until a value says otherwise: whatever stops to alert is forgotten.
-  for (auto& [source, useless_cleanups] : alerting_) ++useless_cleanups;
+  for (auto& [source, alert] : alerting_) ++alert.useless_cleanups;
 }
 
 }  // namespace django_session

@@ -79,7 +79,8 @@ struct CleanupDecision {
 /// the live sessions need thus cost one try a week, not one an hour. The first value that no longer
 /// alerts ends it. A cleanup that was stopped on its way, by its time limit say, and got something
 /// done doesn't count: the next one goes on after the plain cooldown. Metrics (and hosts) count for
-/// themselves: that one can't be helped is no reason to let another wait.
+/// themselves: that one can't be helped is no reason to let another wait. What is not heard of for
+/// longer than the longest wait is forgotten.
 ///
 /// Not thread-safe.
 class CleanupPolicy {
@@ -98,16 +99,21 @@ class CleanupPolicy {
 
  private:
   using Source = std::pair<std::string, Metric>;  // host and metric
+  struct Alert {
+    int useless_cleanups = 0;                     ///< how many in a row didn't end it
+    std::chrono::steady_clock::time_point heard;  ///< its last value
+  };
 
   const CleanupTrigger* alerting_trigger(Metric metric, double value) const;
   std::chrono::seconds wait_after(int useless_cleanups) const;
   CleanupDecision decide(int useless_cleanups, Moment now) const;
+  void forget_silent_sources(Moment now);
   bool in_window(int minute_of_day) const;
 
   CleanupRules rules_;
   bool running_ = false;
   std::optional<std::chrono::steady_clock::time_point> last_end_;
-  std::map<Source, int> alerting_;  ///< what alerts, and how many cleanups in a row didn't end it
+  std::map<Source, Alert> alerting_;
 };
 
 }  // namespace django_session

@@ -56,10 +56,10 @@ MetricValue estimated(double rows) {
 std::string missing_right(const Measurement& m) {
   const std::string role = sql_identifier(m.role);
   if (!m.may_use_schema)
-    return fmt::format("role {} may not use the schema: GRANT USAGE ON SCHEMA {} TO {}", m.role,
+    return fmt::format("role {} may not use the schema: GRANT USAGE ON SCHEMA {} TO {}", role,
                        sql_identifier(m.schema), role);
   return fmt::format("role {} may not read expire_date: GRANT SELECT (expire_date) ON {} TO {}",
-                     m.role, sql_table(m.schema, m.table), role);
+                     role, sql_table(m.schema, m.table), role);
 }
 
 std::string why_no_estimate(const Measurement& m) {

@@ -9,8 +9,10 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 
 #include "core/config_error.hpp"
+#include "core/printable.hpp"
 
 namespace django_session::pg {
 namespace {
@@ -22,13 +24,7 @@ using ResultHandle = std::unique_ptr<PGresult, ClearResult>;
 
 /// libpq's messages end in a newline and may have several lines; ours go into one log line.
 std::string one_line(const char* message) {
-  std::string line;
-  for (const char c : std::string_view(message)) {
-    if (c == '\n' || c == '\t')
-      line += ' ';
-    else
-      line += c;
-  }
+  const std::string line = without_controls(message, ' ');
   const auto last = line.find_last_not_of(' ');
   return last == std::string::npos ? "no reason given" : line.substr(0, last + 1);
 }
@@ -141,6 +137,15 @@ std::string value_of(const ConninfoOptions& options, const char* keyword) {
   return "";
 }
 
+std::string conninfo_word(std::string_view value) {
+  std::string word = "'";
+  for (const char c : value) {
+    if (c == '\'' || c == '\\') word += '\\';
+    word += c;
+  }
+  return word + '\'';
+}
+
 }  // namespace
 
 void refuse_password_in(const std::string& dbname) {
@@ -155,6 +160,19 @@ void refuse_password_in(const std::string& dbname) {
 
 std::string database_name(const std::string& dbname) {
   return is_connection_string(dbname) ? value_of(parse_conninfo(dbname), "dbname") : dbname;
+}
+
+std::string with_keywords(const std::string& dbname,
+                          const std::function<bool(std::string_view keyword)>& keep) {
+  if (!is_connection_string(dbname)) return dbname;
+  const ConninfoOptions options = parse_conninfo(dbname);
+  std::string kept;
+  for (const PQconninfoOption* option = options.get(); option->keyword != nullptr; ++option) {
+    if (option->val == nullptr || !keep(option->keyword)) continue;
+    kept += fmt::format("{}{}={}", kept.empty() ? "" : " ", option->keyword,
+                        conninfo_word(option->val));
+  }
+  return kept;
 }
 
 void Connection::lose(Error::Kind kind, const std::string& message) {
@@ -332,10 +350,17 @@ Connector::Outcome Connector::attempt(const Parameters& parameters, Deadline dea
   return {nullptr, error.what()};
 }
 
+void Connector::start_attempt(Deadline deadline) try {
+  stuck_.emplace([parameters = parameters_, deadline] { return attempt(*parameters, deadline); });
+} catch (const std::system_error& error) {
+  throw Error(Error::Kind::connection,
+              fmt::format("no thread to connect in could be started: {}", error.code().message()));
+}
+
 Connection Connector::connect(Deadline deadline) {
   static const std::string kStuck = timeout_message("looking up the server's name or credentials");
   if (stuck_ && !stuck_->wait(deadline)) throw Error(Error::Kind::timeout, kStuck);
-  stuck_.emplace([parameters = parameters_, deadline] { return attempt(*parameters, deadline); });
+  start_attempt(deadline);
   // The attempt ends by itself at the deadline unless it is stuck in a call without one: a little
   // more time, so that its own, better explanation wins.
   const auto grace = deadline.remaining() + std::chrono::milliseconds(50);

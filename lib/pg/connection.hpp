@@ -1,6 +1,7 @@
 // A connection to PostgreSQL whose every step has a deadline. The only users of libpq are here.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -31,6 +32,12 @@ void refuse_password_in(const std::string& dbname);
 /// The database's name, fit to be shown: `dbname` itself, or what the connection string or URI in
 /// it says; "" where that says nothing. Throws ConfigError, without the text, if it can't be read.
 std::string database_name(const std::string& dbname);
+
+/// The connection string or URI in `dbname`, with no other keywords than `keep` is true for; a
+/// plain name as it is. May hold a password, as `dbname` may. Throws ConfigError, without the text,
+/// if it can't be read.
+std::string with_keywords(const std::string& dbname,
+                          const std::function<bool(std::string_view keyword)>& keep);
 
 struct CloseConnection {
   void operator()(pg_conn* connection) const;
@@ -115,6 +122,7 @@ class Connector {
     bool timed_out = false;
   };
   static Outcome attempt(const Parameters& parameters, Deadline deadline);
+  void start_attempt(Deadline deadline);
 
   std::shared_ptr<const Parameters> parameters_;
   std::optional<BoundedCall<Outcome>> stuck_;

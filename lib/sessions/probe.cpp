@@ -120,7 +120,9 @@ bool Probe::definition_is_stale() const {
 
 void Probe::learn_definition(pg::Deadline deadline) {
   const std::string schema = table_.schema.empty() ? "" : connection_->literal(table_.schema);
-  connection_->send(definition_message(schema, connection_->literal(table_.table)), deadline);
+  connection_->send(
+      definition_message(schema, connection_->literal(table_.table), deadline.remaining()),
+      deadline);
   const pg::Rows found = rows_of(connection_->next_rows(deadline));
   if (found.empty()) explain_missing_table(deadline);
   const pg::Rows indexes = rows_of(connection_->next_rows(deadline));
@@ -135,7 +137,7 @@ void Probe::learn_definition(pg::Deadline deadline) {
 
 void Probe::explain_missing_table(pg::Deadline deadline) {
   connection_->finish(deadline);
-  connection_->send(candidates_message(), deadline);
+  connection_->send(candidates_message(deadline.remaining()), deadline);
   std::string candidates;
   for (const pg::Row& row : rows_of(connection_->next_rows(deadline)))
     candidates +=

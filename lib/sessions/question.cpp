@@ -103,9 +103,12 @@ SELECT pg_catalog.pg_relation_size({0}, 'main') AS heap,
 )";
 
 /// {0} the table, {1} and {2} the counts, {3} their limit, {4} time limit of the next statement in
-/// ms. Each part reads one end of the index on expire_date, or the place of now() in it.
+/// ms. Each part reads one end of the index on expire_date, or the place of now() in it. The cast
+/// is for `timestamp` (Django without USE_TZ), which is local time: extract() would take it for
+/// UTC.
 constexpr const char* kExpiry = R"(
-SELECT extract(epoch FROM (SELECT pg_catalog.min(expire_date) FROM {0} WHERE expire_date > '-infinity')) AS oldest,
+SELECT extract(epoch FROM (SELECT pg_catalog.min(expire_date) FROM {0} WHERE expire_date > '-infinity')
+    ::pg_catalog.timestamptz) AS oldest,
   {1} AS expired, {2} AS live, {3} AS count_limit, pg_catalog.set_config('statement_timeout', '{4}', true);
 )";
 
@@ -218,13 +221,14 @@ std::string bounded_count(const Reading& reading, bool wanted, const char* condi
 
 }  // namespace
 
-std::string definition_message(const std::string& schema_literal,
-                               const std::string& table_literal) {
+std::string definition_message(const std::string& schema_literal, const std::string& table_literal,
+                               std::chrono::milliseconds budget) {
   const std::string where =
       fmt::format("c.relname = {} AND {}", table_literal,
                   schema_literal.empty() ? "pg_catalog.pg_table_is_visible(c.oid)"
                                          : "n.nspname = " + schema_literal);
-  return in_transaction(2000, fmt::format(kDefinition, where) + fmt::format(kIndexes, where));
+  return in_transaction(budget.count(),
+                        fmt::format(kDefinition, where) + fmt::format(kIndexes, where));
 }
 
 std::string own_statistics(const std::string& schema_literal, const std::string& table_literal) {
@@ -265,6 +269,8 @@ std::string largest_tables_message(std::chrono::milliseconds budget) {
   return in_transaction(std::min<long long>(1000, budget.count()), kLargestTables);
 }
 
-std::string candidates_message() { return in_transaction(1000, kCandidates); }
+std::string candidates_message(std::chrono::milliseconds budget) {
+  return in_transaction(budget.count(), kCandidates);
+}
 
 }  // namespace django_session::sessions

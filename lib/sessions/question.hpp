@@ -15,7 +15,8 @@ namespace django_session::sessions {
 /// Statements with rows: definition, indexes. No lock on the table is taken.
 /// Both names are SQL string literals; an empty schema means wherever the search_path has the
 /// table.
-std::string definition_message(const std::string& schema_literal, const std::string& table_literal);
+std::string definition_message(const std::string& schema_literal, const std::string& table_literal,
+                               std::chrono::milliseconds budget);
 
 /// Where a reading takes the planner's statistics from, as SQL: what this role sees in pg_stats, or
 /// roles.sql's function.
@@ -49,7 +50,7 @@ std::string reading_message(const Reading& reading);
 std::string after_failure_message(const Reading& reading);
 
 /// Tables that look like session tables: schema, table.
-std::string candidates_message();
+std::string candidates_message(std::chrono::milliseconds budget);
 
 /// The database's largest tables by the catalogue's pages, without a lock on any: schema, table,
 /// bytes.

@@ -101,6 +101,22 @@ class DjangoSite:
         if vacuum:
             self.psql(f"VACUUM (ANALYZE) {table}")
 
+    def interfere(self, plpgsql):
+        """Runs a statement within what the measuring role asks of the catalogue, from its next
+        connection on, until calm(): an operator in its search_path goes before pg_catalog's."""
+        self.psql(f"""
+            CREATE SCHEMA first;
+            GRANT USAGE ON SCHEMA first TO {MONITOR};
+            CREATE FUNCTION first.same(text, text) RETURNS bool LANGUAGE plpgsql AS
+              $$ BEGIN {plpgsql}; RETURN $1 OPERATOR(pg_catalog.=) $2; END $$;
+            CREATE OPERATOR first.= (LEFTARG = text, RIGHTARG = text, FUNCTION = first.same);
+            ALTER TABLE {TABLE} SET (fillfactor = 100);
+            ALTER ROLE {MONITOR} IN DATABASE {self.database}
+              SET search_path = first, pg_catalog, public""")
+
+    def calm(self):
+        self.psql("DROP SCHEMA first CASCADE")
+
     def sizes(self, table=TABLE):
         """SQL's truth in bytes: database, table (heap and its maps), toast, indexes, total."""
         names = ("database", "table", "toast", "indexes", "total")

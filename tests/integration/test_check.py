@@ -288,6 +288,20 @@ def test_a_stopped_server_costs_one_timeout(running_cluster, site, ask, tcp):
     assert 1 <= answer.seconds < 2
 
 
+def test_a_slow_catalogue_may_take_the_time_that_there_is(site, ask):
+    site.interfere("PERFORM pg_sleep(3)")
+    answer = ask("-t", "20")
+    assert answer.state == "OK" and answer.seconds > 3, answer
+
+
+def test_a_time_limit_of_the_server_is_a_timeout(site, ask):
+    words = "canceling statement due to statement timeout"
+    site.interfere(f"RAISE EXCEPTION '{words}' USING ERRCODE = 'query_canceled'")
+    answer = ask()
+    assert answer.state == "CRITICAL"
+    assert answer.line == f"DJANGO_SESSION CRITICAL - timed out: {words}"
+
+
 def test_a_server_that_is_gone_and_comes_back(running_cluster, site, ask):
     running_cluster.stop()
     assert ask().state == "CRITICAL"

@@ -12,10 +12,11 @@ import paths
 import sanitizer
 from cleanup_command import CLEANER, DONE, FAILED, REFUSED, SWAPPER, Cleanup
 from cluster import SUPERUSER
-from django_site import TABLE
-from processes import PLAIN_ENVIRONMENT, ordinary, program, run, wait_for
+from django_site import OWNER, TABLE, DjangoSite
+from processes import PLAIN_ENVIRONMENT, USER, ordinary, program, run, wait_for
 
 DELETE = ("--method", "delete", "--no-progress")
+SAMPLES = [paths.SYSTEMD_SAMPLES / "django_session_cleanup@.service", paths.CRON_SAMPLE]
 EXPIRED = f"SELECT count(*) FROM {TABLE} WHERE expire_date < now()"
 
 
@@ -292,11 +293,44 @@ def sample_command(text):
     return shlex.split(re.search(r"django_session_cleanup (-d[^|]*)", line)[1].replace("%i", "site"))
 
 
-@pytest.mark.parametrize("sample", [paths.SYSTEMD_SAMPLES / "django_session_cleanup@.service", paths.CRON_SAMPLE],
-                         ids=lambda path: path.name)
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.name)
 def test_the_samples_command_works(neglected, run_cleanup, sample):
     result = run_cleanup(*sample_command(sample.read_text()))
     assert (result.code, result.deleted) == (DONE, 29_100), result
+
+
+def lets_in(cluster, hba, ident=""):
+    (cluster.data / "pg_ident.conf").write_text(ident)
+    (cluster.data / "pg_hba.conf").write_text(hba)
+    cluster.reload()
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.name)
+def test_the_samples_lines_let_the_user_in_where_peer_is_the_rule(own_cluster, folder, start_cleanup, sample):
+    cluster = own_cluster()
+    cluster.create_database("site", OWNER)
+    site = DjangoSite(folder, cluster, "site")
+    site.migrate()
+    site.apply_roles(cleaner=CLEANER)
+    site.fill(sessions=1000)
+
+    def clean():
+        return start_cleanup(*sample_command(sample.read_text()), environment=cluster.environment("site")).result()
+    debian = "local all all peer\n"
+    lets_in(cluster, debian)
+    wait_for(lambda: "Peer authentication failed" in clean().stderr, "the refusal")
+    lines = re.findall(r"^#   (.*)$", sample.read_text(), re.M)
+    hba, = [line for line in lines if line.startswith("local ")]
+    ident, = [line for line in lines if re.fullmatch(r"django_session +django_session +\w+", line)]
+    ident = re.sub(r"(\S+ +)\S+", rf"\1{USER.pw_name}", ident, count=1)
+    lets_in(cluster, f"{hba}\n{debian}", ident)
+    result = wait_for(lambda: next((r for r in [clean()] if r.code == DONE), None), "a cleanup")
+    assert result.deleted == 970, result
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.name)
+def test_the_samples_tell_how_to_make_their_user(sample):
+    assert "#   useradd --system --create-home --home-dir /var/lib/django_session django_session\n" in sample.read_text()
 
 
 def test_systemd_takes_the_units(folder, cleanup_program):

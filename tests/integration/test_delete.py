@@ -9,7 +9,7 @@ import time
 import psycopg2
 import pytest
 
-from cleanup_command import CLEANER, DONE, FAILED, STOPPED, SWAPPER
+from cleanup_command import CLEANER, DONE, FAILED, STOPPED, SWAPPER, Cleanup
 from django_site import OWNER, TABLE
 from pgbouncer_server import PgBouncer
 from processes import wait_for
@@ -397,6 +397,16 @@ def test_a_signal_stops_it_after_the_batch(cleaned_site, start_cleanup, number):
     assert result.deleted == 97_000 - cleaned_site.value(EXPIRED) < 97_000
     assert cleaned_site.psql(CONTENT) == content
     assert run_cleanup_again(cleaned_site, start_cleanup).deleted == 97_000 - result.deleted
+
+
+def test_started_with_nohup_it_outlives_its_terminal(cleaned_site, cleanup_program):
+    cleaned_site.fill(sessions=100_000)
+    cleanup = Cleanup("/usr/bin/env", "--ignore-signal=HUP", cleanup_program, *DELETE,
+                      environment=cleaned_site.cluster.environment("site", CLEANER))
+    wait_for(lambda: cleaned_site.value(EXPIRED) < 97_000, "some batches")
+    cleanup.send(signal.SIGHUP)
+    result = cleanup.result()
+    assert (result.code, result.deleted) == (DONE, 97_000), result
 
 
 def run_cleanup_again(site, start_cleanup):

@@ -325,6 +325,21 @@ def test_a_missing_right_is_refused_and_not_tried_again_soon(built_in, nagios_fi
     assert "the last cleanup didn't end that" in daemon.log_text()
 
 
+def test_an_objects_name_gives_no_command_to_nagios(built_in, neglected, nagios_file):
+    """Whoever may create a view chooses its name, and the refusal of a swap repeats it."""
+    name = "v\n[1] DISABLE_NOTIFICATIONS;\n"
+    neglected.psql(f'CREATE VIEW public."{name}" AS SELECT expire_date FROM {TABLE}')
+    neglected.psql(f'CREATE INDEX "i{name}" ON {TABLE} (expire_date) WHERE expire_date IS NULL')
+    daemon = built_in(OWNER, Method="swap")
+    daemon.wait_for_log("site: cleanup refused: .*DISABLE_NOTIFICATIONS")
+    daemon.wait_for_value(FAILED, lambda value: value == 1)
+    told = wait_for(lambda: "DISABLE_NOTIFICATIONS" in nagios_file.read_text()
+                    and nagios_file.read_text(), "the notification")
+    lines = (told + daemon.log_text()).splitlines()
+    assert not [line for line in lines if line.startswith("[1]")]
+    assert not [name for name in daemon.values("site") if "\n" in name]
+
+
 def test_collectd_stops_in_time_while_a_cleanup_waits_for_its_lock(built_in, cluster, neglected):
     live = live_rows(neglected)
     with cluster.locked("site", mode="ACCESS SHARE"):

@@ -60,6 +60,16 @@ def test_a_million_sessions_are_estimated_within_two_percent(site, measure):
     assert values["duration-overdue"] == pytest.approx(730 * 86400, rel=0.001)
 
 
+def test_a_timestamp_without_time_zone_is_local_time(site, measure):
+    site.psql("ALTER DATABASE site SET timezone = 'Asia/Tokyo'")
+    site.psql(f"ALTER TABLE {TABLE} ALTER expire_date TYPE timestamp")
+    site.fill(sessions=3000)
+    values = measure()
+    overdue = site.value(f"SELECT extract(epoch FROM now() - min(expire_date)) FROM {TABLE}")
+    assert values["duration-overdue"] == pytest.approx(float(overdue), abs=10)
+    assert (values["pg_n_tup_g-live"], values["pg_n_tup_g-expired"]) == (90, 2910)
+
+
 def test_exact_counts(site, measure):
     site.fill(sessions=30_000, vacuum=False)
     values = measure(Exact=True)

@@ -1,6 +1,7 @@
 """The plugin in a real collectd: outages, locks, renamed tables, several databases, wrong options."""
 
 import contextlib
+import resource
 import socket
 import threading
 import time
@@ -8,8 +9,8 @@ import time
 import pytest
 
 from collectd_daemon import database_block, plugin_block
-from django_site import MONITOR, TABLE
-from processes import wait_for
+from django_site import MONITOR, OWNER, TABLE
+from processes import run, wait_for
 
 UP = "django_session-site/bool-up"
 LOCKED = "django_session-site/bool-locked"
@@ -42,6 +43,56 @@ def test_an_outage_is_logged_once_and_so_is_the_recovery(watched, running_cluste
     assert watched.log_text().count("[error] django_session plugin: site: ") == 1
     assert watched.log_text().count("django_session plugin: site: readings are back") == 1
     assert "suspending" not in watched.log_text().lower()
+
+
+def is_logged_once_and_recovers(daemon, message, mend):
+    """A reading that fails, by whatever it may be, is an outage, and never the end of readings."""
+    daemon.wait_for_value(UP, lambda up: up == 0)
+    daemon.wait_for_reads(UP, 3)
+    mend()
+    daemon.wait_for_value(UP, lambda up: up == 1)
+    errors = [line for line in daemon.log_text().splitlines() if "[error]" in line]
+    assert len(errors) == 1 and message in errors[0], errors
+    assert daemon.log_text().count("django_session plugin: site: readings are back") == 1
+    assert "suspend" not in daemon.log_text().lower()
+
+
+def test_a_thread_that_cannot_be_started_is_an_outage(watched, running_cluster):
+    def allow_threads(count):
+        run(["prlimit", f"--pid={watched.pid}", f"--nproc={count}:"])
+    most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    allow_threads(0)
+    running_cluster.restart()
+    is_logged_once_and_recovers(
+        watched, "site: no thread to connect in could be started: Resource temporarily unavailable",
+        lambda: allow_threads("unlimited" if most == resource.RLIM_INFINITY else most))
+
+
+def test_an_answer_that_makes_no_sense_is_an_outage(watched, site):
+    create = site.value("SELECT pg_get_functiondef('public.django_session_statistics'::regproc)")
+    right = (r"GRANT EXECUTE ON FUNCTION public.django_session_statistics(regclass) "
+             f"TO {MONITOR}")
+    site.psql(f"""
+        DROP FUNCTION public.django_session_statistics;
+        CREATE FUNCTION public.django_session_statistics(regclass)
+          RETURNS TABLE (column_name name, average_width text, null_fraction text, n_distinct text,
+                         common_values text, common_frequencies text, histogram text)
+          LANGUAGE sql SECURITY DEFINER
+          AS $$ SELECT 'expire_date'::name, 'wide', '0', '0', '', '', '' $$;
+        ALTER FUNCTION public.django_session_statistics OWNER TO {OWNER};
+        {right}; ANALYZE {TABLE}""")
+    is_logged_once_and_recovers(
+        watched, "site: the reading failed: column average_width is not a number",
+        lambda: site.psql(f"""DROP FUNCTION public.django_session_statistics; {create};
+                              ALTER FUNCTION public.django_session_statistics OWNER TO {OWNER};
+                              {right}"""))
+
+
+def test_a_time_limit_of_the_server_is_an_outage(collectd, cluster, site):
+    words = "canceling statement due to statement timeout"
+    site.interfere(f"RAISE EXCEPTION '{words}' USING ERRCODE = 'query_canceled'")
+    daemon = collectd(plugin_block(database_block(cluster, "site")))
+    is_logged_once_and_recovers(daemon, f"site: {words}", site.calm)
 
 
 def test_the_interval_stays_steady_through_an_outage(watched, running_cluster):
@@ -143,6 +194,16 @@ def test_a_missing_table_is_named_once_and_found_again(watched, site):
     watched.wait_for_log("readings are back")
 
 
+def test_what_is_unknown_is_named_once_and_so_is_its_end(collectd, cluster, site):
+    site.fill(sessions=120_000, expired_share=0.5, vacuum=False)
+    daemon = collectd(plugin_block(database_block(cluster, "site")))
+    daemon.wait_for_log("some values are unknown: no statistics yet: ANALYZE public.django_session")
+    daemon.wait_for_reads(READ, 2)
+    site.psql(f"ANALYZE {TABLE}")
+    daemon.wait_for_log("django_session plugin: site: all values are known again")
+    assert daemon.log_text().count("some values are unknown") == 1
+
+
 def test_databases_fail_independently(collectd, cluster, new_site):
     new_site("site"), new_site("shop")
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:
@@ -215,10 +276,10 @@ WRONG = [
     ('User ""', "User is empty"),
     ('SSLMode "yes"', "SSLMode takes one of disable, allow, prefer, require, verify-ca, verify-full"),
     ('Interval "10"', "Interval takes a number of seconds, for example 10, without quotes"),
-    ("Interval 0", "Interval takes seconds above 0"),
-    ("Interval -1", "Interval takes seconds above 0"),
-    ("Timeout 0", "Timeout takes seconds above 0"),
-    ("Timeout 100000", "Timeout takes seconds above 0 and up to 86400"),
+    ("Interval 0", "Interval takes seconds from 0.1"),
+    ("Interval -1", "Interval takes seconds from 0.1"),
+    ("Timeout 0", "Timeout takes seconds from 0.1"),
+    ("Timeout 100000", "Timeout takes seconds from 0.1 to 86400"),
     ("Timeout true", "Timeout takes a number of seconds"),
     ('Exact "true"', "Exact takes true or false, without quotes"),
     ("Exact 1", "Exact takes true or false"),

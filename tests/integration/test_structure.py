@@ -3,10 +3,12 @@ code name the same options."""
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from paths import COLLECTD_SAMPLE, PLUGIN, ROOT
+from processes import program
 
 SOURCES = [path for folder in ("lib", "plugin", "nagios")
            for path in sorted((ROOT / folder).rglob("*")) if path.suffix in (".hpp", ".cpp")]
@@ -70,6 +72,17 @@ def test_the_module_exports_its_registration_alone():
     symbols = [line.split()[-1] for line in table.splitlines()]
     ours = [symbol for symbol in symbols if not re.match(r"__|.*gcov|mangle_path", symbol)]
     assert ours == ["module_register"]
+
+
+def test_installed_below_usr_the_plugin_lies_where_collectd_looks(tmp_path):
+    """For a fresh configuration, as README.md has it; what is built here may have an older one."""
+    subprocess.run(["cmake", "-S", ROOT, "-B", tmp_path, "-DDJANGO_SESSION_TESTS=OFF",
+                    "-DCMAKE_INSTALL_PREFIX=/usr"], check=True, stdout=subprocess.DEVNULL)
+    cache = (tmp_path / "CMakeCache.txt").read_text()
+    folder = re.search(r"^COLLECTD_PLUGIN_DIR:\w+=(.*)$", cache, re.M).group(1)
+    built_in = re.findall(rb"/usr/lib[\w/.-]*/collectd(?=\0)",
+                          Path(program("collectd")).read_bytes())
+    assert f"/usr/{folder}".encode() in built_in, built_in
 
 
 def files_of_the_repository():

@@ -204,6 +204,25 @@ TEST(CleanupPolicy, takes_a_value_from_before_the_end_that_arrives_after_it_for_
   STRCMP_EQUAL("start", too_much().c_str());
 }
 
+TEST(CleanupPolicy, forgets_what_was_silent_for_longer_than_the_longest_wait) {
+  clean_in_vain();
+  elapsed += std::chrono::hours(7 * 24) + 1s;
+  clean_in_vain();
+  elapsed += 1h;
+  STRCMP_EQUAL("of no use", too_much().c_str());
+  STRCMP_CONTAINS("but the last cleanup didn't end that", reason.c_str());
+}
+
+TEST(CleanupPolicy, forgets_nothing_that_its_wait_keeps_silent) {
+  rules.cooldown = std::chrono::hours(30 * 24);
+  policy = CleanupPolicy(rules);
+  clean_in_vain();
+  elapsed += std::chrono::hours(30 * 24);
+  clean_in_vain();
+  STRCMP_EQUAL("of no use", too_much().c_str());
+  STRCMP_CONTAINS("but the last 2 cleanups didn't end that", reason.c_str());
+}
+
 TEST(CleanupPolicy, counts_failures_as_of_no_use) {
   clean_in_vain(Outcome::failed);
   elapsed += 2h - 1s;

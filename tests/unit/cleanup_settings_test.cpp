@@ -231,3 +231,38 @@ TEST(CleaningConnection, of_a_service_leaves_server_and_user_to_it) {
   STRCMP_EQUAL("site", cleaning.dbname.c_str());
   STRCMP_EQUAL("", (cleaning.host + cleaning.port + cleaning.user + cleaning.password).c_str());
 }
+
+TEST(CleaningConnection, of_a_service_is_no_less_safe_than_the_readers) {
+  cleanup.service = "direct";
+  STRCMP_EQUAL("require", cleaning_connection(reading, cleanup).sslmode.c_str());
+  reading.dbname = "postgresql://monitor:secret@db1/site?sslmode=verify-full";
+  STRCMP_EQUAL("dbname='site' sslmode='verify-full'",
+               cleaning_connection(reading, cleanup).dbname.c_str());
+}
+
+TEST(CleaningConnection, replaces_what_a_connection_string_says_of_the_user) {
+  reading.dbname = "host=db1 user=monitor password=secret dbname=site sslcert=/c passfile=/p";
+  cleanup.user = "cleaner";
+  const pg::Parameters cleaning = cleaning_connection(reading, cleanup);
+  STRCMP_EQUAL("passfile='/p' dbname='site' host='db1' sslcert='/c'", cleaning.dbname.c_str());
+  STRCMP_EQUAL("cleaner", cleaning.user.c_str());
+}
+
+TEST(CleaningConnection, puts_its_password_file_before_what_a_connection_string_says) {
+  reading.dbname = "host=db1 user=monitor password=secret dbname=site passfile=/p";
+  cleanup.passfile = "/etc/cleaner";
+  STRCMP_EQUAL("user='monitor' dbname='site' host='db1'",
+               cleaning_connection(reading, cleanup).dbname.c_str());
+}
+
+TEST(CleaningConnection, of_a_service_takes_the_name_alone_from_a_connection_string) {
+  reading.dbname = "host=db1 user=monitor password=secret dbname='the site' service=a sslcert=/c";
+  cleanup.service = "direct";
+  cleanup.user = "cleaner";
+  STRCMP_EQUAL("dbname='the site'", cleaning_connection(reading, cleanup).dbname.c_str());
+}
+
+TEST(CleaningConnection, by_default_is_what_a_connection_string_says) {
+  reading.dbname = "host=db1 user=monitor password=secret dbname=site";
+  STRCMP_EQUAL(reading.dbname.c_str(), cleaning_connection(reading, cleanup).dbname.c_str());
+}

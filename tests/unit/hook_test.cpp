@@ -239,6 +239,34 @@ TEST(Hook, says_once_why_it_waits) {
   LONGS_EQUAL(2, runs);
 }
 
+TEST(Hook, names_the_host_whose_value_it_is_if_that_is_another) {
+  settings.cleanup->host = "*";
+  Hook the_hook = hook();
+  the_hook.on_value(reclaimable_of("db7"), kTooMuch);
+  STRCMP_EQUAL(
+      "OKAY site: cleanup starts (method delete): on db7: reclaimable is 12.5 GB (Trigger "
+      "\"reclaimable=1GB\")",
+      journal.await("OKAY site: cleanup starts").c_str());
+  await_ended(the_hook);
+  the_hook.on_value(reclaimable_of("db7"), kTooMuch);
+  STRCMP_CONTAINS("log site: on db7: reclaimable is 12.5 GB",
+                  journal.await("the last cleanup didn't end that").c_str());
+}
+
+TEST(Hook, says_again_why_it_waits_after_days_of_silence) {
+  settings.cleanup->rules.cooldown = 1000h;
+  Hook the_hook = hook();
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  await_ended(the_hook);
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  hours += 48;
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  LONGS_EQUAL(1, journal.count("the last cleanup didn't end that"));
+  hours += 49;
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  LONGS_EQUAL(2, journal.count("the last cleanup didn't end that"));
+}
+
 TEST(Hook, counts_its_cleanups) {
   Hook the_hook = hook();
   STRCMP_EQUAL(
@@ -286,7 +314,42 @@ TEST(Hook, ends_within_its_time_and_starts_nothing_after) {
   hours += 1000;
   the_hook.on_value(reclaimable_of("here", true), kTooMuch);
   LONGS_EQUAL(1, runs);
-  LONGS_EQUAL(1, journal.count("WARNING site: cleanup stopped before its end"));
+  LONGS_EQUAL(1, journal.count("log site: cleanup stopped before its end"));
+}
+
+TEST(Hook, notifies_nobody_once_the_daemon_stops) {
+  go_on = false;
+  result.outcome = Outcome::stopped;
+  Hook the_hook = hook();
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  journal.await("one line");
+  the_hook.request_stop();
+  the_hook.join();
+  LONGS_EQUAL(1, journal.count("log site: cleanup stopped before its end"));
+  LONGS_EQUAL(0, journal.count("WARNING"));
+}
+
+TEST(Hook, counts_and_says_once_that_it_waits_for_a_notification_that_hangs) {
+  std::atomic<bool> hangs = true, is_told = false;
+  HookOutput out = output();
+  out.notify = [&](Severity, const std::string& line) {
+    is_told = line.find("cleanup ended") != std::string::npos;
+    while (hangs && is_told) std::this_thread::sleep_for(1ms);
+  };
+  Hook the_hook(settings, "site", out, run);
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  await_ended(the_hook);
+  while (!is_told) std::this_thread::sleep_for(1ms);
+  for (int i = 0; i < 3; ++i) {
+    hours += 1000;
+    the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  }
+  LONGS_EQUAL(1, runs);
+  LONGS_EQUAL(1, journal.count("no cleanup goes on or starts: one of collectd's plugins has been "
+                               "busy with a notification for over 1 min"));
+  hangs = false;
+  alert_until(the_hook, 2);
+  LONGS_EQUAL(2, runs);
 }
 
 TEST(Hook, is_not_deaf_after_a_value_that_came_while_the_end_was_told) {
@@ -371,5 +434,5 @@ TEST(Hook, takes_values_from_many_threads) {
   }
   the_hook.request_stop();
   the_hook.join();
-  LONGS_EQUAL(runs.load(), journal.count("OKAY site: cleanup starts"));
+  LONGS_EQUAL(runs.load(), journal.count("log site: cleanup starts"));
 }

@@ -137,3 +137,14 @@ TEST(Measurement, does_not_believe_in_more_rows_than_fit) {
   DOUBLES_EQUAL(1200, *values[Metric::live].number, 1);
   DOUBLES_EQUAL(38800, *values[Metric::expired].number, 1);
 }
+
+TEST(Measurement, repeats_no_line_break_of_a_roles_name) {
+  Measurement m = measured();
+  m.role = "a\nb";
+  m.may_read_expire_date = false;
+  STRCMP_CONTAINS("role U&\"a\\000Ab\" may not read expire_date: GRANT",
+                  evaluate(m).values[Metric::overdue].reason.c_str());
+  m.may_use_schema = false;
+  STRCMP_CONTAINS("role U&\"a\\000Ab\" may not use the schema: GRANT",
+                  evaluate(m).values[Metric::overdue].reason.c_str());
+}

@@ -1,0 +1,52 @@
+// What <Database> takes, and what is said to the rest.
+#include "plugin/settings.hpp"
+
+#include <string>
+#include <vector>
+
+#include "refusal.hpp"
+
+#include <CppUTest/TestHarness.h>
+
+using namespace django_session;
+using namespace django_session::plugin;
+
+namespace {
+
+DatabaseSettings settings_of(const std::string& database, std::vector<ConfigItem> lines = {}) {
+  return read_database_block({"Database", {database}, std::move(lines)});
+}
+
+std::string why_refused(const std::string& database, std::vector<ConfigItem> lines = {}) {
+  return refusal([&] { settings_of(database, std::move(lines)); });
+}
+
+}  // namespace
+
+TEST_GROUP(DatabaseSettings){};
+
+TEST(DatabaseSettings, take_no_instance_with_a_control_character) {
+  STRCMP_EQUAL(
+      "<Database \"site\">: Instance has a control character, such as a line break; right is a "
+      "name of printable characters. Its default is the database's name",
+      why_refused("site", {{"Instance", {std::string("a\nb")}, {}}}).c_str());
+}
+
+TEST(DatabaseSettings, take_a_database_with_a_control_character_if_the_instance_has_none) {
+  STRCMP_CONTAINS("<Database \"a?b\">: Instance has a control character",
+                  why_refused("a\nb").c_str());
+  const DatabaseSettings settings = settings_of("a\nb", {{"Instance", {std::string("a b")}, {}}});
+  STRCMP_EQUAL("a b", settings.instance.c_str());
+  STRCMP_EQUAL("a\nb", settings.connection.dbname.c_str());
+}
+
+TEST(DatabaseSettings, take_no_times_that_come_out_as_nothing) {
+  for (const char* option : {"Timeout", "Interval"}) {
+    for (const double seconds : {0.0, 0.0004, 0.0999, -1.0, 86401.0})
+      STRCMP_EQUAL(
+          (std::string("<Database \"site\">: ") + option + " takes seconds from 0.1 to 86400")
+              .c_str(),
+          why_refused("site", {{option, {seconds}, {}}}).c_str());
+    STRCMP_EQUAL("", why_refused("site", {{option, {0.1}, {}}}).c_str());
+  }
+}
