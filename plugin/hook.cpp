@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <ctime>
 #include <exception>
 #include <map>
@@ -101,7 +102,26 @@ struct Hook::Shared {
   /// Set when the cleanup's thread had to be let go: the daemon then frees what its output goes
   /// through.
   std::atomic<bool> abandoned = false;
-  std::timed_mutex speaking;  // held by the cleanup's thread alone, while its output is under way
+  std::mutex speech;
+  std::condition_variable silence;
+  bool speaking = false;  // guarded by speech: output of the cleanup's thread is under way
+
+  /// The time in which the cleanup's thread speaks.
+  class Speech {
+   public:
+    explicit Speech(Shared& shared) : shared_(shared) { set(true); }
+    ~Speech() { set(false); }
+    Speech(const Speech&) = delete;
+    Speech& operator=(const Speech&) = delete;
+
+   private:
+    void set(bool speaking) {
+      const std::lock_guard lock(shared_.speech);
+      shared_.speaking = speaking;
+      shared_.silence.notify_all();
+    }
+    Shared& shared_;
+  };
 
   void say(LogLevel level, const std::string& text) const {
     if (!abandoned) output.log(level, fmt::format("{}: {}", instance, text));
@@ -109,14 +129,14 @@ struct Hook::Shared {
 
   /// As say(), in the cleanup's thread.
   void report(LogLevel level, const std::string& text) {
-    const std::lock_guard lock(speaking);
+    const Speech under_way(*this);
     say(level, text);
   }
 
   /// To the log and, unless the daemon stops, as a notification: stopping, collectd takes away the
   /// plugins that it would go to.
   void tell(const Ending& how, const std::string& text, const StopSignal& stop) {
-    const std::lock_guard lock(speaking);
+    const Speech under_way(*this);
     say(how.level, text);
     if (!abandoned && !stop.requested())
       notify(how.severity, shortened(fmt::format("{}: {}", instance, text)));
@@ -124,7 +144,8 @@ struct Hook::Shared {
 
   void abandon() {
     abandoned = true;
-    if (speaking.try_lock_for(kLastWord)) speaking.unlock();
+    std::unique_lock lock(speech);
+    silence.wait_for(lock, kLastWord, [this] { return !speaking; });
   }
 
   CleanupDecision judge(const ValueName& name, Metric metric, double value, Moment now);

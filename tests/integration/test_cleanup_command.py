@@ -117,11 +117,11 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(neglected, run_cleanup):
 
 def test_the_room_on_the_disk_is_told_to_those_who_may_see_where_the_data_is(neglected, run_cleanup):
     result = run_cleanup("--dry-run", user=SUPERUSER)
-    free = re.search(r"in between \((\d+) ([MGT])B are free\)", result.stdout)
+    free = re.search(r"in between \(([\d.]+) ([MGT])B are free\)", result.stdout)
     assert free, result
     disk = os.statvfs(neglected.cluster.data)
     unit = 1024 ** (2 + "MGT".index(free[2]))
-    assert int(free[1]) * unit == pytest.approx(disk.f_bavail * disk.f_frsize, rel=0.2, abs=unit)
+    assert float(free[1]) * unit == pytest.approx(disk.f_bavail * disk.f_frsize, rel=0.2, abs=unit)
     assert "are free" not in run_cleanup("--dry-run", user=SWAPPER).stdout
 
 
