@@ -170,7 +170,12 @@ void read_counts(const pg::Row& row, Measurement& m) {
 std::optional<ValueDistribution::Counted> calibration(const Measurement& m) {
   const auto rows = estimate_rows(m.counters, m.heap_bytes / kPage).rows;
   if (!m.counted_live || !rows || *m.counted_live > *rows) return std::nullopt;
-  return ValueDistribution::Counted{m.now, 1 - *m.counted_live / *rows};
+  // The distribution is that of the rows of its time; of these, the oldest may be gone.
+  const double left =
+      m.oldest_expire_date
+          ? 1 - m.expire_dates.fraction_before(std::min(*m.oldest_expire_date, m.now))
+          : 1;
+  return ValueDistribution::Counted{m.now, 1 - *m.counted_live / *rows * left};
 }
 
 void read_statistics(const pg::Rows& rows, Definition& definition) {

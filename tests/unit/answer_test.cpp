@@ -164,6 +164,17 @@ TEST(Answer, calibrates_by_a_count_that_ended) {
   CHECK_FALSE(calibration(m).has_value());
 }
 
+TEST(Answer, calibrates_the_statistics_of_before_a_deletion) {
+  Measurement m;
+  m.now = 97;
+  m.oldest_expire_date = 50;  // half of what the statistics saw is gone
+  m.expire_dates.histogram = {0, 100};
+  m.counters.anchored = true;
+  m.counters.live = 500;
+  m.counted_live = 30;
+  DOUBLES_EQUAL(0.97, calibration(m)->fraction_before, 1e-9);
+}
+
 TEST(Answer, tells_who_holds_the_lock) {
   STRCMP_EQUAL("", read_lock_holder({}).c_str());
   STRCMP_EQUAL(
