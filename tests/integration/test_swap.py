@@ -289,7 +289,7 @@ def test_a_dump_under_way_is_waited_for_and_is_complete(site, cluster, start_cle
 
 def test_a_reader_idle_in_transaction_is_waited_for_without_stalling_others(site, cleanup, start_cleanup):
     site.fill(sessions=20_000)
-    with clients(site) as traffic, contextlib.closing(
+    with clients(site, clients=4, pause=0.01) as traffic, contextlib.closing(
             site.cluster.connect(site.database, OWNER, autocommit=False)) as reader:
         reader.cursor().execute("SELECT count(*) FROM django_session")
         process = start_cleanup("--lock-timeout", "0.1")
