@@ -211,7 +211,7 @@ void Run::let_the_server_notice_our_end() try {
 }
 
 /// For the session. Behind a pooler that lock would stay with a backend that others use: there, one
-/// look, and each transaction of the run takes it for itself.
+/// look; then each batch of a deletion takes it for itself, and a swap has its state's row.
 void Run::claim(pg::Deadline patience) {
   const bool pooled = is_pooled(*connection_, soon());
   if (!pooled) let_the_server_notice_our_end();

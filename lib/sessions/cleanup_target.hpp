@@ -13,9 +13,9 @@
 
 namespace django_session::sessions {
 
-/// The keys of the advisory lock that each transaction of a cleanup takes, as SQL: "djsc" in ASCII,
-/// and the table's OID as a signed number. Of the transaction, so that it holds behind a pooler;
-/// on a direct connection a run takes it for the session, too.
+/// The keys of the advisory lock of a cleanup, as SQL: "djsc" in ASCII, and the table's OID as a
+/// signed number. Each batch of a deletion takes it for its transaction, which holds behind a
+/// pooler, too; on a direct connection every run takes it for the session.
 inline std::string cleanup_lock(const std::string& oid) {
   constexpr int kOurs = 0x646a7363;
   const auto bits = static_cast<std::uint32_t>(std::strtoul(oid.c_str(), nullptr, 10));

@@ -201,3 +201,10 @@ def cleaned_site(site):
     """A site with the roles that clean up."""
     site.apply_roles(cleaner=cleanup_command.CLEANER, swapper=cleanup_command.SWAPPER)
     return site
+
+
+@pytest.fixture
+def neglected(cleaned_site):
+    """The same, with 29,100 expired sessions and 900 live ones."""
+    cleaned_site.fill(sessions=30_000)
+    return cleaned_site

@@ -21,12 +21,6 @@ EXPIRED = f"SELECT count(*) FROM {TABLE} WHERE expire_date < now()"
 
 
 @pytest.fixture
-def neglected(cleaned_site):
-    cleaned_site.fill(sessions=30_000)
-    return cleaned_site
-
-
-@pytest.fixture
 def shell(cleanup_program):
     """Runs it without any database around: shell("-h")."""
     return lambda *words: Cleanup(cleanup_program, *words, environment={"PGHOST": "/nonexistent"}).result()

@@ -23,12 +23,6 @@ INDEXES = f"""SELECT c.relname, pg_get_indexdef(i.indexrelid), i.indisvalid, i.i
 EXPIRED = f"SELECT count(*) FROM {TABLE} WHERE expire_date < now()"
 
 
-@pytest.fixture
-def neglected(cleaned_site):
-    cleaned_site.fill(sessions=30_000)
-    return cleaned_site
-
-
 @contextlib.contextmanager
 def transaction(site, *statements, user=OWNER, isolation=""):
     """A transaction left open after these statements."""

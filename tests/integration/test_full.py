@@ -16,12 +16,6 @@ FULL = ("--method", "full", "--no-progress")
 EXPIRED = f"SELECT count(*) FROM {TABLE} WHERE expire_date < now()"
 
 
-@pytest.fixture
-def neglected(cleaned_site):
-    cleaned_site.fill(sessions=30_000)
-    return cleaned_site
-
-
 @contextlib.contextmanager
 def reader(site, seconds):
     """A client that stays idle in a transaction in which it has read the table."""
