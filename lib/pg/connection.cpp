@@ -92,23 +92,28 @@ KeywordList keywords_for(const Parameters& parameters) {
 
 namespace {
 
-constexpr std::size_t kMostWarnings = 20;
+constexpr std::size_t kMostNotices = 20;
 
-void keep_warning(void* warnings, const PGresult* notice) {
-  auto& kept = *static_cast<std::vector<std::string>*>(warnings);
-  const char* severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
-  const char* message = PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY);
-  if (severity == nullptr || message == nullptr || kept.size() >= kMostWarnings) return;
-  if (std::string_view(severity) == "WARNING") kept.push_back(one_line(message));
+void keep(std::vector<std::string>& kept, const char* message) {
+  if (kept.size() < kMostNotices) kept.push_back(one_line(message));
 }
 
 }  // namespace
 
+void Connection::keep_notice(void* notices, const PGresult* notice) {
+  auto& kept = *static_cast<Notices*>(notices);
+  const char* severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
+  const char* message = PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY);
+  if (severity == nullptr || message == nullptr) return;
+  if (std::string_view(severity) == "WARNING") keep(kept.warnings, message);
+  if (std::string_view(severity) == "INFO") keep(kept.infos, message);
+}
+
 Connection::Connection(ConnectionHandle handle, std::shared_ptr<const Parameters> parameters)
     : parameters_(std::move(parameters)),
-      warnings_(std::make_unique<std::vector<std::string>>()),
+      notices_(std::make_unique<Notices>()),
       handle_(std::move(handle)) {
-  PQsetNoticeReceiver(handle_.get(), keep_warning, warnings_.get());
+  PQsetNoticeReceiver(handle_.get(), keep_notice, notices_.get());
 }
 
 void CloseConnection::operator()(pg_conn* connection) const { PQfinish(connection); }
@@ -187,6 +192,7 @@ void Connection::wait_for(short events, Deadline deadline) {
 
 void Connection::send(const std::string& sql, Deadline deadline) {
   if (!usable()) throw Error(Error::Kind::connection, "the connection is closed");
+  notices_->infos.clear();
   if (PQsendQuery(handle_.get(), sql.c_str()) == 0)
     lose(Error::Kind::connection, one_line(PQerrorMessage(handle_.get())));
   for (;;) {
@@ -236,7 +242,9 @@ bool Connection::server_answers(Deadline deadline) const try {
   return error.kind() != Error::Kind::timeout;
 }
 
-std::vector<std::string> Connection::take_warnings() { return std::exchange(*warnings_, {}); }
+std::vector<std::string> Connection::take_warnings() { return std::exchange(notices_->warnings, {}); }
+
+std::vector<std::string> Connection::take_infos() { return std::exchange(notices_->infos, {}); }
 
 bool Connection::is_local() const {
   const std::string_view host = PQhost(handle_.get());

@@ -15,6 +15,7 @@
 #include "pg/rows.hpp"
 
 struct pg_conn;
+struct pg_result;
 
 namespace django_session::pg {
 
@@ -81,6 +82,9 @@ class Connection {
   /// The server's warnings since the last call: primary messages only.
   std::vector<std::string> take_warnings();
 
+  /// What RAISE INFO has said since the last call, or since the last message was sent.
+  std::vector<std::string> take_infos();
+
   /// Process id of the backend as of login. Behind a pooler it isn't the pg_backend_pid() of the
   /// backend that runs our statements.
   int backend_pid() const;
@@ -100,7 +104,12 @@ class Connection {
   [[noreturn]] void lose(Error::Kind kind, const std::string& message);
 
   std::shared_ptr<const Parameters> parameters_;
-  std::unique_ptr<std::vector<std::string>> warnings_;  // libpq holds its address
+  struct Notices {
+    std::vector<std::string> warnings, infos;
+  };
+  static void keep_notice(void* notices, const pg_result* notice);
+
+  std::unique_ptr<Notices> notices_;  // libpq holds its address
   ConnectionHandle handle_;
 };
 

@@ -1,0 +1,33 @@
+// What has to run in the name of a table's owner: in the server's own jail, so that code of his
+// that it sets off (a CHECK function, a trigger, an index expression) can do no more than he can,
+// whoever we are.
+//
+// SET ROLE alone is no jail: such code may RESET ROLE. What fills a materialized view runs as the
+// view's owner in a "security-restricted operation" (PostgreSQL's documentation, CREATE
+// MATERIALIZED VIEW): no change of role, nothing that waits for COMMIT (deferred triggers, cursors
+// WITH HOLD), no temporary objects, and all settings are what they were when it ends. So the work
+// is a function that such a view calls, and both are gone before the transaction ends. About 2 ms.
+#pragma once
+
+#include <string>
+
+#include "pg/connection.hpp"
+
+namespace django_session::sessions {
+
+/// A piece of work as SQL, to be put into a transaction after `SET LOCAL ROLE owner`.
+struct OwnersWork {
+  std::string define;  ///< makes the function; runs nothing
+  std::string run;     ///< runs it and removes all trace of it
+};
+
+/// `schema`: quoted, one in which the owner may create; `name`: not quoted, unlike any other, of
+/// [a-z0-9_]; `block`: a PL/pgSQL block, which may write and make tables. It reports by
+/// RAISE INFO 'djs: one=% two=%', values without spaces: see report_of().
+OwnersWork as_owner(const std::string& schema, const std::string& name, const std::string& block);
+
+/// What the block has reported since the last call: one column for each name, the latest values.
+/// They are the owner's word: to be checked before they become part of SQL.
+pg::Row report_of(pg::Connection& connection);
+
+}  // namespace django_session::sessions
