@@ -13,10 +13,10 @@ namespace {
 
 constexpr const char* kLeftovers = R"(
 WITH this AS (
-  SELECT c.oid, c.relnamespace, c.relowner FROM pg_catalog.pg_class c WHERE c.oid = {0}
-), helper AS (
+  SELECT c.oid, c.relowner FROM pg_catalog.pg_class c WHERE c.oid = {0}::pg_catalog.oid
+), helper AS (  -- in whatever schema: the table's may have changed since
   SELECT c.oid, n.nspname AS schema, c.relname AS name,
-    pg_catalog.substring(c.relname, '^djs_([1-9][0-9]{{0,9}})_(?:state|log|new|old)$')
+    pg_catalog.substring(c.relname::pg_catalog.text, '^djs_([1-9][0-9]{{0,9}})_(?:state|log|new|old)$')
       AS belongs_to,
     -- Asking for the size of a table that is being exchanged would wait for that.
     CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_locks l
@@ -26,10 +26,14 @@ WITH this AS (
       ELSE pg_catalog.pg_relation_size(c.oid)
         + coalesce(pg_catalog.pg_relation_size(nullif(c.reltoastrelid, 0)), 0)
     END AS bytes
-  FROM this JOIN pg_catalog.pg_class c ON c.relnamespace = this.relnamespace
-    AND c.relowner = this.relowner
+  FROM this JOIN pg_catalog.pg_class c ON c.relowner = this.relowner
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relkind = 'r' AND c.relname LIKE 'djs\_%'
+), note AS (
+  SELECT p.oid, p.proname AS name,
+    pg_catalog.substring(p.proname::pg_catalog.text, '^djs_([1-9][0-9]{{0,9}})_note$') AS belongs_to
+  FROM this JOIN pg_catalog.pg_proc p ON p.proowner = this.relowner
+  WHERE p.proname LIKE 'djs\_%\_note' AND p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype
 ), mine AS (
   SELECT oid, pg_catalog.format('table %I.%I', schema, name) AS object, name, bytes
     FROM helper WHERE belongs_to = '{0}'
@@ -37,28 +41,22 @@ WITH this AS (
   SELECT object FROM mine
   UNION ALL
   SELECT pg_catalog.format('trigger %I', t.tgname) FROM pg_catalog.pg_trigger t
-  WHERE t.tgrelid = {0} AND NOT t.tgisinternal AND t.tgname LIKE 'djs\_{0}\_%'
+  WHERE t.tgrelid = {0}::pg_catalog.oid AND NOT t.tgisinternal AND t.tgname LIKE 'djs\_{0}\_%'
   UNION ALL
-  SELECT pg_catalog.format('function %I()', p.proname) FROM this JOIN pg_catalog.pg_proc p
-    ON p.pronamespace = this.relnamespace AND p.proowner = this.relowner
-  WHERE p.proname = 'djs_{0}_note'
+  SELECT pg_catalog.format('function %I()', name) FROM note WHERE belongs_to = '{0}'
 ), known AS (  -- those that a swap made: by its state, or by its function
   SELECT h.belongs_to FROM helper h JOIN pg_catalog.pg_attribute a ON a.attrelid = h.oid
   WHERE h.name LIKE '%\_state' AND a.attname = 'copied_until'
   UNION
-  SELECT pg_catalog.substring(p.proname, '^djs_([1-9][0-9]{{0,9}})_note$')
-  FROM this JOIN pg_catalog.pg_proc p ON p.pronamespace = this.relnamespace
-    AND p.proowner = this.relowner
-  WHERE p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype
+  SELECT note.belongs_to FROM note
 ), orphan AS (  -- no such table, or (in a restored database) the triggers are on another one
-  SELECT k.belongs_to FROM known k, this
+  SELECT k.belongs_to FROM known k
   WHERE k.belongs_to <> '{0}' AND k.belongs_to::bigint < 4294967296 AND (
     NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = k.belongs_to::bigint
-                AND c.relnamespace = this.relnamespace AND c.relkind = 'r')
-    OR EXISTS (SELECT FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+                AND c.relkind = 'r')
+    OR EXISTS (SELECT FROM pg_catalog.pg_trigger t JOIN note ON note.oid = t.tgfoid
                JOIN pg_catalog.pg_class r ON r.oid = t.tgrelid
-               WHERE p.pronamespace = this.relnamespace AND p.proowner = this.relowner
-                 AND p.proname = 'djs_' || k.belongs_to || '_note'
+               WHERE note.belongs_to = k.belongs_to
                  AND t.tgrelid <> k.belongs_to::bigint
                  AND r.relname <> 'djs_' || k.belongs_to || '_old'))
 ), started AS (
@@ -80,7 +78,30 @@ SELECT (SELECT pg_catalog.string_agg(object, E'\n' ORDER BY object) FROM object)
   (SELECT pg_catalog.string_agg(belongs_to, E'\n') FROM orphan) AS orphans;
 )";
 
+// Of the names that a swap needs, in the table's schema. Tables and types share their names.
+constexpr const char* kTakenNames = R"(
+SELECT CASE WHEN o.is_function THEN 'function ' ELSE 'name ' END
+    || pg_catalog.quote_ident(o.name) AS object,
+  pg_catalog.format('belongs to %s and is needed for the new table: rename or drop it',
+    pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(o.owner))) AS reason
+FROM pg_catalog.pg_class t, LATERAL (
+  SELECT c.relname AS name, c.relowner AS owner, c.relnamespace AS schema, false AS is_function,
+    c.relkind = 'r' AS is_ours
+  FROM pg_catalog.pg_class c WHERE c.relname LIKE 'djs\_{0}\_%'
+  UNION ALL
+  SELECT y.typname, y.typowner, y.typnamespace, false, y.typrelid <> 0 OR y.typelem <> 0
+  FROM pg_catalog.pg_type y WHERE y.typname LIKE 'djs\_{0}\_%'
+  UNION ALL
+  SELECT p.proname, p.proowner, p.pronamespace, true,
+    p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype
+  FROM pg_catalog.pg_proc p WHERE p.proname = 'djs_{0}_note' AND p.pronargs = 0) o
+WHERE t.oid = {0}::pg_catalog.oid AND o.schema = t.relnamespace
+  AND o.name IN ('djs_{0}_state', 'djs_{0}_new', 'djs_{0}_log', 'djs_{0}_old', 'djs_{0}_note')
+  AND NOT (o.owner = t.relowner AND o.is_ours))";
+
 }  // namespace
+
+std::string taken_names_query(const std::string& oid) { return fmt::format(kTakenNames, oid); }
 
 std::string leftovers_query(const std::string& oid) { return fmt::format(kLeftovers, oid); }
 

@@ -18,7 +18,7 @@ struct Leftovers {
   double log_bytes = 0;  ///< of the keys' log
   double bytes = 0;      ///< of all of it
   std::optional<double> age;  ///< seconds since the swap began
-  /// OIDs of tables that are no more but have helpers in the same schema.
+  /// OIDs of tables that no longer exist but have helpers of the same owner.
   std::vector<std::string> orphans;
 
   bool any() const { return !objects.empty(); }
@@ -26,6 +26,10 @@ struct Leftovers {
 
 /// A SELECT of one row. `oid`: the session table's, decimal. No lock on the table, no right needed.
 std::string leftovers_query(const std::string& oid);
+
+/// A SELECT, without a semicolon, of object and reason: what others have under the names that a swap
+/// of the table needs. It is left alone, and so is the table.
+std::string taken_names_query(const std::string& oid);
 
 Leftovers read_leftovers(const pg::Row& row);
 

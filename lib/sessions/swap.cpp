@@ -22,6 +22,7 @@
 #include <random>
 
 #include "core/batch_size.hpp"
+#include "sessions/as_owner.hpp"
 #include "sessions/catalog_query.hpp"
 #include "sessions/leftovers.hpp"
 #include "sessions/long_statement.hpp"
@@ -58,6 +59,8 @@ constexpr long long kSmallestCopy = 500;
 constexpr milliseconds kOurselvesFirst{5000};  // before the server's own limit ends a statement
 constexpr seconds kTidyUpTime{5};
 constexpr milliseconds kOneDay{24 * 3600 * 1000};
+// More changed sessions than this aren't brought up to date under the exclusive lock.
+constexpr int kMostKeysUnderLock = 500;
 
 /// Which locks of others are in the way.
 enum class Lock { share_row_exclusive, access_exclusive };
@@ -150,7 +153,7 @@ class Swap {
 
  private:
   struct State {
-    std::string run_id, phase, twin;
+    std::string run_id, phase, twin;  ///< checked: the owner could have written anything there
     double keep_seconds = 0, copied = 0, rows_before = 0, bytes_before = 0, age = 0, lease = 0;
     bool backend_gone = false, intact = false;
   };
@@ -178,6 +181,8 @@ class Swap {
   void keep_log_small();
   bool vacuum(const std::string& what, const std::string& table);
   void verify();
+  double count_live(CountBy by, const char* name);
+  std::string what_is_damaged();
   void wait_for_old_snapshots();
   void exchange();
   void try_exchange();
@@ -185,8 +190,12 @@ class Swap {
   void drop_replaced();
   void begin_anew(const std::string& why);
   void remove();
+  void remove(const SwapNames& names, bool guarded);
+  std::vector<std::string> triggered_tables(const SwapNames& names);
+  std::vector<std::string> tables_with_triggers_now();
   bool keep_for_next_run() const;
   void tidy_up();
+  void take_over_to_remove();
 
   // Waiting for locks
   void with_lock(const std::string& doing, Lock lock, const std::function<void()>& attempt);
@@ -212,6 +221,15 @@ class Swap {
   pg::Deadline soon() const { return pg::Deadline::after(options_.answer_timeout); }
   pg::Rows send(const std::string& sql, TransactionLimits limits) {
     return run_message(connection_, sql, answer_to(limits));
+  }
+  /// What the message's work has reported.
+  pg::Row report(const std::string& sql, TransactionLimits limits) {
+    send(sql, limits);
+    return report_of(connection_);
+  }
+  pg::Row report_long(const std::string& sql) {
+    send_long(sql);
+    return report_of(connection_);
   }
   pg::Rows send_long(const std::string& sql) { return send_long(sql, run_end_); }
   pg::Rows send_long(const std::string& sql, pg::Deadline end);
@@ -244,17 +262,19 @@ Leftovers Swap::find_leftovers() {
   return read_leftovers(ask_catalog(connection_, leftovers_query(names_.oid), soon()).front());
 }
 
-Swap::State Swap::read_state() try {
-  const pg::Rows rows = send(read_state_sql(names_, quick()), quick());
-  const pg::Row& row = rows.at(0);
+Swap::State Swap::read_state() {
+  const pg::Row row = report(read_state_sql(names_, quick()), quick());
   const auto number = [&](const char* column) { return row.number(column).value_or(0); };
-  return {row.text("run_id"),       row.text("phase"), row.text("twin"),
-          number("keep_seconds"),   number("copied"),  number("rows_before"),
-          number("bytes_before"),   number("age"),     number("lease"),
-          row.flag("backend_gone"), row.flag("intact")};
-} catch (const pg::Error& error) {
-  if (!error.undefined_table()) throw;
-  throw Stopped("another cleanup of this table has just ended");
+  std::string phase = row.text("phase");
+  std::replace(phase.begin(), phase.end(), '_', ' ');
+  if (row.text("twin").find_first_not_of("0123456789") != std::string::npos)
+    throw std::runtime_error("the state of the swap is damaged; --abort removes it");
+  return {row.text("run_id"),     phase,
+          row.text("twin"),       number("keep_seconds"),
+          number("copied"),       number("rows_before"),
+          number("bytes_before"), number("age"),
+          number("lease"),        row.flag("backend_gone"),
+          row.flag("intact")};
 }
 
 void Swap::acquire() {
@@ -292,7 +312,7 @@ void Swap::wait_for_lease(State& state) {
 void Swap::take_over(State state) {
   wait_for_lease(state);
   try {
-    if (send(take_over_sql(names_, quick(), state.run_id), quick()).empty())
+    if (!report(take_over_sql(names_, quick(), state.run_id), quick()).flag("taken"))
       throw Stopped("another cleanup of this table has just begun");
   } catch (const pg::Error& error) {
     if (!is_lock_trouble(error)) throw;
@@ -320,7 +340,7 @@ void Swap::remove_orphans(const Leftovers& leftovers) {
     names.oid = oid;
     observer_.on_note(fmt::format("removing the helpers djs_{}_* of a table that is no more", oid));
     with_lock("to remove the triggers of a former swap", Lock::access_exclusive,
-              [&] { timed(remove_sql(names, on_table(), false), on_table()); });
+              [&] { remove(names, false); });
   }
 }
 
@@ -365,7 +385,7 @@ void Swap::run(const CleanupPlan& plan) {
 void Swap::go_on() try {
   if (columns_.empty())
     for (const pg::Row& row : ask_catalog(connection_, columns_query(names_), soon()))
-      columns_.push_back({row.text("name"), row.flag("comparable")});
+      columns_.push_back(row.text("name"));
   if (phase_ == "created") return create_triggers();
   if (phase_ == "copying") return copy();
   if (phase_ == "catching up") return catch_up();
@@ -423,10 +443,10 @@ void Swap::copy() {
 /// The rows of this chunk: more than wanted where many expire at the same moment, which may take
 /// long.
 long long Swap::copy_chunk(long long wanted) {
-  const pg::Rows rows = send_long(copy_sql(names_, unhurried(), columns_, wanted));
-  copied_ = rows.front().number("copied").value_or(0);
-  log_bytes_ = rows.front().number("log_bytes").value_or(0);
-  return static_cast<long long>(rows.front().number("rows").value_or(0));
+  const pg::Row chunk = report_long(copy_sql(names_, unhurried(), columns_, wanted));
+  copied_ = chunk.number("copied").value_or(0);
+  log_bytes_ = chunk.number("log_bytes").value_or(0);
+  return static_cast<long long>(chunk.number("rows").value_or(0));
 }
 
 void Swap::build_indexes() {
@@ -435,8 +455,7 @@ void Swap::build_indexes() {
     send_long(forget_changed_sql(names_, unhurried()));
     vacuum("(TRUNCATE off)", names_.shadow());
   }
-  const pg::Rows rows = send_long(build_indexes_sql(names_, unhurried(), columns_));
-  copied_ = rows.front().number("copied").value_or(copied_);
+  copied_ = report_long(build_indexes_sql(names_, unhurried(), columns_)).number("copied").value();
   phase_ = "catching up";
 }
 
@@ -501,17 +520,41 @@ void Swap::drain() {
 /// The number of keys.
 double Swap::drain_once() {
   const auto start = Clock::now();
-  const pg::Rows rows = send(drain_sql(names_, quick(), columns_, drain_size_.rows()), quick());
-  if (rows.at(1).flag("truncated"))
+  const pg::Row drained = report(drain_sql(names_, quick(), columns_, drain_size_.rows()), quick());
+  if (drained.flag("truncated"))
     throw pg::Error(pg::Error::Kind::statement, "the table was truncated", kChanged);
-  const double keys = rows.at(0).number("keys").value_or(0);
+  const double keys = drained.number("keys").value();
   if (keys >= drain_size_.rows()) drain_size_.took(since(start));
   return keys;
 }
 
-void Swap::verify() {
+void Swap::verify() try {
   send_long(verify_sql(names_, unhurried(), columns_));
   phase_ = "ready";
+} catch (const pg::Error& error) {
+  if (!is(error, kUnsound)) throw;
+  throw pg::Error(error.kind(), fmt::format("{}; {}", error.what(), what_is_damaged()), kUnsound);
+}
+
+double Swap::count_live(CountBy by, const char* name) {
+  return report_long(count_live_sql(names_, unhurried(), by)).number(name).value();
+}
+
+/// Each of the two indexes that a swap finds sessions by.
+std::string Swap::what_is_damaged() {
+  const double heap = count_live(CountBy::heap, "heap");
+  std::string damaged;
+  const auto name_it = [&](double found, const char* index) {
+    if (found < heap)
+      damaged +=
+          fmt::format("{}{} lacks {} of them", damaged.empty() ? "" : ", ", index, heap - found);
+  };
+  name_it(count_live(CountBy::index, "index"), "an index on expire_date");
+  name_it(count_live(CountBy::key, "key"), "the primary key");
+  if (damaged.empty()) return "nothing was exchanged";
+  return fmt::format(
+      "{}: run REINDEX TABLE CONCURRENTLY {}, then this again; nothing was exchanged", damaged,
+      names_.table);
 }
 
 void Swap::wait_for_old_snapshots() {
@@ -557,7 +600,7 @@ void Swap::note_what_it_was() {
 
 void Swap::try_exchange() {
   try {
-    timed(exchange_sql(names_, on_table(), columns_), on_table());
+    timed(exchange_sql(names_, on_table(), columns_, kMostKeysUnderLock), on_table());
   } catch (const pg::Error& error) {
     if (!is_concurrent_grant(error)) throw;
     throw pg::Error(pg::Error::Kind::statement, error.what(), kChanged);
@@ -570,7 +613,7 @@ void Swap::drop_replaced() {
   const auto longest_lock = result_.longest_lock;
   // Even if the time for this run is over. To remove the files of a large table takes its time.
   const auto drop = [this] {
-    send_long(remove_sql(names_, on_table(), ours_), pg::Deadline::after(kOneDay));
+    send_long(remove_sql(names_, on_table(), ours_, {}), pg::Deadline::after(kOneDay));
     ours_ = false;
   };
   try {
@@ -600,8 +643,19 @@ void Swap::begin_anew(const std::string& why) {
 }
 
 void Swap::remove() {
-  timed(remove_sql(names_, on_table(), ours_), on_table());
+  remove(names_, ours_);
   ours_ = false;
+}
+
+void Swap::remove(const SwapNames& names, bool guarded) {
+  timed(remove_sql(names, on_table(), guarded, triggered_tables(names)), on_table());
+}
+
+std::vector<std::string> Swap::triggered_tables(const SwapNames& names) {
+  std::vector<std::string> tables;
+  for (const pg::Row& row : ask_catalog(connection_, triggered_tables_query(names), soon()))
+    tables.push_back(row.text("name"));
+  return tables;
 }
 
 /// A copy may take longer than one run may. Of an exchange that is done only the end is missing.
@@ -610,13 +664,23 @@ bool Swap::keep_for_next_run() const {
          phase_ != "stopped";
 }
 
+/// Of a run that is about to give up.
+std::vector<std::string> Swap::tables_with_triggers_now() try {
+  connection_.finish(soon());
+  return triggered_tables(names_);
+} catch (const pg::Error&) {
+  return {names_.table};
+}
+
 /// Before the run gives up: nothing that grows or slows the site may stay, if that can be had
 /// within seconds.
 void Swap::tidy_up() {
   if (!ours_ || phase_ == "exchanged" || !connection_.usable()) return;
   const auto deadline =
       pg::Deadline::after(std::min<milliseconds>(kTidyUpTime, options_.answer_timeout));
-  for (const auto& sql : {remove_sql(names_, on_table(), true), disable_sql(names_, on_table())}) {
+  const auto tables = tables_with_triggers_now();
+  for (const auto& sql :
+       {remove_sql(names_, on_table(), true, tables), disable_sql(names_, on_table())}) {
     try {
       run_message(connection_, sql, deadline);
       return;
@@ -630,11 +694,18 @@ void Swap::tidy_up() {
       "will remove them");
 }
 
+/// A state that can't be read or written any more, whatever somebody did to it, is nobody's.
+void Swap::take_over_to_remove() try { take_over(read_state()); } catch (const pg::Error& error) {
+  if (error.kind() != pg::Error::Kind::statement || is_taken_over(error) || is_lock_trouble(error))
+    throw;
+  observer_.on_note(fmt::format("the state of the swap can't be used: {}", error.what()));
+}
+
 bool Swap::remove_leftovers() try {
   const Leftovers leftovers = find_leftovers();
   remove_orphans(leftovers);
   if (!leftovers.any()) return !leftovers.orphans.empty();
-  if (leftovers.state) take_over(read_state());
+  if (leftovers.state) take_over_to_remove();
   observer_.on_note("removing " + describe_leftovers(leftovers));
   with_lock("to remove what is left of a swap", Lock::access_exclusive, [this] { remove(); });
   return true;

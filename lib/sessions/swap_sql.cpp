@@ -1,12 +1,20 @@
-// The messages. Every one begins with kBegin and kGuard and ends with COMMIT.
+// The messages. Each is one transaction: the settings, the role of the table's owner, the locks,
+// and then its work as a PL/pgSQL block in the owner's jail (see as_owner.hpp), which begins with
+// kGuard.
 //
-// Inside DO blocks names are made from OIDs (oid::regclass, format('%I')), never pasted into a
-// string: a schema may be called anything.
+// Locks are asked for by LOCK TABLE, as statements of their own: while a block waits it holds a
+// snapshot, and whoever builds an index CONCURRENTLY waits for that.
+//
+// Names of the table's columns always have the table's alias before them, and variables the block's
+// label, djs: a column may be called anything. Names of objects are made from OIDs (oid::regclass,
+// format('%I')) where they stand in a string.
 #include "sessions/swap_sql.hpp"
 
 #include <fmt/format.h>
 
 #include "core/sql_name.hpp"
+#include "sessions/as_owner.hpp"
+#include "sessions/leftovers.hpp"
 #include "sessions/table_definition.hpp"
 
 namespace django_session::sessions {
@@ -15,8 +23,6 @@ namespace {
 // A run that hasn't renewed its lease for so long may be taken over. It needn't outlast a
 // statement: a run that was taken over finds out, by kGuard, before it does anything further.
 constexpr int kLeaseSeconds = 30;
-// More changed sessions than this aren't brought up to date under the exclusive lock.
-constexpr int kMostKeysUnderLock = 500;
 // In the exchange, before the exclusive lock is asked for.
 constexpr int kMostKeysBeforeLock = 10000;
 
@@ -28,100 +34,107 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL lock_timeout = {lock_ms};
 SET LOCAL statement_timeout = {statement_ms};
 SET LOCAL datestyle = 'ISO';
+SET LOCAL timezone = 'UTC';
 SET LOCAL jit = off;
+SET LOCAL constraint_exclusion = off;
+SET LOCAL default_tablespace = '';
+SET LOCAL default_table_access_method = 'heap';
+SELECT pg_catalog.set_config(name, '0', true) FROM pg_catalog.pg_settings
+WHERE name = 'transaction_timeout';  -- from PostgreSQL 17 on
 SET LOCAL ROLE {owner};
 )";
 
 // Locks the state's row until the end of the transaction: two runs never act at the same time, on
 // whatever host or connection, and one that was taken over ends here.
 constexpr const char* kGuard = R"(
-DO $guard$
-BEGIN
-  IF current_setting('transaction_timeout', true) IS NOT NULL THEN  -- from PostgreSQL 17 on
-    PERFORM set_config('transaction_timeout', '0', true);
-  END IF;
-  IF {state_oid} IS NULL THEN
+  IF to_regclass({state_literal}) IS NULL THEN
     RAISE EXCEPTION 'another cleanup of this table has just ended' USING ERRCODE = 'DJS01';
   END IF;
-  UPDATE {state} SET lease_until = clock_timestamp() + interval '{lease} seconds',
+  UPDATE ONLY {state} m SET lease_until = clock_timestamp() + interval '{lease} seconds',
     backend = pg_backend_pid()
-  WHERE run_id = {run_id};
+  WHERE m.run_id = {run_id};
   IF NOT FOUND THEN
     RAISE EXCEPTION 'another cleanup of this table has taken over' USING ERRCODE = 'DJS01';
   END IF;
-END $guard$;
 )";
 
 // An autovacuum of the table gives way to SHARE UPDATE EXCLUSIVE after deadlock_timeout, and only
 // to a wait that lasts that long. Clients don't notice this lock, so it may be waited for.
 constexpr const char* kLockAgainstVacuum = R"(
-DO $patience$
-BEGIN
-  PERFORM set_config('lock_timeout',
-    (2000 + 1000 * extract(epoch FROM current_setting('deadlock_timeout')::interval))::int::text,
-    true);
-END $patience$;
-LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE;
+SELECT set_config('lock_timeout',
+  (2000 + 1000 * extract(epoch FROM current_setting('deadlock_timeout')::interval))::int::text,
+  true);
+LOCK TABLE ONLY {locked} IN SHARE UPDATE EXCLUSIVE MODE;
 SET LOCAL lock_timeout = {lock_ms};
 )";
 
+// Nobody waits for our locks while a disk or a replica writes. What is lost in a crash is lost with
+// all that came later.
+constexpr const char* kQuickCommit = "SET LOCAL synchronous_commit = off;\n";
+
+constexpr const char* kAsked = "SELECT extract(epoch FROM clock_timestamp()) AS asked;\n";
+constexpr const char* kEnded = "SELECT extract(epoch FROM clock_timestamp()) AS ended;\n";
+
 // The types and the collation of the key are the table's own. LOGGED: after a crash of the server
-// they must still be there.
+// they must still be there. REPLICA IDENTITY FULL: a publication of all tables that is made
+// meanwhile must not forbid us to change them.
+//
+// In the log, k is a session's key; n says which of two entries for one key is the later one: the
+// second waits for the first's row; live, whether the session was there and had not expired then.
 constexpr const char* kCreateStateAndLog = R"(
-DO $same$
-BEGIN
-  IF to_regclass({table_literal}) IS DISTINCT FROM {oid} THEN
+  IF to_regclass({table_literal}) IS DISTINCT FROM {oid}::oid THEN
     RAISE EXCEPTION 'the table was replaced' USING ERRCODE = 'DJS03';
   END IF;
-END $same$;
-SET LOCAL default_tablespace = '';
-CREATE TABLE {state} WITH (autovacuum_enabled = off) AS
-SELECT NULL::text AS run_id, NULL::text AS phase,
-  NULL::oid AS source, NULL::oid AS twin, NULL::oid AS log, NULL::oid AS function,
-  NULL::int AS backend, NULL::timestamptz AS started, NULL::timestamptz AS lease_until,
-  NULL::bigint AS keep_seconds, NULL::timestamptz AS cutoff, t.expire_date AS copied_until,
-  NULL::bigint AS copied,
-  NULL::float8 AS rows_before, NULL::float8 AS bytes_before,
-  NULL::text[] AS definition, NULL::text AS triggers, NULL::text AS stamp,
-  NULL::text[] AS deferred_indexes
-FROM {table} t WITH NO DATA;
-CREATE TABLE {log} WITH (autovacuum_enabled = off, vacuum_truncate = off) AS
-SELECT t.session_key AS k, false AS truncated FROM {table} t WITH NO DATA;
-INSERT INTO {state}
-  (run_id, started, source, log, lease_until, backend, keep_seconds, rows_before, bytes_before)
-VALUES ({run_id}, now(), {oid}, {log_oid}, clock_timestamp() + interval '{lease} seconds',
-  pg_backend_pid(), {keep_seconds}, {rows_before}, {bytes_before});
-DO $private$
-DECLARE
-  item record;
-BEGIN
+  FOR item IN {taken_names} LOOP
+    RAISE EXCEPTION '% %', item.object, item.reason USING ERRCODE = 'DJS06';
+  END LOOP;
+  CREATE TABLE {state} WITH (autovacuum_enabled = off) AS
+  SELECT NULL::text AS run_id, NULL::text AS phase,
+    NULL::oid AS source, NULL::oid AS twin, NULL::oid AS log, NULL::oid AS function,
+    NULL::int AS backend, NULL::timestamptz AS started, NULL::timestamptz AS lease_until,
+    NULL::bigint AS keep_seconds, NULL::timestamptz AS cutoff, t.expire_date AS copied_until,
+    NULL::bigint AS copied,
+    NULL::float8 AS rows_before, NULL::float8 AS bytes_before,
+    NULL::text[] AS definition, NULL::text AS triggers, NULL::text AS stamp,
+    NULL::name[] AS index_names, NULL::text[] AS deferred_indexes
+  FROM ONLY {table} t WITH NO DATA;
+  ALTER TABLE {state} REPLICA IDENTITY FULL;
+  CREATE TABLE {log} WITH (autovacuum_enabled = off, vacuum_truncate = off) AS
+  SELECT t.session_key AS k, false AS live, false AS truncated FROM ONLY {table} t WITH NO DATA;
+  ALTER TABLE {log} ADD n bigint GENERATED ALWAYS AS IDENTITY,
+    ALTER truncated SET DEFAULT false, REPLICA IDENTITY FULL;
+  INSERT INTO {state}
+    (run_id, started, source, log, lease_until, backend, keep_seconds, rows_before, bytes_before)
+  VALUES ({run_id}, now(), {oid}, to_regclass({log_literal}),
+    clock_timestamp() + interval '{lease} seconds', pg_backend_pid(), {keep_seconds},
+    {rows_before}, {bytes_before});
   -- The site's default privileges may have granted something to somebody.
   FOR item IN
-    SELECT c.oid::regclass AS relation,
+    SELECT c.oid::regclass AS relation, c.relkind,
       CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee
     FROM pg_class c, aclexplode(c.relacl) g
-    WHERE c.oid IN ({state_oid}, {log_oid}) AND g.grantee <> c.relowner
+    WHERE c.oid IN (to_regclass({state_literal}), to_regclass({log_literal}),
+                    pg_get_serial_sequence({log_literal}, 'n')::regclass)
+      AND g.grantee <> c.relowner
   LOOP
-    EXECUTE format('REVOKE ALL ON %s FROM %s', item.relation, item.grantee);
+    EXECUTE format('REVOKE ALL ON %s %s FROM %s',
+      CASE item.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, item.relation, item.grantee);
   END LOOP;
-  EXECUTE format('COMMENT ON TABLE %s IS %L', {state_oid}::regclass,
+  EXECUTE format('COMMENT ON TABLE %s IS %L', to_regclass({state_literal}),
     'django_session_cleanup, started '
       || to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'));
-END $private$;
 )";
 
 // The twin: columns, defaults, CHECK constraints, indexes and column comments by LIKE; what LIKE
 // doesn't copy one by one. The indexes wait until the sessions are copied: their definitions, as
 // the server wrote them for the twin, are kept in the state.
 constexpr const char* kCreateShadow = R"(
-DO $shadow$
 DECLARE
   original regclass := {oid}::oid;
   shadow regclass;
   shadow_name text;
   tablespace text;
   options text;
-  item record;
   differs text;
 BEGIN
   SELECT format('%s.%I', c.relnamespace::regnamespace, 'djs_{oid}_new'),
@@ -189,9 +202,15 @@ BEGIN
       item.grantee, item.option);
   END LOOP;
 
-  -- An index's name says which one of the original's it is the twin of, until the exchange.
+  -- An index's name says which one of the original's it is the twin of, until the exchange: the
+  -- n-th of index_names. By name, for REINDEX CONCURRENTLY changes OIDs.
+  UPDATE ONLY {state} m SET index_names = ARRAY(
+    SELECT x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+    WHERE i.indrelid = original ORDER BY x.relname);
   FOR item IN
-    SELECT o.indexrelid AS original_index, n.indexrelid AS twin_index
+    SELECT o.indexrelid AS original_index, n.indexrelid AS twin_index,
+      (SELECT array_position(m.index_names, x.relname) FROM {state} m, pg_class x
+       WHERE x.oid = o.indexrelid) AS place
     FROM ({original_indexes}) o FULL JOIN ({twin_indexes}) n USING (definition, nth)
   LOOP
     IF item.original_index IS NULL OR item.twin_index IS NULL THEN
@@ -200,18 +219,21 @@ BEGIN
         USING ERRCODE = 'DJS04';
     END IF;
     EXECUTE format('ALTER INDEX %s RENAME TO %I', item.twin_index::regclass,
-      'djs_{oid}_i' || item.original_index);
+      'djs_{oid}_i' || item.place);
   END LOOP;
-  UPDATE {state} SET deferred_indexes = ARRAY(
+  UPDATE ONLY {state} m SET deferred_indexes = ARRAY(
     SELECT format('SET LOCAL default_tablespace = %L; %s', coalesce(s.spcname, ''),
         pg_get_indexdef(i.indexrelid))
       || CASE WHEN i.indisprimary THEN
         format('; ALTER TABLE %s ADD CONSTRAINT %I PRIMARY KEY USING INDEX %2$I', shadow, x.relname)
         ELSE '' END
-    FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
-    JOIN pg_class o ON x.relname = 'djs_{oid}_i' || o.oid
+    FROM unnest(m.index_names) WITH ORDINALITY u(name, place)
+    JOIN pg_class x ON x.relname = 'djs_{oid}_i' || u.place
+    JOIN pg_index i ON i.indexrelid = x.oid AND i.indrelid = shadow
+    JOIN pg_class o ON o.relname = u.name
+    JOIN pg_index oi ON oi.indexrelid = o.oid AND oi.indrelid = original
     LEFT JOIN pg_tablespace s ON s.oid = o.reltablespace
-    WHERE i.indrelid = shadow);
+    ORDER BY u.place);
   FOR item IN SELECT x.relname, i.indexrelid::regclass AS name, i.indisprimary
               FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = shadow LOOP
     IF item.indisprimary THEN
@@ -229,14 +251,30 @@ BEGIN
     RAISE EXCEPTION 'can''t be reproduced in a new table: %', differs USING ERRCODE = 'DJS04';
   END IF;
 
-  -- An autovacuum of the twin would be in the way of the exchange.
+  -- The names that all this will have after the exchange
+  IF {taken_later} IS NOT NULL THEN
+    RAISE EXCEPTION '%', {taken_later} USING ERRCODE = 'DJS06';
+  END IF;
+
+  -- An autovacuum of the twin would be in the way of the exchange. The replica identity is for the
+  -- time without a primary key.
   EXECUTE format('ALTER TABLE %s SET (autovacuum_enabled = off)', shadow);
-  UPDATE {state} SET twin = shadow_name::regclass, definition = {all_original_lines},
+  EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', shadow);
+  UPDATE ONLY {state} m SET twin = shadow_name::regclass, definition = {all_original_lines},
     phase = 'created', copied = 0,
-    cutoff = now() - keep_seconds * interval '1 second',
-    copied_until = now() - keep_seconds * interval '1 second' - interval '1 microsecond';
-END $shadow$;
+    cutoff = now() - m.keep_seconds * interval '1 second',
+    copied_until = now() - m.keep_seconds * interval '1 second' - interval '1 microsecond';
+END;
 )";
+
+// {twin}: the first of the names with the twin's OID that is taken.
+constexpr const char* kTakenLater = R"((SELECT format('name %I belongs to %s and is needed for the '
+      'new table: rename or drop it', o.name, pg_get_userbyid(o.owner))
+    FROM (SELECT relname AS name, relowner AS owner, relnamespace AS schema FROM pg_class
+          UNION ALL SELECT typname, typowner, typnamespace FROM pg_type
+          UNION ALL SELECT proname, proowner, pronamespace FROM pg_proc WHERE pronargs = 0) o
+    WHERE o.schema = (SELECT c.relnamespace FROM pg_class c WHERE c.oid = {oid})
+      AND o.name ~ format('^djs_%s_(state|log|old|note|o[0-9]+)$', {twin}::oid) LIMIT 1))";
 
 constexpr const char* kIndexes = R"(
       SELECT i.indexrelid, d.definition,
@@ -248,65 +286,79 @@ constexpr const char* kIndexes = R"(
           AS definition) d
       WHERE i.indrelid = {relation})";
 
-// The functions run as the owner (SECURITY DEFINER): those who write sessions have no rights on the
+// The function runs as the owner (SECURITY DEFINER): those who write sessions have no rights on the
 // log. ENABLE ALWAYS: sessions with session_replication_role = replica count too. Expired sessions
 // were never copied, so their deletion (a clearsessions that runs meanwhile) needn't be noted.
-// synchronous_commit = off, here and in the other short messages: writers wait for this lock, and
-// shall not wait for a disk or a replica, too. What is lost in a crash is lost with all that came
-// later.
-constexpr const char* kCreateTriggers = R"(
-SET LOCAL synchronous_commit = off;
-DO $function$
-DECLARE
-  item record;
-BEGIN
+//
+// Whatever became of the log, no client's statement may fail for it: where the log doesn't have its
+// name any more (somebody renamed it, or its schema) it is found by its OID; where it was dropped,
+// or wasn't restored from a dump, nothing is noted, and no run can take up this swap. By its
+// columns too, since in a restored database another table may have that OID.
+constexpr const char* kCreateFunction = R"(
   EXECUTE format($create$
     CREATE FUNCTION %1$s.djs_{oid}_note() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
     BEGIN
-      IF TG_OP = 'TRUNCATE' THEN
-        INSERT INTO %1$s.djs_{oid}_log (truncated) VALUES (true);
+      IF to_regclass(%4$L) IS DISTINCT FROM %2$s::oid THEN
+        IF 4 IS DISTINCT FROM (SELECT count(*) FROM pg_attribute a
+            JOIN pg_class c ON c.oid = a.attrelid AND c.relkind = 'r'
+            WHERE a.attrelid = %2$s AND a.attnum > 0 AND NOT a.attisdropped
+              AND a.attname IN ('k', 'n', 'live', 'truncated')) THEN
+          RETURN NULL;
+        END IF;
+        IF TG_OP = 'TRUNCATE' THEN
+          EXECUTE format('INSERT INTO %%s (live, truncated) VALUES (false, true)', %2$s::regclass);
+          RETURN NULL;
+        END IF;
+        IF TG_OP <> 'INSERT' THEN
+          EXECUTE format('INSERT INTO %%s (k, live) VALUES ($1, false)', %2$s::regclass)
+            USING OLD.session_key;
+        END IF;
+        IF TG_OP <> 'DELETE' THEN
+          EXECUTE format('INSERT INTO %%s (k, live) VALUES ($1, $2)', %2$s::regclass)
+            USING NEW.session_key, NEW.expire_date >= %3$L::timestamptz;
+        END IF;
         RETURN NULL;
       END IF;
-      IF TG_OP <> 'INSERT' THEN
-        INSERT INTO %1$s.djs_{oid}_log (k, truncated) VALUES (OLD.session_key, false);
+      IF TG_OP = 'TRUNCATE' THEN
+        INSERT INTO %1$s.djs_{oid}_log (live, truncated) VALUES (false, true);
+        RETURN NULL;
       END IF;
-      IF TG_OP = 'INSERT' OR (TG_OP = 'UPDATE' AND NEW.session_key <> OLD.session_key) THEN
-        INSERT INTO %1$s.djs_{oid}_log (k, truncated) VALUES (NEW.session_key, false);
+      IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND NEW.session_key <> OLD.session_key) THEN
+        INSERT INTO %1$s.djs_{oid}_log (k, live) VALUES (OLD.session_key, false);
+      END IF;
+      IF TG_OP <> 'DELETE' THEN
+        INSERT INTO %1$s.djs_{oid}_log (k, live)
+        VALUES (NEW.session_key, NEW.expire_date >= %3$L::timestamptz);
       END IF;
       RETURN NULL;
-    END $body$ $create$, (SELECT relnamespace::regnamespace FROM pg_class WHERE oid = {oid}));
+    END $body$ $create$, (SELECT c.relnamespace::regnamespace FROM pg_class c WHERE c.oid = {oid}),
+    to_regclass({log_literal})::oid, (SELECT m.cutoff FROM {state} m), {log_literal});
   FOR item IN
     SELECT p.oid::regprocedure AS function,
       CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee
     FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g
-    WHERE p.proname = 'djs_{oid}_note' AND p.pronamespace = {schema_literal}::regnamespace
-      AND p.proowner = quote_ident(current_user)::regrole AND g.grantee <> p.proowner
+    WHERE p.oid = to_regproc({function_literal}) AND g.grantee <> p.proowner
   LOOP
     EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %s', item.function, item.grantee);
   END LOOP;
-END $function$;
-{lock_against_vacuum}
-SELECT extract(epoch FROM clock_timestamp()) AS asked;
-DO $triggers$
-DECLARE
-  original regclass := {oid}::oid;
-  schema regnamespace := (SELECT relnamespace FROM pg_class WHERE oid = {oid});
-BEGIN
+)";
+
+constexpr const char* kCreateTriggers = R"(
+  original := {oid}::oid;
   EXECUTE format('CREATE TRIGGER djs_{oid}_changed AFTER INSERT OR UPDATE ON %s FOR EACH ROW
-    EXECUTE FUNCTION %s.djs_{oid}_note()', original, schema);
+    EXECUTE FUNCTION %s()', original, {function_literal});
   EXECUTE format('CREATE TRIGGER djs_{oid}_deleted AFTER DELETE ON %s FOR EACH ROW
-    WHEN (OLD.expire_date >= %L::timestamptz) EXECUTE FUNCTION %s.djs_{oid}_note()',
-    original, (SELECT cutoff FROM {state}), schema);
+    WHEN (OLD.expire_date >= %L::timestamptz) EXECUTE FUNCTION %s()',
+    original, (SELECT m.cutoff FROM {state} m), {function_literal});
   EXECUTE format('CREATE TRIGGER djs_{oid}_truncated AFTER TRUNCATE ON %s FOR EACH STATEMENT
-    EXECUTE FUNCTION %s.djs_{oid}_note()', original, schema);
+    EXECUTE FUNCTION %s()', original, {function_literal});
   EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER djs_{oid}_changed,
     ENABLE ALWAYS TRIGGER djs_{oid}_deleted, ENABLE ALWAYS TRIGGER djs_{oid}_truncated', original);
-  UPDATE {state} SET phase = 'copying', function = (
-    SELECT tgfoid FROM pg_trigger WHERE tgrelid = original AND tgname = 'djs_{oid}_changed');
-  UPDATE {state} SET triggers = {trigger_mark};
-END $triggers$;
-SELECT extract(epoch FROM clock_timestamp()) AS ended;
+  UPDATE ONLY {state} m SET phase = 'copying', function = (
+    SELECT g.tgfoid FROM pg_trigger g
+    WHERE g.tgrelid = original AND g.tgname = 'djs_{oid}_changed');
+  UPDATE ONLY {state} SET triggers = {trigger_mark};
 )";
 
 // Changes when a trigger is dropped, disabled or, in between, enabled again: then changes were
@@ -343,22 +395,23 @@ SET LOCAL max_parallel_workers_per_gather = 0;
 // together, so that none of them is read again to find the next. A session that is renewed
 // meanwhile may be met twice: the copy has no primary key yet, see kBuildIndexes.
 constexpr const char* kCopy = R"(
-WITH chunk AS MATERIALIZED (
-  SELECT {columns} FROM {table} t
-  WHERE t.expire_date > (SELECT copied_until FROM {state})
-  ORDER BY t.expire_date FETCH FIRST {rows} ROWS WITH TIES
-), copied AS (
-  INSERT INTO {shadow} ({columns}) SELECT {columns} FROM chunk
-), reached AS (
-  SELECT expire_date FROM chunk ORDER BY expire_date DESC LIMIT 1
-), noted AS (
-  UPDATE {state} s SET copied_until = reached.expire_date,
-    copied = s.copied + (SELECT count(*) FROM chunk)
-  FROM reached
-)
-SELECT (SELECT count(*) FROM chunk) AS rows, copied + (SELECT count(*) FROM chunk) AS copied,
-  pg_relation_size(log) AS log_bytes
-FROM {state};
+  WITH chunk AS MATERIALIZED (
+    SELECT {t_as_c}, t.expire_date AS moment FROM ONLY {table} t
+    WHERE t.expire_date > (SELECT m.copied_until FROM {state} m)
+    ORDER BY t.expire_date FETCH FIRST {rows} ROWS WITH TIES
+  ), copied AS (
+    INSERT INTO {shadow} ({columns}) SELECT {c} FROM chunk
+  ), reached AS (
+    SELECT chunk.moment FROM chunk ORDER BY chunk.moment DESC LIMIT 1
+  ), noted AS (
+    UPDATE ONLY {state} m SET copied_until = reached.moment,
+      copied = m.copied + (SELECT count(*) FROM chunk)
+    FROM reached
+  )
+  SELECT (SELECT count(*) FROM chunk) AS here, m.copied + (SELECT count(*) FROM chunk) AS copied,
+    pg_relation_size(m.log) AS log_bytes
+  INTO item FROM {state} m;
+  RAISE INFO 'djs: rows=% copied=% log_bytes=%', item.here, item.copied, item.log_bytes;
 )";
 
 // Not what happened is repeated but what is true now is copied, for the sessions whose keys were
@@ -366,129 +419,181 @@ FROM {state};
 // that the log and the table are seen at the same moment: a change that isn't committed yet is in
 // neither. Log rows are taken by their place (ctid); there is no order among them that could be
 // relied on.
+//
+// Two checks. That a session is found by the primary key exactly if its latest entry in the log
+// says that it is there: else the index lacks it, and to believe the index would log somebody out.
+// And that the copy has stored what was read.
 constexpr const char* kDrain = R"(
-WITH taken AS (
-  DELETE FROM {log} l
-  WHERE l.ctid = ANY (ARRAY(SELECT ctid FROM {log} WHERE NOT truncated LIMIT {rows}))
-  RETURNING l.k
-), noted AS MATERIALIZED (
-  SELECT DISTINCT k FROM taken
-), present AS MATERIALIZED (
-  SELECT noted.k, {t_columns} FROM noted LEFT JOIN {table} t
-    ON t.session_key = noted.k AND t.expire_date >= (SELECT cutoff FROM {state})
-), gone AS (
-  DELETE FROM {shadow} s USING present p WHERE s.session_key = p.k AND p.session_key IS NULL
-), saved AS (
-  INSERT INTO {shadow} ({columns}) SELECT {columns} FROM present WHERE session_key IS NOT NULL
-  ON CONFLICT (session_key) DO UPDATE SET ({columns}) = ROW ({excluded_columns})
-)
-SELECT (SELECT count(*) FROM taken) AS keys{into}
+  WITH taken AS (
+    DELETE FROM ONLY {log} l
+    WHERE l.ctid = ANY (ARRAY(SELECT x.ctid FROM ONLY {log} x WHERE NOT x.truncated LIMIT {rows}))
+    RETURNING l.k, l.n, l.live
+  ), noted AS MATERIALIZED (
+    SELECT DISTINCT ON (w.k) w.k, w.n, w.live FROM taken w ORDER BY w.k, w.n DESC
+  ), present AS MATERIALIZED (
+    SELECT noted.k, noted.n, noted.live, t.session_key IS NOT NULL AS there, {t_as_c}
+    FROM noted LEFT JOIN ONLY {table} t
+      ON t.session_key = noted.k AND t.expire_date >= (SELECT m.cutoff FROM {state} m)
+  ), gone AS (
+    DELETE FROM ONLY {shadow} s USING present p WHERE s.session_key = p.k AND NOT p.there
+  ), saved AS (
+    INSERT INTO {shadow} ({columns}) SELECT {c} FROM present p WHERE p.there
+    ON CONFLICT (session_key) DO UPDATE SET ({columns}) = ROW ({excluded})
+    RETURNING {shadow_hash} AS hash
+  ), doubtful AS (
+    SELECT p.k, p.n FROM present p WHERE p.live <> p.there
+  )
+  SELECT (SELECT count(*) FROM taken) AS keys,
+    (SELECT count(*) FROM doubtful d
+     WHERE d.n = (SELECT max(x.n) FROM ONLY {log} x WHERE x.k = d.k)) AS missing,
+    (SELECT sum({c_hash}) FROM present p WHERE p.there) AS read,
+    (SELECT sum(saved.hash) FROM saved) AS stored
+  INTO item;
+  IF item.missing > 0 THEN
+    RAISE EXCEPTION 'the primary key of % does not find % of its sessions: REINDEX it',
+      {oid}::oid::regclass, item.missing USING ERRCODE = 'DJS05';
+  ELSIF item.read IS DISTINCT FROM item.stored THEN
+    RAISE EXCEPTION 'the new table does not store what was copied into it' USING ERRCODE = 'DJS04';
+  END IF;
+)";
+
+constexpr const char* kReportDrain = R"(
+  RAISE INFO 'djs: keys=% truncated=%', item.keys,
+    EXISTS (SELECT FROM ONLY {log} l WHERE l.truncated);
 )";
 
 // A site that saves a session at each request notes the same keys over and over.
 constexpr const char* kCollapseLog = R"(
-WITH taken AS (
-  DELETE FROM {log} WHERE NOT truncated RETURNING k
-)
-INSERT INTO {log} (k, truncated) SELECT DISTINCT k, false FROM taken;
+  WITH taken AS (
+    DELETE FROM ONLY {log} l WHERE NOT l.truncated RETURNING l.k, l.n, l.live
+  )
+  INSERT INTO {log} (k, n, live) OVERRIDING SYSTEM VALUE
+  SELECT DISTINCT ON (w.k) w.k, w.n, w.live FROM taken w ORDER BY w.k, w.n DESC;
 )";
 
 // The copy has no index yet, and is read as a whole.
 constexpr const char* kForgetChanged = R"(
-SET LOCAL enable_nestloop = off;
-DELETE FROM {shadow} s USING (SELECT DISTINCT k FROM {log}) changed WHERE s.session_key = changed.k;
+  SET LOCAL enable_nestloop = off;
+  DELETE FROM ONLY {shadow} s USING (SELECT DISTINCT l.k FROM ONLY {log} l) changed
+  WHERE s.session_key = changed.k;
 )";
-
-constexpr const char* kTruncated =
-    "SELECT EXISTS (SELECT FROM {log} WHERE truncated) AS truncated;\n";
 
 // What changed since it was copied, or was copied twice for that reason, is in the log: it is
-// copied anew, so that no key is there twice. In one statement, as in kDrain; the copy is read as a
-// whole, having no index yet, and the table by its primary key (LATERAL). All in one transaction,
+// copied again, so that no key is there twice. In one statement, as in kDrain; the copy is read as
+// a whole, having no index yet, and the table by its primary key (LATERAL). All in one transaction,
 // so that there is nothing in between to take up again.
 constexpr const char* kBuildIndexes = R"(
-SET LOCAL max_parallel_maintenance_workers = 0;
-SET LOCAL enable_nestloop = off;
-WITH taken AS (
-  DELETE FROM {log} WHERE NOT truncated RETURNING k
-), changed AS MATERIALIZED (
-  SELECT DISTINCT k FROM taken
-), gone AS (
-  DELETE FROM {shadow} s USING changed WHERE s.session_key = changed.k
-)
-INSERT INTO {shadow} ({columns})
-SELECT {now_columns} FROM changed CROSS JOIN LATERAL (
-  SELECT {columns} FROM {table} t
-  WHERE t.session_key = changed.k AND t.expire_date >= (SELECT cutoff FROM {state}) LIMIT 1) AS now;
-DO $indexes$
-DECLARE
-  run record;
-  item record;
-BEGIN
-  SELECT twin, deferred_indexes INTO run FROM {state};
-  FOR item IN SELECT unnest(run.deferred_indexes) AS statement LOOP
-    EXECUTE item.statement;
-  END LOOP;
-  FOR item IN
-    SELECT o.indexrelid::regclass AS original, n.oid::regclass AS twin,
-      o.indisclustered AS clustered,
-      obj_description(o.indexrelid, 'pg_class') AS comment
-    FROM pg_index o JOIN pg_class n ON n.relname = 'djs_{oid}_i' || o.indexrelid
-      AND n.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = run.twin)
-    WHERE o.indrelid = {oid}
-  LOOP
-    EXECUTE format('COMMENT ON INDEX %s IS %L', item.twin, item.comment);
-    IF item.clustered THEN
-      EXECUTE format('ALTER TABLE %s CLUSTER ON %I', run.twin::regclass,
-        (SELECT relname FROM pg_class WHERE oid = item.twin));
-    END IF;
-  END LOOP;
-  FOR item IN
-    SELECT n.oid::regclass AS twin, a.attnum, to_jsonb(a) ->> 'attstattarget' AS target
-    FROM pg_index o JOIN pg_class n ON n.relname = 'djs_{oid}_i' || o.indexrelid
-      AND n.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = run.twin)
-    JOIN pg_attribute a ON a.attrelid = o.indexrelid
-    WHERE o.indrelid = {oid} AND coalesce(to_jsonb(a) ->> 'attstattarget', '-1') <> '-1'
-  LOOP
-    EXECUTE format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS %s', item.twin, item.attnum,
-      item.target);
-  END LOOP;
-  FOR item IN
-    SELECT n.conname, obj_description(o.oid, 'pg_constraint') AS comment
-    FROM pg_constraint o JOIN pg_constraint n ON n.conrelid = run.twin
-      AND (n.conname = o.conname OR n.conname = 'djs_{oid}_i' || o.conindid)
-    WHERE o.conrelid = {oid}
-  LOOP
-    EXECUTE format('COMMENT ON CONSTRAINT %I ON %s IS %L', item.conname, run.twin::regclass,
-      item.comment);
-  END LOOP;
-  UPDATE {state} SET phase = 'catching up', copied = (SELECT count(*) FROM {shadow});
-END $indexes$;
-SELECT copied FROM {state};
+  SET LOCAL enable_nestloop = off;
+  WITH taken AS (
+    DELETE FROM ONLY {log} l WHERE NOT l.truncated RETURNING l.k
+  ), changed AS MATERIALIZED (
+    SELECT DISTINCT w.k FROM taken w
+  ), gone AS (
+    DELETE FROM ONLY {shadow} s USING changed WHERE s.session_key = changed.k
+  )
+  INSERT INTO {shadow} ({columns})
+  SELECT {c} FROM changed CROSS JOIN LATERAL (
+    SELECT {t_as_c} FROM ONLY {table} t
+    WHERE t.session_key = changed.k AND t.expire_date >= (SELECT m.cutoff FROM {state} m)
+    LIMIT 1) AS present;
+  DECLARE
+    run record;
+  BEGIN
+    SELECT m.twin, m.source, m.index_names, m.deferred_indexes INTO run FROM {state} m;
+    FOR item IN SELECT unnest(run.deferred_indexes) AS statement LOOP
+      EXECUTE item.statement;
+    END LOOP;
+    FOR item IN
+      SELECT n.oid AS twin, n.relname AS twin_name, o.indexrelid AS original,
+        o.indisclustered AS clustered, obj_description(o.indexrelid, 'pg_class') AS comment
+      FROM pg_index o JOIN pg_class x ON x.oid = o.indexrelid
+      JOIN pg_class n ON n.relname = 'djs_{oid}_i' || array_position(run.index_names, x.relname)
+      JOIN pg_index i ON i.indexrelid = n.oid AND i.indrelid = run.twin
+      WHERE o.indrelid = run.source
+    LOOP
+      EXECUTE format('COMMENT ON INDEX %s IS %L', item.twin::regclass, item.comment);
+      IF item.clustered THEN
+        EXECUTE format('ALTER TABLE %s CLUSTER ON %I', run.twin::regclass, item.twin_name);
+      END IF;
+    END LOOP;
+    FOR item IN
+      SELECT n.oid AS twin, a.attnum, to_jsonb(a) ->> 'attstattarget' AS target
+      FROM pg_index o JOIN pg_class x ON x.oid = o.indexrelid
+      JOIN pg_class n ON n.relname = 'djs_{oid}_i' || array_position(run.index_names, x.relname)
+      JOIN pg_index i ON i.indexrelid = n.oid AND i.indrelid = run.twin
+      JOIN pg_attribute a ON a.attrelid = o.indexrelid
+      WHERE o.indrelid = run.source AND coalesce(to_jsonb(a) ->> 'attstattarget', '-1') <> '-1'
+    LOOP
+      EXECUTE format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS %s', item.twin::regclass,
+        item.attnum, item.target);
+    END LOOP;
+    FOR item IN
+      SELECT n.conname, obj_description(o.oid, 'pg_constraint') AS comment
+      FROM pg_constraint o JOIN pg_constraint n ON n.conrelid = run.twin
+        AND (n.conname = o.conname OR n.conname = 'djs_{oid}_i' || array_position(
+               run.index_names, (SELECT x.relname FROM pg_class x WHERE x.oid = o.conindid)))
+      WHERE o.conrelid = run.source
+    LOOP
+      EXECUTE format('COMMENT ON CONSTRAINT %I ON %s IS %L', item.conname, run.twin::regclass,
+        item.comment);
+    END LOOP;
+    EXECUTE format('ALTER TABLE %s REPLICA IDENTITY DEFAULT', run.twin::regclass);
+  END;
+  UPDATE ONLY {state} m SET phase = 'catching up',
+    copied = (SELECT count(*) FROM ONLY {shadow} s);
+  RAISE INFO 'djs: copied=%', (SELECT m.copied FROM {state} m);
 )";
 
+// The table is read as it lies on the disk and not by the index that the copy was read by, which
+// may lack entries: CASE keeps the planner from that index. Both sides are added up as hashes of
+// their rows, at one moment, which needs neither memory nor temporary files; what is in the log,
+// and so may differ, is looked up by key and subtracted again. EXECUTE, since only then the server
+// may use parallel workers.
 constexpr const char* kVerify = R"(
-SET LOCAL max_parallel_workers_per_gather = 0;
-DO $verify$
-DECLARE
-  different bigint;
-BEGIN
-  IF {trigger_mark} IS DISTINCT FROM (SELECT triggers FROM {state}) THEN
+  IF {trigger_mark} IS DISTINCT FROM (SELECT m.triggers FROM {state} m) THEN
     RAISE EXCEPTION 'a trigger was disabled' USING ERRCODE = 'DJS03';
   END IF;
-  SELECT count(*) INTO different FROM (
-    SELECT coalesce(t.session_key, s.session_key) AS k
-    FROM (SELECT {columns} FROM {table} WHERE expire_date >= (SELECT cutoff FROM {state})) t
-    FULL JOIN {shadow} s ON s.session_key = t.session_key
-    WHERE ROW ({t_columns}) IS DISTINCT FROM ROW ({s_columns})) d
-  WHERE NOT EXISTS (SELECT FROM {log} l WHERE l.k = d.k)
-    AND NOT EXISTS (SELECT FROM {log} l WHERE l.truncated);
-  IF different > 0 THEN
-    RAISE EXCEPTION '% sessions differ from their copies; nothing was exchanged', different
-      USING ERRCODE = 'DJS04';
+  EXECUTE $compare$
+    WITH changed AS MATERIALIZED (
+      SELECT DISTINCT l.k FROM ONLY {log} l WHERE NOT l.truncated
+    )
+    SELECT t_all.rows - t_changed.rows AS t_rows, s_all.rows - s_changed.rows AS s_rows,
+      t_all.hashes - t_changed.hashes AS t_hashes, s_all.hashes - s_changed.hashes AS s_hashes
+    FROM (SELECT count(*) AS rows, coalesce(sum({t_hash}), 0) AS hashes FROM ONLY {table} t
+          WHERE CASE WHEN t.expire_date >= $1 THEN true ELSE false END) t_all,
+      (SELECT count(*) AS rows, coalesce(sum({s_hash}), 0) AS hashes FROM ONLY {shadow} s) s_all,
+      (SELECT count(*) AS rows, coalesce(sum(x.hash), 0) AS hashes
+       FROM changed CROSS JOIN LATERAL (
+         SELECT {t_hash} AS hash FROM ONLY {table} t
+         WHERE t.session_key = changed.k AND t.expire_date >= $1 LIMIT 1) x) t_changed,
+      (SELECT count(*) AS rows, coalesce(sum(x.hash), 0) AS hashes
+       FROM changed CROSS JOIN LATERAL (
+         SELECT {s_hash} AS hash FROM ONLY {shadow} s
+         WHERE s.session_key = changed.k LIMIT 1) x) s_changed
+  $compare$ INTO item USING (SELECT m.cutoff FROM {state} m);
+  IF item.t_rows <> item.s_rows OR item.t_hashes <> item.s_hashes THEN
+    RAISE EXCEPTION 'the table has % live sessions, their copies are % and differ from them',
+      item.t_rows, item.s_rows USING ERRCODE = 'DJS05';
   END IF;
-  UPDATE {state} SET phase = 'ready';
-END $verify$;
+  UPDATE ONLY {state} SET phase = 'ready';
+)";
+
+// TABLESAMPLE is a way of its own to read all pages, whatever the planner is set to prefer.
+constexpr const char* kCountByHeap = R"(
+  SELECT count(*) AS rows INTO item FROM ONLY {table} t TABLESAMPLE SYSTEM (100)
+  WHERE t.expire_date >= (SELECT m.cutoff FROM {state} m);
+  RAISE INFO 'djs: heap=%', item.rows;
+)";
+constexpr const char* kCountByIndex = R"(
+  SELECT count(*) AS rows INTO item FROM ONLY {table} t
+  WHERE t.expire_date >= (SELECT m.cutoff FROM {state} m);
+  RAISE INFO 'djs: index=%', item.rows;
+)";
+constexpr const char* kCountByKey = R"(
+  SELECT count(*) AS rows INTO item FROM ONLY {table} t TABLESAMPLE SYSTEM (100)
+  WHERE t.expire_date >= (SELECT m.cutoff FROM {state} m)
+    AND EXISTS (SELECT FROM ONLY {table} p WHERE p.session_key = t.session_key);
+  RAISE INFO 'djs: key=%', item.rows;
 )";
 
 // synchronous_commit = off: nobody waits for this lock while a disk or a replica writes. Safe,
@@ -500,56 +605,44 @@ END $verify$;
 // an index' own lock is enough to rename it. The twin is locked first: nobody else uses it, but
 // should somebody (a dump), it must not be waited for under the other lock.
 constexpr const char* kPrepareExchange = R"(
-SET LOCAL synchronous_commit = off;
-{lock_against_vacuum}
-LOCK TABLE {shadow} IN ACCESS EXCLUSIVE MODE;
-DO $prepare$
-DECLARE
-  run record;
-  item record;
-  schema regnamespace := (SELECT relnamespace FROM pg_class WHERE oid = {oid});
-  differs text;
-  seen text;
-BEGIN
+  SELECT c.relnamespace INTO schema FROM pg_class c WHERE c.oid = {oid};
   SELECT * INTO run FROM {state};
   -- A GRANT on a column takes no lock on the table, but it can't change a column's row that we have
   -- changed: one that is under way is waited for, and one that comes later fails.
-  FOR item IN SELECT attname, coalesce(to_jsonb(a) ->> 'attstattarget', '-1') AS target
+  FOR item IN SELECT a.attname, coalesce(to_jsonb(a) ->> 'attstattarget', '-1') AS target
               FROM pg_attribute a
               WHERE a.attrelid = run.source AND a.attnum > 0 AND NOT a.attisdropped LOOP
     EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS %s', run.source::regclass,
       item.attname, item.target);
   END LOOP;
+  IF {taken_later} IS NOT NULL THEN
+    RAISE EXCEPTION '%', {taken_later} USING ERRCODE = 'DJS06';
+  END IF;
   seen := {stamp};
   {compare_original}
-  FOR item IN SELECT i.indexrelid, x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
-              WHERE i.indrelid = run.source LOOP
-    EXECUTE format('ALTER INDEX %s RENAME TO %I', item.indexrelid::regclass,
-      'djs_' || run.twin || '_o' || item.indexrelid);
-    EXECUTE format('ALTER INDEX %s.%I RENAME TO %I', schema, 'djs_{oid}_i' || item.indexrelid,
-      item.relname);
+  FOR item IN SELECT u.name, u.place FROM unnest(run.index_names) WITH ORDINALITY u(name, place) LOOP
+    EXECUTE format('ALTER INDEX %s.%I RENAME TO %I', schema, item.name,
+      'djs_' || run.twin || '_o' || item.place);
+    EXECUTE format('ALTER INDEX %s.%I RENAME TO %I', schema, 'djs_{oid}_i' || item.place,
+      item.name);
   END LOOP;
   EXECUTE format('ALTER TABLE %s RESET (autovacuum_enabled)', run.twin::regclass);
-  FOR item IN SELECT option_value FROM pg_class c, pg_options_to_table(c.reloptions)
-              WHERE c.oid = run.source AND option_name = 'autovacuum_enabled' LOOP
+  FOR item IN SELECT o.option_value FROM pg_class c, pg_options_to_table(c.reloptions) o
+              WHERE c.oid = run.source AND o.option_name = 'autovacuum_enabled' LOOP
     EXECUTE format('ALTER TABLE %s SET (autovacuum_enabled = %L)', run.twin::regclass,
       item.option_value);
   END LOOP;
   {compare_twin}
-  UPDATE {state} SET stamp = seen, phase = 'exchanged';
-END $prepare$;
-{drain_before};
-SET LOCAL statement_timeout = {short_ms};
-SELECT extract(epoch FROM clock_timestamp()) AS asked;
-LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;
+  UPDATE ONLY {state} SET stamp = seen, phase = 'exchanged';
 )";
 
 // {relation}, {code}, {what}: compares a table with the definition that the swap began with.
 constexpr const char* kCompare = R"(
-  SELECT line INTO differs FROM (
-    (SELECT unnest({lines}) EXCEPT ALL SELECT unnest(run.definition))
+  lines := {lines};
+  SELECT d.line INTO differs FROM (
+    (SELECT unnest(lines) EXCEPT ALL SELECT unnest(run.definition))
     UNION ALL
-    (SELECT unnest(run.definition) EXCEPT ALL SELECT unnest({lines}))) d(line) LIMIT 1;
+    (SELECT unnest(run.definition) EXCEPT ALL SELECT unnest(lines))) d(line) LIMIT 1;
   IF differs IS NOT NULL THEN
     RAISE EXCEPTION '{what}: %', differs USING ERRCODE = '{code}';
   END IF;
@@ -573,26 +666,19 @@ constexpr const char* kStamp = R"((SELECT concat_ws(' ', c.relacl,
 // before the lock was granted. The stamp is compared after the original is renamed: from then on a
 // GRANT, which takes no lock on the table, waits for us and then fails, instead of being lost.
 constexpr const char* kExchange = R"(
-DO $exchange$
-DECLARE
-  run record;
-  schema regnamespace;
-  table_name name;
-  keys bigint;
-BEGIN
   SELECT * INTO run FROM {state};
-  SELECT relname, relnamespace INTO table_name, schema FROM pg_class WHERE oid = run.source;
+  SELECT c.relname, c.relnamespace INTO table_name, schema FROM pg_class c WHERE c.oid = run.source;
   IF to_regclass({table_literal}) IS DISTINCT FROM run.source
      OR {trigger_mark} IS DISTINCT FROM run.triggers
-     OR EXISTS (SELECT FROM {log} WHERE truncated) THEN
+     OR EXISTS (SELECT FROM ONLY {log} l WHERE l.truncated) THEN
     RAISE EXCEPTION 'the table was truncated or replaced, or a trigger was disabled'
       USING ERRCODE = 'DJS03';
   END IF;
-  SELECT count(*) INTO keys FROM (SELECT FROM {log} LIMIT {most_keys} + 1) l;
-  IF keys > {most_keys} THEN
+  SELECT count(*) AS keys INTO item FROM (SELECT FROM ONLY {log} LIMIT {most_keys} + 1) l;
+  IF item.keys > {most_keys} THEN
     RAISE EXCEPTION 'too many sessions changed to bring them up to date under a lock'
       USING ERRCODE = 'DJS02';
-  ELSIF keys > 0 THEN
+  ELSIF item.keys > 0 THEN
     {drain_rest}
   END IF;
 
@@ -606,132 +692,117 @@ BEGIN
     'djs_' || run.twin || '_note');
   EXECUTE format('ALTER TABLE %s.djs_{oid}_state RENAME TO %I', schema,
     'djs_' || run.twin || '_state');
-END $exchange$;
-SELECT extract(epoch FROM clock_timestamp()) AS ended;
 )";
 
-// The triggers of the names' function, on whatever table: one that was restored from a dump has
-// another OID than its helpers' names say. Those on the replaced table are dropped with it.
-constexpr const char* kOwnTriggers = R"(
-    SELECT g.tgname, g.tgrelid FROM pg_trigger g JOIN pg_class r ON r.oid = g.tgrelid
-    WHERE NOT g.tgisinternal AND r.relname <> 'djs_{oid}_old'
-      AND (g.tgrelid = {oid} AND g.tgname LIKE 'djs\_{oid}\_%'
-        OR g.tgfoid IN (SELECT p.oid FROM pg_proc p WHERE p.proname = 'djs_{oid}_note'
-                        AND p.pronamespace = {schema_literal}::regnamespace)))";
-
 // The order matters: while a trigger is on the table, its function and the log must be there. What
-// others have made under such names is theirs.
+// others have made under such names is theirs. In whatever schema: the table's may have changed.
+// The triggers are those of the function, on whatever table: one that was restored from a dump has
+// another OID than its helpers' names say. Those on the replaced table are dropped with it.
 constexpr const char* kRemove = R"(
-SET LOCAL synchronous_commit = off;
-DO $calm$
-DECLARE
-  item record;
-BEGIN
-  FOR item IN SELECT DISTINCT o.tgrelid FROM ({own_triggers}) o LOOP
-    PERFORM set_config('lock_timeout',
-      (2000 + 1000 * extract(epoch FROM current_setting('deadlock_timeout')::interval))::int::text,
-      true);
-    EXECUTE format('LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE', item.tgrelid::regclass);
-    PERFORM set_config('lock_timeout', '{lock_ms}', true);
-  END LOOP;
-END $calm$;
-SELECT extract(epoch FROM clock_timestamp()) AS asked;
-DO $remove$
-DECLARE
-  item record;
-BEGIN
-  FOR item IN {own_triggers} LOOP
+  FOR item IN SELECT g.tgname, g.tgrelid FROM pg_trigger g JOIN pg_class r ON r.oid = g.tgrelid
+    JOIN pg_proc p ON p.oid = g.tgfoid
+    WHERE NOT g.tgisinternal AND r.relname <> 'djs_{oid}_old' AND p.proname = 'djs_{oid}_note'
+      AND {is_mine}(p.proowner) AND {is_mine}(r.relowner)
+  LOOP
     EXECUTE format('DROP TRIGGER %I ON %s', item.tgname, item.tgrelid::regclass);
   END LOOP;
-  FOR item IN SELECT c.oid::regclass AS name FROM pg_class c
-           WHERE c.relnamespace = {schema_literal}::regnamespace AND c.relkind = 'r'
-             AND c.relname IN ('djs_{oid}_old', 'djs_{oid}_new')
-             AND pg_has_role(c.relowner, 'MEMBER') LOOP
-    EXECUTE format('DROP TABLE %s', item.name);
+  FOR item IN SELECT c.oid FROM pg_class c WHERE c.relkind = 'r' AND {is_mine}(c.relowner)
+    AND c.relname IN ('djs_{oid}_old', 'djs_{oid}_new')
+  LOOP
+    EXECUTE format('DROP TABLE %s', item.oid::regclass);
   END LOOP;
-  FOR item IN SELECT p.oid::regprocedure AS name FROM pg_proc p
-           WHERE p.pronamespace = {schema_literal}::regnamespace
-             AND p.proname = 'djs_{oid}_note' AND p.prorettype = 'trigger'::regtype
-             AND pg_has_role(p.proowner, 'MEMBER') LOOP
-    EXECUTE format('DROP FUNCTION %s', item.name);
+  FOR item IN SELECT p.oid FROM pg_proc p WHERE p.proname = 'djs_{oid}_note'
+    AND p.prorettype = 'trigger'::regtype AND {is_mine}(p.proowner)
+    AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgfoid = p.oid)
+  LOOP
+    EXECUTE format('DROP FUNCTION %s', item.oid::regprocedure);
   END LOOP;
-  FOR item IN SELECT c.oid::regclass AS name FROM pg_class c
-           WHERE c.relnamespace = {schema_literal}::regnamespace AND c.relkind = 'r'
-             AND c.relname IN ('djs_{oid}_log', 'djs_{oid}_state')
-             AND pg_has_role(c.relowner, 'MEMBER') LOOP
-    EXECUTE format('DROP TABLE %s', item.name);
+  FOR item IN SELECT c.oid FROM pg_class c WHERE c.relkind = 'r' AND {is_mine}(c.relowner)
+    AND c.relname IN ('djs_{oid}_log', 'djs_{oid}_state')
+  LOOP
+    EXECUTE format('DROP TABLE %s', item.oid::regclass);
   END LOOP;
-END $remove$;
-SELECT extract(epoch FROM clock_timestamp()) AS ended;
 )";
 
 constexpr const char* kDisable = R"(
-SET LOCAL synchronous_commit = off;
-{lock_against_vacuum}
-SELECT extract(epoch FROM clock_timestamp()) AS asked;
-DO $disable$
-DECLARE
-  item record;
-BEGIN
-  FOR item IN SELECT tgname FROM pg_trigger
-           WHERE tgrelid = {oid} AND tgname LIKE 'djs\_{oid}\_%' AND NOT tgisinternal LOOP
+  FOR item IN SELECT g.tgname FROM pg_trigger g
+    WHERE g.tgrelid = {oid} AND g.tgname LIKE 'djs\_{oid}\_%' AND NOT g.tgisinternal
+  LOOP
     EXECUTE format('ALTER TABLE %s DISABLE TRIGGER %I', {oid}::oid::regclass, item.tgname);
   END LOOP;
-END $disable$;
-DROP TABLE {shadow};
-TRUNCATE {log};
-UPDATE {state} SET phase = 'stopped';
-SELECT extract(epoch FROM clock_timestamp()) AS ended;
+  DROP TABLE {shadow};
+  TRUNCATE {log};
+  UPDATE ONLY {state} SET phase = 'stopped';
 )";
 
 constexpr const char* kReadState = R"(
-SELECT run.run_id, run.phase, run.twin, run.keep_seconds, run.copied,
-  run.rows_before, run.bytes_before,
-  extract(epoch FROM clock_timestamp() - run.started) AS age,
-  extract(epoch FROM run.lease_until - clock_timestamp()) AS lease,
-  NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = run.backend) AS backend_gone,
-  run.source = {oid} AND to_regclass({table_literal}) = run.source
-    AND EXISTS (SELECT FROM pg_class c WHERE c.oid = run.twin AND c.relname = 'djs_{oid}_new')
-    AND EXISTS (SELECT FROM pg_class c WHERE c.oid = run.log AND c.relname = 'djs_{oid}_log')
-    AND (run.phase = 'created' OR {trigger_mark} IS NOT DISTINCT FROM run.triggers)
-    AND {original_lines} = run.definition AS intact
-FROM {state} run;
+  IF to_regclass({state_literal}) IS NULL THEN
+    RAISE EXCEPTION 'another cleanup of this table has just ended' USING ERRCODE = 'DJS01';
+  END IF;
+  SELECT m.*,
+    extract(epoch FROM clock_timestamp() - m.started) AS age,
+    extract(epoch FROM m.lease_until - clock_timestamp()) AS lease,
+    NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = m.backend) AS backend_gone,
+    m.source = {oid} AND to_regclass({table_literal}) = m.source
+      AND EXISTS (SELECT FROM pg_class c WHERE c.oid = m.twin AND c.relname = 'djs_{oid}_new')
+      AND EXISTS (SELECT FROM pg_class c WHERE c.oid = m.log AND c.relname = 'djs_{oid}_log'
+                  AND c.relnamespace = (SELECT o.relnamespace FROM pg_class o WHERE o.oid = {oid}))
+      AND (m.phase = 'created' OR {trigger_mark} IS NOT DISTINCT FROM m.triggers)
+      AND {original_lines} = m.definition AS intact
+  INTO item FROM {state} m;
+  RAISE INFO 'djs: run_id=% phase=% twin=% keep_seconds=% copied=% rows_before=% bytes_before=%',
+    item.run_id, replace(item.phase, ' ', '_'), item.twin, item.keep_seconds, item.copied,
+    item.rows_before, item.bytes_before;
+  RAISE INFO 'djs: age=% lease=% backend_gone=% intact=%', item.age, item.lease,
+    item.backend_gone, coalesce(item.intact, false);
 )";
 
 constexpr const char* kTakeOver = R"(
-UPDATE {state} SET run_id = {run_id}, lease_until = clock_timestamp() + interval '{lease} seconds',
-  backend = pg_backend_pid()
-WHERE run_id = '{former}' RETURNING run_id;
+  UPDATE ONLY {state} m SET run_id = {run_id},
+    lease_until = clock_timestamp() + interval '{lease} seconds', backend = pg_backend_pid()
+  WHERE m.run_id = {former};
+  RAISE INFO 'djs: taken=%', FOUND;
+)";
+
+// Which tables a trigger of ours is on.
+constexpr const char* kTriggeredTables = R"(
+SELECT DISTINCT g.tgrelid::regclass AS name
+FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid JOIN pg_class r ON r.oid = g.tgrelid
+WHERE NOT g.tgisinternal AND p.proname = 'djs_{oid}_note' AND r.relname <> 'djs_{oid}_old'
+  AND p.proowner = {owner_literal}::regrole AND r.relowner = {owner_literal}::regrole
+ORDER BY 1;
 )";
 
 constexpr const char* kColumns = R"(
-SELECT quote_ident(attname) AS name, atttypid = ANY (ARRAY[
-    'varchar', 'text', 'bpchar', 'timestamptz', 'timestamp', 'date', 'bool', 'int2', 'int4', 'int8',
-    'numeric', 'uuid', 'inet', 'jsonb']::regtype[]) AS comparable
-FROM pg_attribute
-WHERE attrelid = {oid} AND attnum > 0 AND NOT attisdropped ORDER BY attnum;
+SELECT quote_ident(a.attname) AS name FROM pg_attribute a
+WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;
 )";
 
-std::string list(const Columns& columns, const std::string& prefix = "") {
+/// "t.a, t.b"; `as`: "t.a AS c1, t.b AS c2".
+std::string list(const Columns& columns, const std::string& prefix, bool renamed = false) {
   std::string text;
-  for (const Column& column : columns) text += (text.empty() ? "" : ", ") + prefix + column.name;
+  for (std::size_t i = 0; i < columns.size(); ++i) {
+    text += (i == 0 ? "" : ", ") + prefix + columns[i];
+    if (renamed) text += fmt::format(" AS c{}", i + 1);
+  }
   return text;
 }
 
-/// The same, for a comparison: json and the like have no equality but that of their text.
-std::string comparable_list(const Columns& columns, const std::string& prefix) {
-  std::string text;
-  for (const Column& column : columns)
-    text += (text.empty() ? "" : ", ") + prefix + column.name + (column.comparable ? "" : "::text");
-  return text;
+/// "c1, c2", as list(..., true) has named them.
+Columns renamed(const Columns& columns) {
+  Columns names;
+  for (std::size_t i = 0; i < columns.size(); ++i) names.push_back(fmt::format("c{}", i + 1));
+  return names;
 }
 
-/// The OID of a helper as an SQL expression.
-std::string helper_oid(const SwapNames& names, const std::string& what) {
-  return fmt::format(
-      "(SELECT h.oid FROM pg_class h JOIN pg_class t ON t.relnamespace = h.relnamespace "
-      "WHERE t.oid = {0} AND h.relname = 'djs_{0}_{1}')",
-      names.oid, what);
+/// A row as a number of 64 bits: each column's text, seeded with the hash of those before it. NULL
+/// counts as a text that no column has.
+std::string hash_of_row(const Columns& columns, const std::string& prefix) {
+  std::string hash = "0";
+  for (const std::string& column : columns)
+    hash = fmt::format(R"(hashtextextended(coalesce({}{}::text, E'\x01NULL') COLLATE "C", {}))",
+                       prefix, column, hash);
+  return hash;
 }
 
 /// Fills in what every message may use (names with a backslash or a dollar sign are refused by the
@@ -739,66 +810,110 @@ std::string helper_oid(const SwapNames& names, const std::string& what) {
 template <typename... More>
 std::string fill(const char* text, const SwapNames& names, TransactionLimits limits,
                  const More&... more) {
-  return fmt::format(fmt::runtime(text), fmt::arg("oid", names.oid), fmt::arg("table", names.table),
-                     fmt::arg("table_literal", sql_string(names.table)),
-                     fmt::arg("schema_literal", sql_string(names.schema)),
-                     fmt::arg("state", names.state()), fmt::arg("shadow", names.shadow()),
-                     fmt::arg("log", names.log()), fmt::arg("owner", names.owner),
-                     fmt::arg("run_id", sql_string(names.run_id)), fmt::arg("lease", kLeaseSeconds),
-                     fmt::arg("lock_ms", limits.lock.count()),
-                     fmt::arg("statement_ms", limits.statement.count()), more...);
+  return fmt::format(
+      fmt::runtime(text), fmt::arg("oid", names.oid), fmt::arg("table", names.table),
+      fmt::arg("table_literal", sql_string(names.table)), fmt::arg("state", names.state()),
+      fmt::arg("state_literal", sql_string(names.state())), fmt::arg("shadow", names.shadow()),
+      fmt::arg("log", names.log()), fmt::arg("log_literal", sql_string(names.log())),
+      fmt::arg("function_literal", sql_string(names.function())), fmt::arg("owner", names.owner),
+      fmt::arg("owner_literal", sql_string(names.owner)),
+      fmt::arg("run_id", sql_string(names.run_id)), fmt::arg("lease", kLeaseSeconds),
+      fmt::arg("lock_ms", limits.lock.count()), fmt::arg("statement_ms", limits.statement.count()),
+      more...);
 }
 
 enum class Guarded { yes, no };
 
-std::string guard(const SwapNames& names, TransactionLimits limits) {
-  return fill(kGuard, names, limits, fmt::arg("state_oid", helper_oid(names, "state")));
+/// The work of one message as the owner; `nth` tells two of one message apart.
+OwnersWork work(const SwapNames& names, TransactionLimits limits, const std::string& body,
+                Guarded guarded = Guarded::yes, int nth = 1) {
+  constexpr const char* kBlock = R"(
+<<djs>>
+DECLARE
+  item record;
+  run record;
+  original regclass;
+  schema regnamespace;
+  table_name name;
+  lines text[];
+  differs text;
+  seen text;
+BEGIN
+{}{}
+END;)";
+  const std::string guard = guarded == Guarded::yes ? fill(kGuard, names, limits) : "";
+  return as_owner(names.schema, fmt::format("djs_{}_{}", names.run_id, nth),
+                  fmt::format(kBlock, guard, body));
 }
 
-std::string transaction(const SwapNames& names, TransactionLimits limits, const std::string& body,
-                        Guarded guarded = Guarded::yes) {
-  return fill(kBegin, names, limits) + (guarded == Guarded::yes ? guard(names, limits) : "") +
-         body + "COMMIT;\n";
+/// `locks`: statements, with or without a look at the clock before and after.
+std::string transaction(const SwapNames& names, TransactionLimits limits, const std::string& locks,
+                        const OwnersWork& work, const std::string& after = "") {
+  return fill(kBegin, names, limits) + work.define + locks + work.run + after + "COMMIT;\n";
+}
+
+std::string transaction(const SwapNames& names, TransactionLimits limits, const std::string& body) {
+  return transaction(names, limits, "", work(names, limits, body));
+}
+
+std::string lock_against_vacuum(const SwapNames& names, TransactionLimits limits,
+                                const std::string& table) {
+  return fill(kLockAgainstVacuum, names, limits, fmt::arg("locked", table));
 }
 
 std::string drain(const SwapNames& names, TransactionLimits limits, const Columns& columns,
-                  long long rows, const std::string& into = "") {
-  return fill(kDrain, names, limits, fmt::arg("columns", list(columns)),
-              fmt::arg("t_columns", list(columns, "t.")),
-              fmt::arg("excluded_columns", list(columns, "EXCLUDED.")), fmt::arg("rows", rows),
-              fmt::arg("into", into));
+                  long long rows) {
+  return fill(kDrain, names, limits, fmt::arg("columns", list(columns, "")),
+              fmt::arg("t_as_c", list(columns, "t.", true)),
+              fmt::arg("c", list(renamed(columns), "")),
+              fmt::arg("excluded", list(columns, "EXCLUDED.")),
+              fmt::arg("c_hash", hash_of_row(renamed(columns), "p.")),
+              fmt::arg("shadow_hash", hash_of_row(columns, names.shadow_name() + ".")),
+              fmt::arg("rows", rows));
 }
+
+std::string taken_later(const SwapNames& names, const std::string& twin) {
+  return fmt::format(kTakenLater, fmt::arg("oid", names.oid), fmt::arg("twin", twin));
+}
+
+/// "the current role's", as a function of an owner's OID: pg_has_role() would count members, too.
+constexpr const char* kIsMine = "(SELECT r.oid FROM pg_roles r WHERE r.rolname = current_user) = ";
 
 }  // namespace
 
 std::string create_sql(const SwapNames& names, TransactionLimits limits, long long keep_seconds,
                        double rows_before, double bytes_before) {
-  const std::string state_and_log = fill(
-      kCreateStateAndLog, names, limits, fmt::arg("log_oid", helper_oid(names, "log")),
-      fmt::arg("state_oid", helper_oid(names, "state")), fmt::arg("keep_seconds", keep_seconds),
-      fmt::arg("rows_before", rows_before), fmt::arg("bytes_before", bytes_before));
+  const std::string state_and_log =
+      fill(kCreateStateAndLog, names, limits, fmt::arg("keep_seconds", keep_seconds),
+           fmt::arg("rows_before", rows_before), fmt::arg("bytes_before", bytes_before),
+           fmt::arg("taken_names", taken_names_query(names.oid)));
   const std::string shadow =
       fill(kCreateShadow, names, limits,
            fmt::arg("original_indexes", fmt::format(kIndexes, fmt::arg("relation", "original"))),
            fmt::arg("twin_indexes", fmt::format(kIndexes, fmt::arg("relation", "shadow"))),
            fmt::arg("original_lines", definition_lines("original", "0", true)),
            fmt::arg("twin_lines", definition_lines("shadow", "0", true)),
-           fmt::arg("all_original_lines", definition_lines("original", "0")));
-  return transaction(names, limits, state_and_log + shadow, Guarded::no);
+           fmt::arg("all_original_lines", definition_lines("original", "0")),
+           fmt::arg("taken_later", taken_later(names, "shadow")));
+  return transaction(names, limits, "", work(names, limits, state_and_log + shadow, Guarded::no));
 }
 
 std::string create_triggers_sql(const SwapNames& names, TransactionLimits limits) {
-  return transaction(names, limits,
-                     fill(kCreateTriggers, names, limits,
-                          fmt::arg("lock_against_vacuum", fill(kLockAgainstVacuum, names, limits)),
-                          fmt::arg("trigger_mark", fill(kTriggerMark, names, limits))));
+  const std::string body = fill(kCreateFunction, names, limits) +
+                           fill(kCreateTriggers, names, limits,
+                                fmt::arg("trigger_mark", fill(kTriggerMark, names, limits)));
+  const std::string locks =
+      kQuickCommit + lock_against_vacuum(names, limits, names.table) + kAsked +
+      fmt::format("LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE;\n", names.table);
+  return transaction(names, limits, locks, work(names, limits, body), kEnded);
 }
 
 std::string copy_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
                      long long rows) {
-  return transaction(names, limits,
-                     kByIndex + fill(kCopy, names, limits, fmt::arg("columns", list(columns)),
-                                     fmt::arg("rows", rows)));
+  const std::string body = fill(kCopy, names, limits, fmt::arg("columns", list(columns, "")),
+                                fmt::arg("t_as_c", list(columns, "t.", true)),
+                                fmt::arg("c", list(renamed(columns), "")), fmt::arg("rows", rows));
+  return transaction(names, limits, kByIndex, work(names, limits, body));
 }
 
 std::string collapse_log_sql(const SwapNames& names, TransactionLimits limits) {
@@ -811,87 +926,117 @@ std::string forget_changed_sql(const SwapNames& names, TransactionLimits limits)
 
 std::string build_indexes_sql(const SwapNames& names, TransactionLimits limits,
                               const Columns& columns) {
-  return transaction(names, limits,
-                     fill(kBuildIndexes, names, limits, fmt::arg("columns", list(columns)),
-                          fmt::arg("now_columns", list(columns, "now."))));
+  const std::string body =
+      fill(kBuildIndexes, names, limits, fmt::arg("columns", list(columns, "")),
+           fmt::arg("t_as_c", list(columns, "t.", true)),
+           fmt::arg("c", list(renamed(columns), "present.")));
+  return transaction(names, limits, "SET LOCAL max_parallel_maintenance_workers = 0;\n",
+                     work(names, limits, body));
 }
 
 std::string analyze_sql(const SwapNames& names, TransactionLimits limits) {
-  return transaction(names, limits, fill("ANALYZE {shadow};\n", names, limits));
+  return fill(kBegin, names, limits) + fill("ANALYZE {shadow};\nCOMMIT;\n", names, limits);
 }
 
 std::string flush_statistics_sql(const SwapNames& names, TransactionLimits limits) {
-  return transaction(names, limits, kFlushStatistics);
+  return fill(kBegin, names, limits) + kFlushStatistics + "COMMIT;\n";
 }
 
 std::string drain_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
                       long long rows) {
-  return transaction(
-      names, limits,
-      kByIndex + drain(names, limits, columns, rows) + ";\n" + fill(kTruncated, names, limits));
+  const std::string body = drain(names, limits, columns, rows) + fill(kReportDrain, names, limits);
+  return transaction(names, limits, kByIndex, work(names, limits, body));
 }
 
 std::string verify_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns) {
   return transaction(
       names, limits,
       fill(kVerify, names, limits, fmt::arg("trigger_mark", fill(kTriggerMark, names, limits)),
-           fmt::arg("columns", list(columns)),
-           fmt::arg("t_columns", comparable_list(columns, "t.")),
-           fmt::arg("s_columns", comparable_list(columns, "s."))));
+           fmt::arg("t_hash", hash_of_row(columns, "t.")),
+           fmt::arg("s_hash", hash_of_row(columns, "s."))));
 }
 
-std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns) {
+std::string count_live_sql(const SwapNames& names, TransactionLimits limits, CountBy by) {
+  const char* const body = by == CountBy::heap    ? kCountByHeap
+                           : by == CountBy::index ? kCountByIndex
+                                                  : kCountByKey;
+  return transaction(names, limits, kByIndex, work(names, limits, fill(body, names, limits)));
+}
+
+std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
+                         int most_keys) {
   const auto short_time = limits.lock + std::chrono::seconds(2);
   const auto compare = [](const std::string& relation, const char* code, const char* what) {
     return fmt::format(kCompare, fmt::arg("lines", definition_lines(relation, "run.function")),
                        fmt::arg("code", code), fmt::arg("what", what));
   };
   const std::string stamp = fill(kStamp, names, limits);
-  const std::string prepare = fill(
-      kPrepareExchange, names, limits, fmt::arg("short_ms", short_time.count()),
-      fmt::arg("lock_against_vacuum", fill(kLockAgainstVacuum, names, limits)),
-      fmt::arg("compare_original", compare("run.source", kChanged, "the table was altered")),
-      fmt::arg("compare_twin", compare("run.twin", kNoTwin, "can''t be reproduced in a new table")),
-      fmt::arg("stamp", stamp),
-      fmt::arg("drain_before", drain(names, limits, columns, kMostKeysBeforeLock)));
-  const std::string exchange = fill(
-      kExchange, names, limits, fmt::arg("most_keys", kMostKeysUnderLock),
-      fmt::arg("trigger_mark", fill(kTriggerMark, names, limits)), fmt::arg("stamp", stamp),
-      fmt::arg("drain_rest", drain(names, limits, columns, kMostKeysUnderLock, " INTO keys;")));
-  return transaction(names, limits, kByIndex + prepare + exchange);
+  const OwnersWork prepare = work(
+      names, limits,
+      fill(kPrepareExchange, names, limits,
+           fmt::arg("compare_original", compare("run.source", kChanged, "the table was altered")),
+           fmt::arg("compare_twin",
+                    compare("run.twin", kNoTwin, "can''t be reproduced in a new table")),
+           fmt::arg("stamp", stamp), fmt::arg("taken_later", taken_later(names, "run.twin"))) +
+          drain(names, limits, columns, kMostKeysBeforeLock));
+  const OwnersWork exchange = work(
+      names, limits,
+      fill(kExchange, names, limits, fmt::arg("most_keys", most_keys),
+           fmt::arg("trigger_mark", fill(kTriggerMark, names, limits)), fmt::arg("stamp", stamp),
+           fmt::arg("drain_rest", drain(names, limits, columns, most_keys))),
+      Guarded::no, 2);
+  const std::string locks =
+      kByIndex + std::string(kQuickCommit) + lock_against_vacuum(names, limits, names.table) +
+      fmt::format("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE;\n", names.shadow());
+  const std::string rest =
+      exchange.define +
+      fmt::format(
+          "SET LOCAL statement_timeout = {};\n{}LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE "
+          "MODE;\n",
+          short_time.count(), kAsked, names.table) +
+      exchange.run + kEnded;
+  return transaction(names, limits, locks, prepare, rest);
 }
 
-std::string remove_sql(const SwapNames& names, TransactionLimits limits, bool guarded) {
-  const std::string own_triggers = fill(kOwnTriggers, names, limits);
-  return transaction(names, limits,
-                     fill(kRemove, names, limits, fmt::arg("own_triggers", own_triggers)),
-                     guarded ? Guarded::yes : Guarded::no);
+std::string remove_sql(const SwapNames& names, TransactionLimits limits, bool guarded,
+                       const std::vector<std::string>& tables) {
+  std::string locks = kQuickCommit;
+  for (const std::string& table : tables) locks += lock_against_vacuum(names, limits, table);
+  locks += kAsked;
+  for (const std::string& table : tables)
+    locks += fmt::format("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE;\n", table);
+  return transaction(names, limits, locks,
+                     work(names, limits, fill(kRemove, names, limits, fmt::arg("is_mine", kIsMine)),
+                          guarded ? Guarded::yes : Guarded::no),
+                     kEnded);
 }
 
 std::string disable_sql(const SwapNames& names, TransactionLimits limits) {
-  return transaction(
-      names, limits,
-      fill(kDisable, names, limits,
-           fmt::arg("lock_against_vacuum", fill(kLockAgainstVacuum, names, limits))));
+  const std::string locks =
+      kQuickCommit + lock_against_vacuum(names, limits, names.table) + kAsked +
+      fmt::format("LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE;\n", names.table);
+  return transaction(names, limits, locks, work(names, limits, fill(kDisable, names, limits)),
+                     kEnded);
 }
 
 std::string read_state_sql(const SwapNames& names, TransactionLimits limits) {
-  return transaction(
-      names, limits,
+  const std::string body =
       fill(kReadState, names, limits,
-           fmt::arg("original_lines", definition_lines("run.source", "coalesce(run.function, 0)")),
-           fmt::arg("trigger_mark", fill(kTriggerMark, names, limits))),
-      Guarded::no);
+           fmt::arg("original_lines", definition_lines("m.source", "coalesce(m.function, 0)")),
+           fmt::arg("trigger_mark", fill(kTriggerMark, names, limits)));
+  return transaction(names, limits, "", work(names, limits, body, Guarded::no));
 }
 
 std::string take_over_sql(const SwapNames& names, TransactionLimits limits,
                           const std::string& former) {
-  return transaction(names, limits, fill(kTakeOver, names, limits, fmt::arg("former", former)),
-                     Guarded::no);
+  const std::string body = fill(kTakeOver, names, limits, fmt::arg("former", sql_string(former)));
+  return transaction(names, limits, "", work(names, limits, body, Guarded::no));
 }
 
-std::string columns_query(const SwapNames& names) {
-  return fmt::format(kColumns, fmt::arg("oid", names.oid));
+std::string triggered_tables_query(const SwapNames& names) {
+  return fill(kTriggeredTables, names, {});
 }
+
+std::string columns_query(const SwapNames& names) { return fill(kColumns, names, {}); }
 
 }  // namespace django_session::sessions

@@ -9,7 +9,9 @@
 //   djs_<oid>_old     the replaced table, from the exchange until it is dropped
 //
 // Each function returns one message that is one transaction, and that comes to nothing unless the
-// run still holds the state's row (see kGuard). Sessions' keys are never part of a statement.
+// run still holds the state's row (see kGuard). Sessions' keys are never part of a statement. What
+// a message finds out it reports (see report_of() in as_owner.hpp), or has as rows where that is
+// said.
 #pragma once
 
 #include <chrono>
@@ -28,22 +30,22 @@ struct SwapNames {
   std::string log() const { return helper("log"); }
   std::string old() const { return helper("old"); }
   std::string function() const { return helper("note"); }
+  std::string shadow_name() const { return "djs_" + oid + "_new"; }
 
  private:
   std::string helper(const char* what) const { return schema + ".djs_" + oid + "_" + what; }
 };
 
-struct Column {
-  std::string name;        ///< quoted
-  bool comparable = true;  ///< its type is one of those known to have an equality
-};
-using Columns = std::vector<Column>;
+/// The table's columns in their order, quoted.
+using Columns = std::vector<std::string>;
 
 /// SQLSTATEs of our own.
 constexpr const char* kTakenOver = "DJS01";  ///< the state's row isn't ours (any more)
 constexpr const char* kTryAgain = "DJS02";   ///< too much is in the log for a short lock
 constexpr const char* kChanged = "DJS03";    ///< table truncated or altered: begin anew
 constexpr const char* kNoTwin = "DJS04";     ///< something of the table can't be reproduced
+constexpr const char* kUnsound = "DJS05";    ///< table and copy, or table and index, disagree
+constexpr const char* kNameTaken = "DJS06";  ///< somebody else has one of our names
 
 struct TransactionLimits {
   std::chrono::milliseconds lock, statement;
@@ -60,7 +62,7 @@ std::string create_sql(const SwapNames& names, TransactionLimits limits, long lo
 std::string create_triggers_sql(const SwapNames& names, TransactionLimits limits);
 
 /// Copies the next sessions in the order of expire_date: `rows`, and those that expire at the same
-/// moment as the last of them. Row: rows (of this chunk), copied (so far),
+/// moment as the last of them. Report: rows (of this chunk), copied (so far),
 /// log_bytes (of the file). Locks: ACCESS SHARE on the table; no row locks.
 std::string copy_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
                      long long rows);
@@ -72,8 +74,8 @@ std::string collapse_log_sql(const SwapNames& names, TransactionLimits limits);
 /// where that is much, so that what comes instead finds room. No lock on the table.
 std::string forget_changed_sql(const SwapNames& names, TransactionLimits limits);
 
-/// Copies what changed meanwhile anew, then builds the shadow's indexes. Row: copied (sessions).
-/// Locks: ACCESS SHARE on the table.
+/// Copies again what changed meanwhile, then builds the shadow's indexes. Report: copied
+/// (sessions). Locks: ACCESS SHARE on the table.
 std::string build_indexes_sql(const SwapNames& names, TransactionLimits limits,
                               const Columns& columns);
 
@@ -83,40 +85,53 @@ std::string flush_statistics_sql(const SwapNames& names, TransactionLimits limit
 /// ANALYZE of the shadow as its owner.
 std::string analyze_sql(const SwapNames& names, TransactionLimits limits);
 
-/// Brings up to `rows` of the changed sessions up to date. Row: keys, truncated.
+/// Brings up to `rows` of the changed sessions up to date. Report: keys, truncated.
 /// Locks: ACCESS SHARE on the table; no row locks.
 std::string drain_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
                       long long rows);
 
-/// Compares all live sessions with their copies; fails if one differs although its key isn't in the
-/// log, which must not be. Locks: ACCESS SHARE on the table.
+/// Compares all live sessions with their copies, reading the table as it lies on the disk; fails
+/// with kUnsound if they differ although no key in the log explains it. Locks: ACCESS SHARE on the
+/// table.
 std::string verify_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns);
 
-/// Exchanges the two. Rows: keys (drained before the lock); asked, ended (epochs: from just before
-/// the exclusive lock is asked for until just before it is given back). Locks: SHARE UPDATE
-/// EXCLUSIVE, then for at most limits.lock ACCESS EXCLUSIVE on the table.
-std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns);
+/// Which of two ways to the live sessions doesn't find all: by reading the whole table, by the
+/// index on expire_date, or by looking each of them up by the primary key.
+enum class CountBy { heap, index, key };
+/// Report: heap, index or key: the live sessions found that way. Locks: ACCESS SHARE on the table.
+std::string count_live_sql(const SwapNames& names, TransactionLimits limits, CountBy by);
 
-/// Drops all that is there under the names: triggers, function, log, shadow, replaced table, state.
-/// `guarded`: only if the state is ours; else whatever became of it.
-/// Locks: as create_triggers_sql, but ACCESS EXCLUSIVE; none on the table if no trigger is on it.
-/// Rows: asked, ended (epochs).
-std::string remove_sql(const SwapNames& names, TransactionLimits limits, bool guarded);
+/// Exchanges the two, unless more than `most_keys` are left to bring up to date under the exclusive
+/// lock (kTryAgain). Rows: asked, ended (epochs: from just before the exclusive lock is asked for
+/// until just before it is given back). Locks: SHARE UPDATE EXCLUSIVE, then for at most limits.lock
+/// ACCESS EXCLUSIVE on the table.
+std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
+                         int most_keys);
+
+/// Drops all that is there under the names and belongs to the owner, in whatever schema: triggers,
+/// function, log, shadow, replaced table, state. `guarded`: only if the state is ours; else
+/// whatever became of it. `tables`: of triggered_tables_query(). Locks: as create_triggers_sql, but
+/// ACCESS EXCLUSIVE, on those tables. Rows: asked, ended (epochs).
+std::string remove_sql(const SwapNames& names, TransactionLimits limits, bool guarded,
+                       const std::vector<std::string>& tables);
+
+/// Query: the tables that triggers of ours are on. Rows: name, quoted.
+std::string triggered_tables_query(const SwapNames& names);
 
 /// Where remove_sql can't get its lock: stops the log without it, and drops the shadow.
 /// Locks: SHARE ROW EXCLUSIVE on the table: doesn't wait for readers.
 std::string disable_sql(const SwapNames& names, TransactionLimits limits);
 
-/// The state, read without waiting for its row: run_id, phase, twin, keep_seconds, copied,
-/// rows_before, bytes_before, age (seconds), lease (seconds left), backend_gone, and
-/// intact: table, triggers and helpers are as the run left them.
+/// The state, read without waiting for its row. Report: run_id, phase (with _ for spaces), twin,
+/// keep_seconds, copied, rows_before, bytes_before, age (seconds), lease (seconds left),
+/// backend_gone, and intact: table, triggers and helpers are as the run left them.
 std::string read_state_sql(const SwapNames& names, TransactionLimits limits);
 
-/// Makes the state ours if it still is of the run `former`. Rows: one if so.
+/// Makes the state ours if it still is of the run `former`. Report: taken.
 std::string take_over_sql(const SwapNames& names, TransactionLimits limits,
                           const std::string& former);
 
-/// Query: the table's columns in their order. Rows: name, comparable.
+/// Query: the table's columns in their order. Rows: name, quoted.
 std::string columns_query(const SwapNames& names);
 
 }  // namespace django_session::sessions

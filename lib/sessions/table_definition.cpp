@@ -21,6 +21,8 @@ SELECT line FROM (
       WHERE t.oid = c.reltoastrelid)) AS line
   FROM pg_class c WHERE c.oid = {oid}
   UNION ALL
+  SELECT 'schema: ' || c.relnamespace::regnamespace FROM pg_class c WHERE c.oid = {oid}
+  UNION ALL
   SELECT 'comment: ' || description FROM pg_description
   WHERE classoid = 'pg_class'::regclass AND objoid = {oid} AND objsubid = 0
   UNION ALL
@@ -58,6 +60,8 @@ SELECT line FROM (
     obj_description(x.oid, 'pg_class'), {index_definition})
   FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = {oid}
     AND {with_indexes}
+    -- what REINDEX CONCURRENTLY is making, or has left behind, goes with the old table
+    AND (i.indisvalid OR x.relname !~ '_cc(new|old)[0-9]*$')
   UNION ALL
   SELECT format('%s %s', object, reason) FROM ({attachments}) attached
 ) lines ORDER BY line))";
