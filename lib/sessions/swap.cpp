@@ -22,6 +22,7 @@
 #include <random>
 
 #include "core/batch_size.hpp"
+#include "core/sql_name.hpp"
 #include "sessions/as_owner.hpp"
 #include "sessions/catalog_query.hpp"
 #include "sessions/leftovers.hpp"
@@ -540,21 +541,20 @@ double Swap::count_live(CountBy by, const char* name) {
   return report_long(count_live_sql(names_, unhurried(), by)).number(name).value();
 }
 
-/// Each of the two indexes that a swap finds sessions by.
+/// Of the ways by which a swap finds sessions: those that don't find all that the table holds.
 std::string Swap::what_is_damaged() {
   const double heap = count_live(CountBy::heap, "heap");
-  std::string damaged;
-  const auto name_it = [&](double found, const char* index) {
-    if (found < heap)
-      damaged +=
-          fmt::format("{}{} lacks {} of them", damaged.empty() ? "" : ", ", index, heap - found);
-  };
-  name_it(count_live(CountBy::index, "index"), "an index on expire_date");
-  name_it(count_live(CountBy::key, "key"), "the primary key");
-  if (damaged.empty()) return "nothing was exchanged";
-  return fmt::format(
-      "{}: run REINDEX TABLE CONCURRENTLY {}, then this again; nothing was exchanged", damaged,
-      names_.table);
+  std::string damaged, remedy;
+  for (const pg::Row& index : ask_catalog(connection_, search_indexes_query(names_), soon())) {
+    const bool is_key = index.flag("is_key");
+    const double found =
+        is_key ? count_live(CountBy::key, "key") : count_live(CountBy::index, "index");
+    if (found >= heap) continue;
+    const std::string name = sql_table(target_.schema, index.text("name"));
+    damaged += fmt::format("; index {} lacks {} live sessions", name, heap - found);
+    remedy += fmt::format("; run REINDEX INDEX CONCURRENTLY {}, then this again", name);
+  }
+  return "nothing was exchanged" + damaged + remedy;
 }
 
 void Swap::wait_for_old_snapshots() {

@@ -773,6 +773,15 @@ WHERE NOT g.tgisinternal AND p.proname = 'djs_{oid}_note' AND r.relname <> 'djs_
 ORDER BY 1;
 )";
 
+constexpr const char* kSearchIndexes = R"(
+SELECT x.relname AS name, i.indisprimary AS is_key
+FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_attribute a
+  ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+WHERE i.indrelid = {oid} AND i.indisvalid
+  AND (i.indisprimary OR a.attname = 'expire_date' AND i.indpred IS NULL)
+ORDER BY i.indisprimary, x.relname;
+)";
+
 constexpr const char* kColumns = R"(
 SELECT quote_ident(a.attname) AS name FROM pg_attribute a
 WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;
@@ -1036,6 +1045,8 @@ std::string take_over_sql(const SwapNames& names, TransactionLimits limits,
 std::string triggered_tables_query(const SwapNames& names) {
   return fill(kTriggeredTables, names, {});
 }
+
+std::string search_indexes_query(const SwapNames& names) { return fill(kSearchIndexes, names, {}); }
 
 std::string columns_query(const SwapNames& names) { return fill(kColumns, names, {}); }
 
