@@ -417,8 +417,7 @@ constexpr const char* kCopy = R"(
 // Not what happened is repeated but what is true now is copied, for the sessions whose keys were
 // noted: in whatever order, twice, or after a crash, the outcome is the same. One statement, so
 // that the log and the table are seen at the same moment: a change that isn't committed yet is in
-// neither. Log rows are taken by their place (ctid); there is no order among them that could be
-// relied on.
+// neither. Oldest first, so that no entry is left behind that a later one for its key has outdated.
 //
 // Two checks. That a session is found by the primary key exactly if its latest entry in the log
 // says that it is there: else the index lacks it, and to believe the index would log somebody out.
@@ -426,7 +425,8 @@ constexpr const char* kCopy = R"(
 constexpr const char* kDrain = R"(
   WITH taken AS (
     DELETE FROM ONLY {log} l
-    WHERE l.ctid = ANY (ARRAY(SELECT x.ctid FROM ONLY {log} x WHERE NOT x.truncated LIMIT {rows}))
+    WHERE l.ctid = ANY (ARRAY(SELECT x.ctid FROM ONLY {log} x WHERE NOT x.truncated
+                              ORDER BY x.n LIMIT {rows}))
     RETURNING l.k, l.n, l.live
   ), noted AS MATERIALIZED (
     SELECT DISTINCT ON (w.k) w.k, w.n, w.live FROM taken w ORDER BY w.k, w.n DESC
