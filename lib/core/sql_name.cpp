@@ -64,4 +64,13 @@ std::string sql_string(std::string_view text) {
   return quoted + '\'';
 }
 
+std::string sql_code(std::string_view code) {
+  std::string quoted = "E'";
+  for (const char c : code) {
+    if (c == '\'' || c == '\\') quoted += c;
+    quoted += c;
+  }
+  return quoted + '\'';
+}
+
 }  // namespace django_session

@@ -16,4 +16,8 @@ std::string sql_table(std::string_view schema, std::string_view table);
 /// `text` as a string in SQL, with standard_conforming_strings.
 std::string sql_string(std::string_view text);
 
+/// `code` as a string in SQL (E'...'), whatever standard_conforming_strings is, and with no tag
+/// like $$ that a name in it could end.
+std::string sql_code(std::string_view code);
+
 }  // namespace django_session

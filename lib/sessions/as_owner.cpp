@@ -7,18 +7,28 @@
 
 #include <sstream>
 
+#include "core/sql_name.hpp"
+
 namespace django_session::sessions {
 namespace {
 
-// {0} the name with its schema, {1} the name, {2} the block. The tag is the name, so that no text in
-// the block ends it.
+// {0} the name with its schema, {1} the body as a string: there are names in it that the owner has
+// chosen, maybe a moment ago, and whatever ended the string would run outside of the jail.
 constexpr const char* kDefine = R"(
-CREATE FUNCTION {0}() RETURNS pg_catalog.bool LANGUAGE plpgsql VOLATILE AS ${1}$
-BEGIN
-{2}
-RETURN true;
-END ${1}$;
+SET LOCAL check_function_bodies = on;
+CREATE FUNCTION {0}() RETURNS pg_catalog.bool LANGUAGE plpgsql VOLATILE AS {1};
 )";
+
+// What a constraint or a type refuses would be in the server's log with its values, as the error's
+// detail or even in its message. One that is caught isn't logged.
+constexpr const char* kBody = R"(
+BEGIN
+{}
+RETURN true;
+EXCEPTION WHEN integrity_constraint_violation OR data_exception THEN
+  RAISE EXCEPTION USING ERRCODE = SQLSTATE, MESSAGE = CASE WHEN SQLSTATE ~ '^23' THEN SQLERRM
+    ELSE 'a type or a function refuses a value of a session' END;
+END)";
 
 constexpr const char* kRun = R"(
 CREATE MATERIALIZED VIEW {0} AS SELECT {0}() AS done;
@@ -32,7 +42,8 @@ constexpr std::string_view kMark = "djs: ";
 
 OwnersWork as_owner(const std::string& schema, const std::string& name, const std::string& block) {
   const std::string full_name = schema + "." + name;
-  return {fmt::format(kDefine, full_name, name, block), fmt::format(kRun, full_name)};
+  return {fmt::format(kDefine, full_name, sql_code(fmt::format(kBody, block))),
+          fmt::format(kRun, full_name)};
 }
 
 pg::Row report_of(pg::Connection& connection) {
