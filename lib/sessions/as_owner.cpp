@@ -15,7 +15,6 @@ namespace {
 // {0} the name with its schema, {1} the body as a string: there are names in it that the owner has
 // chosen, maybe a moment ago, and whatever ended the string would run outside of the jail.
 constexpr const char* kDefine = R"(
-SET LOCAL check_function_bodies = on;
 CREATE FUNCTION {0}() RETURNS pg_catalog.bool LANGUAGE plpgsql VOLATILE AS {1};
 )";
 

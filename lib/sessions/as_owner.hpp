@@ -23,7 +23,8 @@ struct OwnersWork {
 
 /// `schema`: quoted, one in which the owner may create; `name`: not quoted, unlike any other, of
 /// [a-z0-9_]; `block`: a PL/pgSQL block, which may write and make tables. It reports by
-/// RAISE INFO 'djs: one=% two=%', values without spaces: see report_of().
+/// RAISE INFO 'djs: one=% two=%', values without spaces: see report_of(). What a constraint or a
+/// type refuses is an error without the values.
 OwnersWork as_owner(const std::string& schema, const std::string& name, const std::string& block);
 
 /// What the block has reported since the last call: one column for each name, the latest values.

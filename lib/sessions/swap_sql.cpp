@@ -37,6 +37,7 @@ SET LOCAL datestyle = 'ISO';
 SET LOCAL timezone = 'UTC';
 SET LOCAL jit = off;
 SET LOCAL constraint_exclusion = off;
+SET LOCAL check_function_bodies = on;
 SET LOCAL default_tablespace = '';
 SET LOCAL default_table_access_method = 'heap';
 SELECT pg_catalog.set_config(name, '0', true) FROM pg_catalog.pg_settings

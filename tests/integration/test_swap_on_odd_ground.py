@@ -1,10 +1,15 @@
 """The method "swap" on tables and in databases that others have changed, before it and in the middle."""
 
+import contextlib
+import re
 import threading
 
 import pytest
 
-from test_swap import (FAILED, cleanup, cleanup_program, clients, helpers, live, start_cleanup)  # noqa: F401
+from cluster import SUPERUSER
+from django_site import OWNER
+from test_swap import (FAILED, cleanup, cleanup_program, clients, ended, helpers, live,  # noqa: F401
+                       start_cleanup)
 from test_swap_hard_cases import interrupt
 
 # All words that the swap's own SQL uses for something.
@@ -114,3 +119,73 @@ def test_sessions_that_the_primary_key_lacks_are_not_lost(site, cleanup, start_c
     text = cleanup(code=None)
     assert {row[0] for row in rows} == {row[0] for row in live(site)}, text
     assert helpers(site) == [], text
+
+
+# What could end the text that the columns' names stand in, and what runs the rest as whoever started us.
+ENDS = {
+    "dollar quote": ("$djs_{run}_1$; RESET ROLE; /*", "*/ $djs_{run}_1$"),
+    "string": ("'; RESET ROLE; /*", "*/ '"),
+    "escaped string": ("\\'; RESET ROLE; /*", "*/ E'"),
+    "name": ('"; RESET ROLE; /*', '*/ "'),
+}
+RENAME = """CREATE FUNCTION pg_temp.rename(names text[]) RETURNS bool LANGUAGE plpgsql AS $f$
+DECLARE state regclass; run text; until timestamptz := clock_timestamp() + interval '10 s';
+BEGIN
+  WHILE state IS NULL LOOP
+    SELECT oid::regclass INTO state FROM pg_class WHERE relname ~ '^djs_[0-9]+_state$';
+    IF clock_timestamp() > until THEN RETURN false; END IF;
+  END LOOP;
+  EXECUTE 'SELECT run_id FROM ' || state INTO run;
+  FOR i IN 1..3 LOOP
+    EXECUTE format('ALTER TABLE public.django_session RENAME %I TO %I', 'c' || i, replace(names[i], '{run}', run));
+  END LOOP;
+  RETURN true;
+END $f$"""
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_owner_who_renames_his_columns_meanwhile_is_no_superuser(site, cluster, cleanup, start_cleanup,  # noqa: F811
+                                                                    end):
+    """They are read once the state is there; with check_function_bodies off, what is broken would pass."""
+    site.fill(sessions=1000)
+    site.psql("ALTER TABLE django_session ADD c1 text, ADD c2 text, ADD c3 text")
+    site.psql(f"ALTER DATABASE {site.database} SET check_function_bodies = off")
+    names = [ENDS[end][0], f"*/ ALTER ROLE {OWNER} SUPERUSER; COMMIT; SELECT /*", ENDS[end][1]]
+    try:
+        with contextlib.closing(cluster.connect(site.database, OWNER)) as owner:
+            cursor = owner.cursor()
+            cursor.execute(RENAME)
+            process = start_cleanup(conninfo=cluster.conninfo(site.database, SUPERUSER))
+            cursor.execute("SELECT pg_temp.rename(%s)", (names,))
+            assert cursor.fetchone() == (True,)
+            ended(process)
+        cleanup("--abort", user=SUPERUSER)
+        assert helpers(site) == []
+        assert cluster.psql(f"SELECT rolsuper FROM pg_roles WHERE rolname = '{OWNER}'") == [(False,)]
+    finally:
+        cluster.psql(f"ALTER ROLE {OWNER} NOSUPERUSER")
+
+
+# Why a session that is in the table can't be stored again: what is done before it comes, and after.
+ACCEPTS = "CREATE OR REPLACE FUNCTION public.accepts(text) RETURNS bool IMMUTABLE LANGUAGE sql AS"
+CHECK = f"{ACCEPTS} 'SELECT true'; ALTER TABLE django_session ADD CHECK (public.accepts(session_key))"
+READY = "UPDATE pg_index SET indisready = {} WHERE indisunique AND indrelid = 'django_session'::regclass"
+TWICE = "INSERT INTO django_session SELECT * FROM django_session WHERE expire_date > now() LIMIT 5"
+REFUSED_SESSIONS = {
+    "check": [CHECK, f"{ACCEPTS} 'SELECT false'"],
+    "value": [CHECK, f"{ACCEPTS} 'SELECT $1::int > 0'"],
+    "key that is there twice": ["SELECT", READY.format("false"), TWICE, READY.format("true")],
+}
+
+
+@pytest.mark.parametrize("why", REFUSED_SESSIONS)
+def test_a_session_that_cannot_be_stored_is_not_in_the_servers_log(site, cluster, cleanup, why):  # noqa: F811
+    before, *after = REFUSED_SESSIONS[why]
+    site.psql(before)
+    site.fill(sessions=300, expired_share=0.5)
+    for statement in after:
+        site.psql(statement)
+    keys = {key for (key,) in site.psql("SELECT session_key FROM django_session")}
+    mark = cluster.log_mark()
+    output = cleanup(code=FAILED)
+    assert not keys & set(re.findall(r"[0-9A-Za-z]{20,}", cluster.log_text(mark) + output))

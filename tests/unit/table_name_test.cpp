@@ -40,6 +40,11 @@ TEST(TableName, refuses_what_can_not_be_a_name) {
 
 TEST_GROUP(SqlName){};
 
+TEST(SqlName, code_is_a_string_that_nothing_in_it_ends) {
+  STRCMP_EQUAL(R"(E'SELECT ''a'', $$b$$, "c\\''d"')",
+               sql_code(R"(SELECT 'a', $$b$$, "c\'d")").c_str());
+}
+
 TEST(SqlName, quotes_where_it_must) {
   STRCMP_EQUAL("django_session", sql_identifier("django_session").c_str());
   STRCMP_EQUAL("\"MySession\"", sql_identifier("MySession").c_str());
