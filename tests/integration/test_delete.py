@@ -288,6 +288,7 @@ def test_a_row_that_somebody_holds_is_left_and_the_others_go(neglected, run_clea
     assert run_cleanup(*DELETE).deleted == 1
 
 
+@pytest.mark.alone
 def test_nobody_waits_longer_than_the_lock_timeout_because_of_a_locked_row(neglected, start_cleanup):
     """The batch that waits for a held row holds locks on other expired rows meanwhile."""
     held, wanted = [key for key, in neglected.psql(
@@ -510,6 +511,7 @@ def test_of_two_through_pgbouncer_one_stops(cleaned_site, pooled, start_cleanup)
 
 
 @pytest.mark.parametrize("method", ["delete", "full"])
+@pytest.mark.alone
 def test_nobody_loses_a_session_while_it_runs(cleaned_site, start_cleanup, method):
     """`full` stops everybody for its rewrite, which is short here; `delete` must hardly be noticed."""
     cleaned_site.fill(sessions=200_000)

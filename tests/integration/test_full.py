@@ -50,6 +50,7 @@ def test_only_the_owner_may(neglected, run_cleanup):
     assert neglected.value(EXPIRED) == 29_100
 
 
+@pytest.mark.alone
 def test_a_reader_in_a_transaction_is_waited_for_without_stopping_the_others(neglected, start_cleanup):
     """Whoever comes while VACUUM FULL waits for its lock queues behind it: for no longer than --lock-timeout."""
     longest = 0

@@ -154,6 +154,7 @@ def test_a_lock_request_waiting_in_line_is_a_lock_too(watched, cluster):
     watched.wait_for_value(LOCKED, lambda locked: locked == 0)
 
 
+@pytest.mark.alone
 def test_nobody_waits_long_behind_a_reading(watched, cluster):
     """An ACCESS EXCLUSIVE request is served at once although the plugin reads each second."""
     longest = 0
@@ -229,6 +230,7 @@ def test_a_hung_server_costs_one_timeout_and_stops_nobody(watched, running_clust
     running_cluster.resume()
 
 
+@pytest.mark.alone
 def test_a_hung_server_does_not_hold_up_others_values(collectd, running_cluster, site):
     daemon = collectd("LoadPlugin load\n" + plugin_block(
         database_block(running_cluster, "site", Timeout=2)))

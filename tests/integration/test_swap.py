@@ -267,6 +267,7 @@ def dump_under_way(cluster, database):
         dump.wait()
 
 
+@pytest.mark.alone
 def test_a_dump_under_way_is_waited_for_and_is_complete(site, cluster, start_cleanup):
     site.fill(sessions=60_000)
     rows = live(site)
@@ -287,6 +288,7 @@ def test_a_dump_under_way_is_waited_for_and_is_complete(site, cluster, start_cle
     assert helpers(site) == []
 
 
+@pytest.mark.alone
 def test_a_reader_idle_in_transaction_is_waited_for_without_stalling_others(site, cleanup, start_cleanup):
     site.fill(sessions=20_000)
     with clients(site, clients=4, pause=0.01) as traffic, contextlib.closing(
