@@ -98,12 +98,6 @@ WHERE i.indrelid = {0} AND i.indisvalid AND NOT i.indisexclusion
   AND i.indexprs IS NULL AND i.indpred IS NULL AND am.amname = 'btree';
 )";
 
-struct Rights {
-  std::string role, owner;
-  bool vacuum = false, reindex = false, drop = false;
-  int version = 0;
-};
-
 /// Nothing where a column's width isn't known.
 std::optional<double> compact_bytes(const pg::Row& index) {
   const auto widths = index.numbers("widths"), alignments = index.numbers("alignments"),
@@ -129,9 +123,9 @@ class Reclaim {
         observer_(observer) {}
 
   void after_delete(CleanupResult& result) {
-    const Rights rights = read_rights();
+    const ReclaimRights rights = read_rights();
     if (!rights.vacuum) {
-      result.message = who_may(rights);
+      result.message = why_nothing_is_reclaimed(rights, target_);
       observer_.on_note(result.message);
       return;
     }
@@ -144,7 +138,7 @@ class Reclaim {
   }
 
   void full(CleanupResult& result) {
-    const Rights rights = read_rights();
+    const ReclaimRights rights = read_rights();
     if (!rights.vacuum)
       throw pg::Error(pg::Error::Kind::statement,
                       fmt::format("role {} may not VACUUM {}: that takes its owner, {}",
@@ -171,28 +165,7 @@ class Reclaim {
     return ask_catalog(connection_, fmt::format(fmt::runtime(query), target_.oid), soon());
   }
 
-  Rights read_rights() {
-    const pg::Rows rows = ask(kRights);
-    if (rows.empty()) throw pg::Error(pg::Error::Kind::statement, target_.sql_name + " is gone");
-    const pg::Row& row = rows.front();
-    Rights rights{row.text("role"), row.text("owner")};
-    rights.drop = row.flag("is_owner");
-    rights.reindex = row.flag("is_owner") || row.flag("may_maintain");
-    rights.vacuum = rights.reindex || row.flag("is_database_owner");
-    rights.version = static_cast<int>(row.number("version").value_or(0));
-    return rights;
-  }
-
-  std::string who_may(const Rights& rights) const {
-    const std::string role = sql_identifier(rights.role);
-    std::string text = fmt::format(
-        "not vacuumed: role {} may neither VACUUM nor REINDEX {}; that is left to autovacuum, or "
-        "to {}",
-        role, target_.sql_name, sql_identifier(rights.owner));
-    if (rights.version >= 170000)
-      text += fmt::format(", or GRANT MAINTAIN ON {} TO {}", target_.sql_name, role);
-    return text;
-  }
+  ReclaimRights read_rights() { return reclaim_rights(connection_, target_.oid, soon()); }
 
   void show_phase(const std::string& phase) { observer_.on_progress({phase, 0, 0, 0}); }
 
@@ -242,7 +215,7 @@ class Reclaim {
   }
 
   /// 14.0 to 14.3 build indexes that lack entries (release notes of 14.4).
-  bool reindex_is_sound(const Rights& rights) {
+  bool reindex_is_sound(const ReclaimRights& rights) {
     const bool sound = rights.version < 140000 || rights.version >= 140004;
     if (!sound)
       observer_.on_note("no REINDEX CONCURRENTLY: this server's has a bug; 14.4 mends it");
@@ -391,6 +364,31 @@ class Reclaim {
 };
 
 }  // namespace
+
+ReclaimRights reclaim_rights(pg::Connection& connection, const std::string& oid,
+                             pg::Deadline deadline) {
+  const pg::Rows rows = ask_catalog(connection, fmt::format(kRights, oid), deadline);
+  if (rows.empty()) throw pg::Error(pg::Error::Kind::statement, "the table is gone");
+  const pg::Row& row = rows.front();
+  ReclaimRights rights{row.text("role"), row.text("owner")};
+  rights.drop = row.flag("is_owner");
+  rights.reindex = row.flag("is_owner") || row.flag("may_maintain");
+  rights.vacuum = rights.reindex || row.flag("is_database_owner");
+  rights.version = static_cast<int>(row.number("version").value_or(0));
+  return rights;
+}
+
+std::string why_nothing_is_reclaimed(const ReclaimRights& rights, const CleanupTarget& target) {
+  if (rights.vacuum) return "";
+  const std::string role = sql_identifier(rights.role);
+  std::string text = fmt::format(
+      "not vacuumed: role {} may neither VACUUM nor REINDEX {}; that is left to autovacuum, or to "
+      "{}",
+      role, target.sql_name, sql_identifier(rights.owner));
+  if (rights.version >= 170000)
+    text += fmt::format(", or GRANT MAINTAIN ON {} TO {}", target.sql_name, role);
+  return text;
+}
 
 void reclaim_after_delete(pg::Connection& connection, const CleanupTarget& target,
                           const CleanupOptions& options, pg::Deadline run_end,

@@ -9,6 +9,23 @@
 
 namespace django_session::sessions {
 
+/// What the role of this connection may do to give space back.
+struct ReclaimRights {
+  std::string role, owner;  ///< ours, and the table's; not quoted
+  bool vacuum = false, reindex = false;
+  bool drop = false;  ///< invalid indexes
+  int version = 0;    ///< of the server, as server_version_num
+};
+
+/// `oid`: the table's, decimal. Reads the catalogue alone. Throws pg::Error; where the table is
+/// gone, of Kind::statement.
+ReclaimRights reclaim_rights(pg::Connection& connection, const std::string& oid,
+                             pg::Deadline deadline);
+
+/// For a plan and for a result: that this role can't give anything back, and who can. Empty where
+/// it can.
+std::string why_nothing_is_reclaimed(const ReclaimRights& rights, const CleanupTarget& target);
+
 /// VACUUM, and REINDEX CONCURRENTLY of indexes that are at least a third empty, smallest first.
 /// Without the right to do so it is left to autovacuum, which a note and result.message say. Where
 /// somebody's old snapshot keeps what was deleted alive, there is the VACUUM alone, and the note.
