@@ -28,6 +28,8 @@ constexpr milliseconds kStopTimeBesidesTimeout(800);
 constexpr milliseconds kLastWord(100);
 // Whoever takes a notification for longer hangs.
 constexpr std::chrono::seconds kLongestTelling(60);
+// A packet is sent easily, and a line of the log is not to be had for each.
+constexpr std::chrono::hours kBetweenRefusedLines(1);
 // After so long without alerting, a metric of a host is forgotten, and what is said of it is news.
 // Longer than any Interval.
 constexpr std::chrono::hours kForgotten(48);
@@ -98,6 +100,7 @@ struct Hook::Shared {
   std::optional<CleanupResult> last;
   std::optional<Clock::time_point> notifying_since;
   bool hang_is_known = false;
+  std::optional<Clock::time_point> false_value_noted;
 
   /// Set when the cleanup's thread had to be let go: the daemon then frees what its output goes
   /// through.
@@ -150,6 +153,7 @@ struct Hook::Shared {
 
   CleanupDecision judge(const ValueName& name, Metric metric, double value, Moment now);
   bool is_news(const std::string& host, Metric metric, Verdict verdict, Moment now);
+  void note_false_value(Metric metric);
   void clean_up(const CleanupCause& cause, const StopSignal& stop) noexcept;
   void tell_start(const CleanupCause& cause, const StopSignal& stop);
   void tell_end(const CleanupResult& result, const StopSignal& stop);
@@ -183,12 +187,25 @@ CleanupDecision Hook::Shared::judge(const ValueName& name, Metric metric, double
     news = is_news(host, metric, decision.verdict, now);
   }
   if (decision.verdict == Verdict::calm) return decision;
-  if (!name.of_this_host) decision.reason = fmt::format("on {}: {}", host, decision.reason);
+  if (!name.measured_here) decision.reason = fmt::format("on {}: {}", host, decision.reason);
   const bool is_normal = decision.verdict == Verdict::start || decision.verdict == Verdict::running;
   if (news && !is_normal)
     say(decision.verdict == Verdict::of_no_use ? LogLevel::warning : LogLevel::notice,
         decision.reason);
   return decision;
+}
+
+void Hook::Shared::note_false_value(Metric metric) {
+  const Clock::time_point now = output.now().time;
+  {
+    const std::lock_guard lock(mutex);
+    if (false_value_noted && now - *false_value_noted < kBetweenRefusedLines) return;
+    false_value_noted = now;
+  }
+  say(LogLevel::warning,
+      fmt::format("values under this host's name that this daemon hasn't measured are ignored (now "
+                  "{}): is another host called the same, or does somebody forge them?",
+                  info(metric).name));
 }
 
 void Hook::Shared::set_notifying_since(std::optional<Clock::time_point> since) {
@@ -295,15 +312,21 @@ Hook::Hook(const DatabaseSettings& settings, std::string arriving_instance, Hook
                                        std::move(output), std::move(run))) {}
 
 bool Hook::is_meant(const ValueName& name) const {
-  if (name.plugin_instance != instance_) return false;
-  if (host_.empty()) return name.of_this_host;
+  if (host_.empty()) return name.measured_here;
   return host_ == "*" || host_ == name.host;
 }
 
+/// Says to be of this host, and this daemon knows better.
+bool Hook::is_false(const ValueName& name) const {
+  return name.names_this_host && !name.measured_here;
+}
+
 void Hook::on_value(const ValueName& name, double value) {
-  if (!is_meant(name)) return;
+  if (name.plugin_instance != instance_) return;
   const std::optional<Metric> metric = metric_of_sample(name.type, name.type_instance);
   if (!metric) return;
+  if (is_false(name)) return shared_->note_false_value(*metric);
+  if (!is_meant(name)) return;
   const Moment now = shared_->output.now();
   CleanupDecision decision = shared_->judge(name, *metric, value, now);
   if (decision.verdict == Verdict::start)

@@ -27,10 +27,12 @@ struct HookOutput {
   std::function<Moment()> now;
 };
 
-/// collectd's identifier of a value, its own plugin's name left out.
+/// collectd's identifier of a value, its own plugin's name left out, and where it comes from. The
+/// host is what whoever sent it says.
 struct ValueName {
   std::string_view host, plugin_instance, type, type_instance;
-  bool of_this_host = false;
+  bool measured_here = false;    ///< by this very daemon
+  bool names_this_host = false;  ///< whoever measured it
 };
 
 /// All members may be called in any thread at any time.
@@ -60,6 +62,7 @@ class Hook {
   struct Shared;
 
   bool is_meant(const ValueName& name) const;
+  bool is_false(const ValueName& name) const;
   void start(CleanupCause cause);
 
   std::string host_, instance_;

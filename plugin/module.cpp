@@ -67,8 +67,31 @@ int guarded(int failed, Action action) noexcept {
   return failed;
 }
 
-void dispatch(const std::string& instance, const Samples& samples) {
+// Goes with a value through this daemon, and no further: neither collectd's network protocol nor
+// PUTVAL can bring a boolean in.
+constexpr const char* kMeasuredHere = "django_session:measured_here";
+
+struct DestroyMetaData {
+  void operator()(meta_data_t* meta) const { meta_data_destroy(meta); }
+};
+using MetaData = std::unique_ptr<meta_data_t, DestroyMetaData>;
+
+MetaData mark_of_our_values() {
+  MetaData meta(meta_data_create());
+  if (meta) meta_data_add_boolean(meta.get(), kMeasuredHere, true);
+  return meta;
+}
+
+bool is_measured_here(const value_list_t& values) {
+  bool measured = false;
+  return values.meta != nullptr &&
+         meta_data_get_boolean(values.meta, kMeasuredHere, &measured) == 0 && measured;
+}
+
+void dispatch(const std::string& instance, bool marked, const Samples& samples) {
   value_list_t list = VALUE_LIST_INIT;
+  const MetaData mark = marked ? mark_of_our_values() : nullptr;
+  list.meta = mark.get();
   sstrncpy(list.plugin, kPlugin, sizeof(list.plugin));
   sstrncpy(list.plugin_instance, instance.c_str(), sizeof(list.plugin_instance));
   for (const Sample& sample : samples) {
@@ -122,9 +145,8 @@ struct ReadContext {
   using Clock = std::chrono::steady_clock;
 
   ReadContext(const DatabaseSettings& settings, std::shared_ptr<Hook> the_hook)
-      : output{[instance = settings.instance](const Samples& samples) {
-                 dispatch(instance, samples);
-               },
+      : output{[instance = settings.instance, hooked = the_hook != nullptr](
+                   const Samples& samples) { dispatch(instance, hooked, samples); },
                log_line},
         hook(std::move(the_hook)) {
     if (settings.read) reader.emplace(settings);
@@ -221,8 +243,9 @@ static int on_write(const data_set_t* data_set, const value_list_t* values, user
   if (strcmp(values->plugin, kPlugin) != 0) return 0;
   return guarded(-1, [data_set, values] {
     if (values->values_len != 1 || data_set->ds[0].type != DS_TYPE_GAUGE) return;
-    const ValueName name = {values->host, values->plugin_instance, values->type,
-                            values->type_instance, strcmp(values->host, hostname_g) == 0};
+    const ValueName name = {
+        values->host,          values->plugin_instance,   values->type,
+        values->type_instance, is_measured_here(*values), strcmp(values->host, hostname_g) == 0};
     for (const std::shared_ptr<Hook>& hook : registry().hooks)
       hook->on_value(name, values->values[0].gauge);
   });
@@ -251,6 +274,18 @@ std::shared_ptr<Hook> make_hook(const DatabaseSettings& settings) {
                                 cleanup_run(settings));
 }
 
+/// Whoever reaches the port of the network plugin can send values under any name.
+void explain_foreign_values(const DatabaseSettings& settings) {
+  const std::string& host = settings.cleanup->host;
+  if (host.empty()) return;
+  log_line(LogLevel::notice,
+           fmt::format("{}: <Cleanup> obeys values of {} that come over the network. Let "
+                       "the network plugin take signed ones alone (Listen with SecurityLevel "
+                       "\"Sign\" and an AuthFile): all others can be forged by whoever reaches its "
+                       "port",
+                       settings.instance, host == "*" ? "any host" : host));
+}
+
 /// The callbacks that serve all hooks together.
 void register_hook(std::shared_ptr<Hook> hook) {
   if (registry().hooks.empty()) {
@@ -272,7 +307,9 @@ void register_database(const ConfigItem& block) {
         fmt::format("<Database \"{0}\">: Instance \"{1}\" is taken already; give each block of a "
                     "database an Instance of its own",
                     settings.database, settings.instance));
-  if (hook) register_hook(hook);
+  if (!hook) return;
+  register_hook(hook);
+  explain_foreign_values(settings);
 }
 
 /// A block with a mistake in it is left out, with an error; the daemon and the other blocks go on.

@@ -98,6 +98,9 @@ DatabaseSettings read_database_block(const ConfigItem& block) {
   if (!settings.read && !settings.cleanup)
     throw ConfigError(title +
                       ": Read is false, and there is no <Cleanup>; one of the two is needed");
+  if (!settings.read && settings.cleanup->host.empty())
+    throw ConfigError(title +
+                      ": Read is false, so that <Cleanup> needs Host: whose values it obeys");
   return settings;
 }
 

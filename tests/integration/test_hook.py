@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import collectd_packets
 from collectd_daemon import HOST, database_block, plugin_block
 from django_site import MONITOR, OWNER, TABLE
 from paths import COLLECTD_SAMPLE
@@ -423,3 +424,54 @@ def test_the_server_obeys_nobody_but_the_host_it_was_told(agent_and_server, scri
     server = agent_and_server("db7", Command=clean.path)
     server.wait_for_reads(RUNS, 3)
     assert clean.notes() == []
+
+
+@pytest.fixture
+def listening(collectd, cluster):
+    """A collectd whose network plugin takes packets from anybody; it has its .port."""
+    def make(name="collectd", **cleanup):
+        port = free_port()
+        daemon = collectd(NETWORK.format(what="Listen", port=port)
+                          + hooked(cluster, cleanup_block(**cleanup)), name=name)
+        daemon.port = port
+        return daemon
+    return make
+
+
+def send_until_written(daemon, host, value):
+    """Sends a packet until it has arrived: collectd may drop some."""
+    folder = daemon.folder / "csv" / host / "django_session-site"
+    def arrived():
+        collectd_packets.send(daemon.port, collectd_packets.packet(host, value))
+        return any(f",{value}" in path.read_text() for path in folder.glob("percent-expired-*"))
+    wait_for(arrived, f"the value {value} from {host}", pause=0.2)
+
+
+@pytest.mark.parametrize("options", [{}, {"Host": HOST}, {"Host": "*"}], ids=str)
+def test_a_packet_that_names_this_host_is_not_believed(listening, site, script, options):
+    site.fill(sessions=1000, expired_share=0)
+    clean = script("echo run >>$NOTES")
+    daemon = listening(Command=clean.path, **options)
+    for value in (91.25, 92.25, 93.25):
+        send_until_written(daemon, HOST, value)
+    daemon.wait_for_reads(RUNS, 2)
+    assert clean.notes() == [] and daemon.values()[RUNS] == 0
+    assert daemon.log_text().count("values under this host's name that this daemon hasn't") == 1
+    signing = "all others can be forged by whoever reaches its port"
+    assert daemon.log_text().count(signing) == len(options)
+
+
+def test_a_packet_of_the_host_that_is_named_is_obeyed(listening, site, script):
+    site.fill(sessions=1000, expired_share=0)
+    clean = script("echo $DJANGO_SESSION_HOST >>$NOTES")
+    daemon = listening(Host="db2", Command=clean.path)
+    send_until_written(daemon, "db3", 91.25)
+    assert clean.notes() == []
+    send_until_written(daemon, "db2", 91.25)
+    daemon.wait_for_log(ENDED)
+    assert clean.notes() == ["db2"]
+
+
+def test_a_host_that_is_named_need_not_be_another(collectd, cluster, neglected, script):
+    clean = script("echo run >>$NOTES")
+    collectd(hooked(cluster, cleanup_block(Host=HOST, Command=clean.path))).wait_for_log(ENDED)

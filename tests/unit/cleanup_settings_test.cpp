@@ -185,6 +185,12 @@ TEST(CleanupSettings, are_needed_where_nothing_is_read) {
       why_database_refused({line("Read", {false})}).c_str());
 }
 
+TEST(CleanupSettings, name_the_host_where_nothing_is_read) {
+  STRCMP_EQUAL(
+      "<Database \"site\">: Read is false, so that <Cleanup> needs Host: whose values it obeys",
+      why_database_refused({line("Read", {false}), cleanup_block({kTrigger})}).c_str());
+}
+
 TEST_GROUP(CleaningConnection) {
   pg::Parameters reading;
   CleanupSettings cleanup;

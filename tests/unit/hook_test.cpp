@@ -58,8 +58,8 @@ std::string severity_name(Severity severity) {
                                          : "FAILURE";
 }
 
-ValueName reclaimable_of(std::string_view host, bool of_this_host = false) {
-  return {host, "site", "bytes", "reclaimable", of_this_host};
+ValueName reclaimable_of(std::string_view host, bool measured_here = false) {
+  return {host, "site", "bytes", "reclaimable", measured_here, host == "here"};
 }
 
 }  // namespace
@@ -189,8 +189,8 @@ TEST(Hook, survives_a_cleanup_that_throws) {
 TEST(Hook, obeys_this_hosts_values_alone_by_default) {
   Hook the_hook = hook();
   the_hook.on_value(reclaimable_of("elsewhere"), kTooMuch);
-  the_hook.on_value({"here", "shop", "bytes", "reclaimable", true}, kTooMuch);
-  the_hook.on_value({"here", "site", "bytes", "index_x", true}, kTooMuch);
+  the_hook.on_value({"here", "shop", "bytes", "reclaimable", true, true}, kTooMuch);
+  the_hook.on_value({"here", "site", "bytes", "index_x", true, true}, kTooMuch);
   LONGS_EQUAL(0, runs);
   the_hook.on_value(reclaimable_of("here", true), kTooMuch);
   CHECK_TRUE(!journal.await("cleanup ended").empty());
@@ -211,6 +211,24 @@ TEST(Hook, obeys_a_named_host_or_any) {
   any.request_stop();
   any.join();
   LONGS_EQUAL(2, runs);
+}
+
+TEST(Hook, takes_no_hosts_word_for_being_this_one) {
+  for (const char* host : {"", "here", "*"}) {
+    settings.cleanup->host = host;
+    Hook the_hook = hook();
+    for (int i = 0; i < 100; ++i) the_hook.on_value(reclaimable_of("here"), kTooMuch);
+    LONGS_EQUAL(0, runs);
+  }
+  LONGS_EQUAL(3, journal.count("log site: values under this host's name that this daemon hasn't "
+                               "measured are ignored (now reclaimable)"));
+}
+
+TEST(Hook, obeys_this_host_where_it_is_named) {
+  settings.cleanup->host = "here";
+  Hook the_hook = hook();
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  CHECK_TRUE(!journal.await("cleanup ended").empty());
 }
 
 TEST(Hook, returns_at_once_while_a_cleanup_runs_and_starts_no_second_one) {
