@@ -30,9 +30,14 @@ std::string text_of(const ConfigItem& item, std::string_view what, bool may_be_e
 }
 
 bool boolean_of(const ConfigItem& item) {
-  const auto* boolean = std::get_if<bool>(&only_value(item, "true or false"));
-  if (boolean == nullptr) throw Wrong{"takes true or false, without quotes"};
-  return *boolean;
+  constexpr std::string_view kWhat = "true or false (or yes or no, on or off)";
+  const ConfigItem::Value& value = only_value(item, kWhat);
+  if (const auto* boolean = std::get_if<bool>(&value)) return *boolean;
+  if (const auto* word = std::get_if<std::string>(&value)) {
+    if (same_key(*word, "true") || same_key(*word, "yes") || same_key(*word, "on")) return true;
+    if (same_key(*word, "false") || same_key(*word, "no") || same_key(*word, "off")) return false;
+  }
+  throw Wrong{fmt::format("takes {}", kWhat)};
 }
 
 double seconds_of(const ConfigItem& item) {

@@ -35,6 +35,8 @@ inline constexpr std::string_view kOneText = "one text in quotes";
 const ConfigItem::Value& only_value(const ConfigItem& item, std::string_view what);
 std::string text_of(const ConfigItem& item, std::string_view what = kOneText,
                     bool may_be_empty = false);
+/// true or false, yes or no, on or off. To collectd's parser only the small, unquoted words are
+/// booleans, and it hands on TRUE or "true" as texts; its own plugins take those too.
 bool boolean_of(const ConfigItem& item);
 /// A number of seconds, from 0.1 up to a day.
 double seconds_of(const ConfigItem& item);

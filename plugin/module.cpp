@@ -133,6 +133,7 @@ struct Registry {
   std::vector<std::shared_ptr<Hook>> hooks;
   std::set<const ReadContext*> reads;
   std::thread::id main_thread;  ///< known from init on
+  bool has_databases = false;
 };
 
 Registry& registry() {
@@ -219,7 +220,11 @@ extern "C" {
 
 static int on_init() {
   registry().main_thread = std::this_thread::get_id();
-  return 0;
+  return guarded(0, [] {
+    if (!registry().has_databases)
+      log_line(LogLevel::warning,
+               "nothing is measured: there is no <Database> block, or none without a mistake");
+  });
 }
 
 /// Never fails: collectd would call it less and less often.
@@ -288,10 +293,7 @@ void explain_foreign_values(const DatabaseSettings& settings) {
 
 /// The callbacks that serve all hooks together.
 void register_hook(std::shared_ptr<Hook> hook) {
-  if (registry().hooks.empty()) {
-    plugin_register_init(kPlugin, on_init);
-    plugin_register_write(kPlugin, on_write, nullptr);
-  }
+  if (registry().hooks.empty()) plugin_register_write(kPlugin, on_write, nullptr);
   registry().hooks.push_back(std::move(hook));
 }
 
@@ -307,6 +309,7 @@ void register_database(const ConfigItem& block) {
         fmt::format("<Database \"{0}\">: Instance \"{1}\" is taken already; give each block of a "
                     "database an Instance of its own",
                     settings.database, settings.instance));
+  registry().has_databases = true;
   if (!hook) return;
   register_hook(hook);
   explain_foreign_values(settings);
@@ -332,10 +335,10 @@ static int on_config(oconfig_item_t* config) {
   return 0;
 }
 
-/// Registers the configuration callback only: collectd reads its configuration before it forks, and
-/// with `collectd -t` it does nothing else.
+/// Nothing is begun here: collectd reads its configuration before it forks.
 __attribute__((visibility("default"))) void module_register(void) {
   plugin_register_complex_config(kPlugin, on_config);
+  plugin_register_init(kPlugin, on_init);
 }
 
 }  // extern "C"

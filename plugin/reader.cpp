@@ -25,6 +25,21 @@ std::string reasons_of(const Findings& findings) {
   return text;
 }
 
+/// A server that hangs lets a kept connection wait for its answer and then a new one for its
+/// beginning: one cause. One that can't even be looked up is another.
+std::string outage_cause(const pg::Error& error) {
+  const std::string_view message = error.what();
+  if (error.kind() == pg::Error::Kind::timeout && message.find("looking up") == message.npos)
+    return "no answer in time";
+  return cause_of(message);
+}
+
+/// Without the list of the session tables that there are instead.
+std::string missing_table_cause(const sessions::NoSuchTable& error) {
+  const std::string_view message = error.what();
+  return cause_of(message.substr(0, message.find(';')));
+}
+
 }  // namespace
 
 Reader::Reader(const DatabaseSettings& settings)
@@ -38,16 +53,17 @@ void Reader::read(const Output& output) {
   bool up = true;
   try {
     measure(output, pg::Deadline::after(timeout_));
-    enter(Trouble::none, "", output);
+    note_outage("", "", output);
   } catch (const sessions::NoSuchTable& error) {
-    enter(Trouble::no_table, error.what(), output);
+    note_outage(missing_table_cause(error), error.what(), output);
   } catch (const pg::Error& error) {
     up = error.kind() == pg::Error::Kind::statement && !error.statement_timed_out();
-    enter(Trouble::unreachable, error.what(), output);
+    note_outage(outage_cause(error), error.what(), output);
   } catch (const std::exception& error) {
     // collectd takes a failed read callback out of its schedule for longer and longer.
     up = false;
-    enter(Trouble::failed, fmt::format("the reading failed: {}", error.what()), output);
+    const std::string trouble = fmt::format("the reading failed: {}", error.what());
+    note_outage(cause_of(trouble), trouble, output);
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - started;
   output.dispatch({{"bool", "up", up ? 1.0 : 0.0}, {"response_time", "read", took.count()}});
@@ -81,13 +97,12 @@ void Reader::note_abandoned_swap(bool abandoned, const Output& output) {
                     instance_));
 }
 
-void Reader::enter(Trouble trouble, const std::string& message, const Output& output) {
-  if (trouble == trouble_) return;
-  trouble_ = trouble;
-  if (trouble == Trouble::none)
-    output.log(LogLevel::notice, fmt::format("{}: readings are back", instance_));
-  else
-    output.log(LogLevel::error, fmt::format("{}: {}", instance_, message));
+void Reader::note_outage(const std::string& cause, const std::string& trouble,
+                         const Output& output) {
+  const auto line = outages_.next(cause, trouble, std::chrono::steady_clock::now());
+  if (line)
+    output.log(line->is_error ? LogLevel::error : LogLevel::notice,
+               fmt::format("{}: {}", instance_, line->text));
 }
 
 }  // namespace django_session::plugin

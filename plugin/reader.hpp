@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 
+#include "plugin/outage_log.hpp"
 #include "plugin/samples.hpp"
 #include "plugin/settings.hpp"
 #include "plugin/unknowns_log.hpp"
@@ -35,13 +36,12 @@ class Reader {
   void note_unknowns(const Findings& findings, const Output& output);
   void note_abandoned_swap(bool abandoned, const Output& output);
 
-  enum class Trouble { none, unreachable, no_table, failed };
-  void enter(Trouble trouble, const std::string& message, const Output& output);
+  void note_outage(const std::string& cause, const std::string& trouble, const Output& output);
 
   std::string instance_;
   std::chrono::milliseconds timeout_;
   sessions::Probe probe_;
-  Trouble trouble_ = Trouble::none;
+  OutageLog outages_;
   UnknownsLog unknowns_;
   bool swap_abandoned_ = false;
 };

@@ -40,6 +40,17 @@ TEST(DatabaseSettings, take_a_database_with_a_control_character_if_the_instance_
   STRCMP_EQUAL("a\nb", settings.connection.dbname.c_str());
 }
 
+TEST(DatabaseSettings, take_booleans_as_words_too) {
+  for (const char* word : {"TRUE", "true", "Yes", "ON"})
+    CHECK_TRUE(settings_of("site", {{"Exact", {std::string(word)}, {}}}).exact);
+  for (const char* word : {"FALSE", "false", "No", "oFF"})
+    CHECK_FALSE(settings_of("site", {{"Exact", {std::string(word)}, {}}}).exact);
+  for (const ConfigItem::Value& value :
+       {ConfigItem::Value(1.0), ConfigItem::Value(std::string("1")), ConfigItem::Value("")})
+    STRCMP_EQUAL("<Database \"site\">: Exact takes true or false (or yes or no, on or off)",
+                 why_refused("site", {{"Exact", {value}, {}}}).c_str());
+}
+
 TEST(DatabaseSettings, take_no_times_that_come_out_as_nothing) {
   for (const char* option : {"Timeout", "Interval"}) {
     for (const double seconds : {0.0, 0.0004, 0.0999, -1.0, 86401.0})
