@@ -21,10 +21,11 @@ constexpr milliseconds kLockPatience{60 * 1000};
 constexpr int kMostSkippedRows = 1000;
 constexpr int kMostFruitlessBatches = 5;
 
-// Every statement on the table runs in this. SET LOCAL, because behind a pooler the next
-// transaction on this backend is somebody else's. The planner must take the index on expire_date,
-// whatever it believes about the number of expired rows: a wrong guess would read the whole table
-// in each batch.
+// Every statement on the table runs in this. A crash may bring some expired sessions back, which
+// the next run deletes; so no COMMIT has to wait for the disk, or for a standby. SET LOCAL, because
+// behind a pooler the next transaction on this backend is somebody else's. The planner must take
+// the index on expire_date, whatever it believes about the number of expired rows: a wrong guess
+// would read the whole table in each batch.
 constexpr const char* kTransaction = R"(
 BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
 SET LOCAL search_path = pg_catalog, pg_temp;
@@ -35,6 +36,7 @@ SET LOCAL enable_seqscan = off;
 SET LOCAL enable_bitmapscan = off;
 SET LOCAL max_parallel_workers_per_gather = 0;
 SET LOCAL jit = off;
+SET LOCAL synchronous_commit = off;
 {2}
 COMMIT;
 )";
@@ -137,9 +139,9 @@ class BatchDelete {
     for (const std::string& holder : long_transactions(connection_, soon()))
       observer_.on_note("as long as it lasts, the space of what is deleted can't be reused: " +
                         holder);
-    for (const std::string& replica : replicas_out_of_sight(connection_, soon()))
-      observer_.on_note(
-          fmt::format("how far replica \"{}\" is behind can't be seen by this role", replica));
+    for (const std::string& note : what_hides_from_us(connection_, soon())) observer_.on_note(note);
+    const std::string standby = missing_synchronous_standby(connection_, soon());
+    if (!standby.empty()) observer_.on_note(standby);
   }
 
   void forecast() {

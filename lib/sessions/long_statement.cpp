@@ -16,6 +16,7 @@ constexpr milliseconds kLongest{24 * 3600 * 1000};  // for a statement of a run 
 constexpr milliseconds kOurselvesFirst{5000};       // before the server's own limit ends it
 
 // Of the session: these statements can't be in a transaction, so SET LOCAL can't reach them.
+// synchronous_commit: no wait for a standby that may be gone.
 // statement_timeout ends what we can't cancel any more because we were killed.
 constexpr const char* kSettings = R"(
 SET search_path = pg_catalog, pg_temp;
@@ -23,6 +24,7 @@ SET lock_timeout = {0};
 SET statement_timeout = {1};
 SET vacuum_cost_delay = 2;
 SET vacuum_cost_limit = 2000;
+SET synchronous_commit = local;
 SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings
 WHERE name = 'transaction_timeout';  -- from PostgreSQL 17 on
 )";

@@ -154,6 +154,7 @@ UNION ALL
 SELECT 'replication slot ' || quote_ident(s.slot_name),
   'decodes this database: it would see another table'
 FROM pg_replication_slots s WHERE s.slot_type = 'logical' AND s.database = current_database()
+  AND s.wal_status IS DISTINCT FROM 'lost'
 UNION ALL
 SELECT 'name ' || quote_ident(part), 'has a $ or a backslash in it' FROM (
   SELECT t.nspname AS part FROM t UNION ALL SELECT t.relname FROM t

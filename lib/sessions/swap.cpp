@@ -55,6 +55,7 @@ constexpr double kOldestState = 24 * 3600;            // seconds
 constexpr double kLongestLog = 1024.0 * 1024 * 1024;  // bytes
 // The exchange reads the log under its lock, and files don't shrink.
 constexpr double kSmallLog = 16.0 * 1024 * 1024, kLogGrowth = 1024.0 * 1024;  // bytes
+constexpr double kUnknownRows = -1;  // in the state's rows_before
 // Fewer sessions than this are not worth a transaction.
 constexpr long long kSmallestCopy = 500;
 constexpr milliseconds kOurselvesFirst{5000};  // before the server's own limit ends a statement
@@ -349,7 +350,8 @@ void Swap::remove_orphans(const Leftovers& leftovers) {
 // -----------------------------------------------------------------------------------------
 
 void Swap::run(const CleanupPlan& plan) {
-  rows_before_ = plan.live_rows.value_or(0) + plan.expired_rows.value_or(0);
+  rows_before_ =
+      plan.live_rows && plan.expired_rows ? *plan.live_rows + *plan.expired_rows : kUnknownRows;
   bytes_before_ = target_.bytes_before;
   progress_.rows_total = plan.live_rows.value_or(0);
   try {
@@ -594,7 +596,7 @@ void Swap::exchange() {
 /// From the exchange on it is so, whatever happens to the replaced table.
 void Swap::note_what_it_was() {
   result_.rows_deleted.reset();
-  if (rows_before_ > 0) result_.rows_deleted = std::max(0.0, rows_before_ - copied_);
+  if (rows_before_ >= 0) result_.rows_deleted = std::max(0.0, rows_before_ - copied_);
   result_.bytes_before = bytes_before_;
 }
 

@@ -21,8 +21,9 @@ constexpr milliseconds kBetweenLooks{1000};
 constexpr milliseconds kPatience{5 * 60 * 1000};
 
 // A base backup has no lag. Replicas that show no position to this role have NULL for it. A slot
-// has used most of its allowance when what it holds back is four times what it may still hold. The
-// archiver's last file is complete up to its end; "00000002.history" is no WAL file.
+// has used most of its allowance when what it holds back is four times what it may still hold; one
+// that is lost holds back nothing any more. The archiver is asked to begin with a segment when that
+// is complete, so the unfinished one is not late; "00000002.history" is no WAL file.
 constexpr const char* kWalReaders = R"(
 SELECT 'replica' AS kind, application_name AS name,
   pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) AS bytes_behind,
@@ -32,21 +33,43 @@ UNION ALL
 SELECT 'slot', slot_name, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), NULL,
   wal_status = 'unreserved'
     OR coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) > 4 * safe_wal_size, false)
-FROM pg_replication_slots WHERE restart_lsn IS NOT NULL
+FROM pg_replication_slots
+WHERE restart_lsn IS NOT NULL AND wal_status IS DISTINCT FROM 'lost'
 UNION ALL
-SELECT 'archiver', '', greatest(0,
-  pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')
+SELECT 'archiver', '', CASE WHEN file IS NOT NULL THEN greatest(0,
+  trunc(pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') / segment.bytes) * segment.bytes
     - ('x' || substr(file, 9, 8))::bit(32)::bigint * 4294967296
-    - (('x' || substr(file, 17, 8))::bit(32)::bigint + 1)
-      * pg_size_bytes(current_setting('wal_segment_size'))), NULL, false
-FROM (SELECT coalesce(last_archived_wal, last_failed_wal) AS file FROM pg_stat_archiver) archived
-WHERE current_setting('archive_mode') <> 'off' AND file ~ '^[0-9A-F]{24}';
+    - (('x' || substr(file, 17, 8))::bit(32)::bigint + is_archived::int) * segment.bytes) END,
+  NULL, false
+FROM (SELECT coalesce(substring(last_archived_wal FROM '^[0-9A-F]{24}'),
+                      substring(last_failed_wal FROM '^[0-9A-F]{24}')) AS file,
+        last_archived_wal ~ '^[0-9A-F]{24}' IS TRUE AS is_archived
+      FROM pg_stat_archiver) archived,
+  (SELECT pg_size_bytes(current_setting('wal_segment_size')) AS bytes) segment
+WHERE current_setting('archive_mode') <> 'off';
+)";
+
+// The archiver's statistics name no file when they have just been reset, and stay like that where
+// archive_command is empty. Then its folder tells, to those who may look there.
+constexpr const char* kMayListArchive = R"(
+SELECT has_function_privilege('pg_catalog.pg_ls_archive_statusdir()', 'EXECUTE') AS allowed;
+)";
+constexpr const char* kWaitingForArchive = R"(
+SELECT count(*) * pg_size_bytes(current_setting('wal_segment_size')) AS bytes
+FROM pg_ls_archive_statusdir() WHERE name ~ '^[0-9A-F]{24}[.]ready$';
 )";
 
 constexpr const char* kReplicasOutOfSight = R"(
 SELECT DISTINCT application_name AS name FROM pg_stat_replication r
 WHERE replay_lsn IS NULL AND state IS NULL
   AND NOT EXISTS (SELECT FROM pg_replication_slots s WHERE s.active_pid = r.pid);
+)";
+
+// Whose state is hidden from this role may be the one.
+constexpr const char* kNoSynchronousStandby = R"(
+SELECT current_setting('synchronous_standby_names') AS names
+WHERE current_setting('synchronous_standby_names') <> '' AND NOT EXISTS (
+  SELECT FROM pg_stat_replication WHERE state IS NULL OR sync_state IN ('sync', 'quorum'));
 )";
 
 constexpr const char* kMark = "SELECT pg_snapshot_xmax(pg_current_snapshot()) AS mark;";
@@ -70,6 +93,7 @@ WITH mark AS (
     AND NOT EXISTS (SELECT FROM pg_stat_progress_vacuum v WHERE v.pid = a.pid)
   UNION ALL
   SELECT 'slot', slot_name, NULL, NULL, age(xmin), NULL FROM pg_replication_slots
+  WHERE wal_status IS DISTINCT FROM 'lost'
   UNION ALL
   SELECT 'prepared', gid, owner, NULL, age(transaction), extract(epoch FROM now() - prepared)
   FROM pg_prepared_xacts WHERE database = current_database()
@@ -79,15 +103,23 @@ WHERE holder.age IS NOT NULL AND holder.age >= mark.age AND ({1})
 ORDER BY holder.age DESC;
 )";
 
-// {0} the table's OID. Who holds or awaits a lock on the table, longest transaction first.
+// {0} the table's OID. Who holds or awaits a lock on the table, longest transaction first. A
+// prepared transaction has no process any more.
 constexpr const char* kLockHolders = R"(
-SELECT a.pid::text AS name, a.usename AS role, a.application_name AS application,
-  extract(epoch FROM now() - a.xact_start) AS seconds
-FROM pg_stat_activity a
-WHERE a.pid <> pg_backend_pid() AND a.pid IN (
-  SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-  WHERE d.datname = current_database() AND l.locktype = 'relation' AND l.relation = {0})
-ORDER BY a.xact_start NULLS LAST LIMIT 3;
+WITH lock AS (
+  SELECT l.pid, l.virtualtransaction FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+  WHERE d.datname = current_database() AND l.locktype = 'relation' AND l.relation = {0}
+)
+SELECT 'prepared' AS kind, x.gid AS name, x.owner AS role, '' AS application,
+  extract(epoch FROM now() - x.prepared) AS seconds
+FROM pg_prepared_xacts x WHERE EXISTS (
+  SELECT FROM pg_locks l JOIN lock ON lock.virtualtransaction = l.virtualtransaction
+  WHERE lock.pid IS NULL AND l.locktype = 'transactionid' AND l.transactionid = x.transaction)
+UNION ALL
+SELECT 'backend', a.pid::text, a.usename, a.application_name,
+  extract(epoch FROM now() - a.xact_start)
+FROM pg_stat_activity a WHERE a.pid <> pg_backend_pid() AND a.pid IN (SELECT pid FROM lock)
+ORDER BY seconds DESC NULLS LAST LIMIT 3;
 )";
 
 constexpr const char* kAnyAge = "true";
@@ -107,13 +139,30 @@ WalReader read_wal_reader(const pg::Row& row) {
   return reader;
 }
 
+/// Bytes of the complete WAL files that wait for the archiver; nothing where this role may not see
+/// them.
+std::optional<double> waiting_for_archive(pg::Connection& connection, pg::Deadline deadline) {
+  const pg::Rows rights = ask_catalog(connection, kMayListArchive, deadline);
+  if (rights.empty() || !rights.front().flag("allowed")) return std::nullopt;
+  const pg::Rows rows = ask_catalog(connection, kWaitingForArchive, deadline);
+  return rows.empty() ? std::nullopt : rows.front().number("bytes");
+}
+
+std::vector<WalReader> wal_readers(pg::Connection& connection, pg::Deadline deadline) {
+  std::vector<WalReader> readers;
+  for (const pg::Row& row : ask_catalog(connection, kWalReaders, deadline)) {
+    WalReader reader = read_wal_reader(row);
+    if (reader.kind == WalReader::Kind::archiver && !reader.bytes_behind)
+      reader.bytes_behind = waiting_for_archive(connection, deadline);
+    readers.push_back(reader);
+  }
+  return readers;
+}
+
 /// Who is too far behind now; empty when nobody is.
 std::string look(pg::Connection& connection, const CleanupOptions& options) {
   const auto deadline = pg::Deadline::after(options.answer_timeout);
-  std::vector<WalReader> readers;
-  for (const pg::Row& row : ask_catalog(connection, kWalReaders, deadline))
-    readers.push_back(read_wal_reader(row));
-  return too_far_behind(readers, options.max_lag);
+  return too_far_behind(wal_readers(connection, deadline), options.max_lag);
 }
 
 /// Autovacuum has no role.
@@ -126,10 +175,16 @@ std::string describe_backend(const pg::Row& row) {
                  : text;
 }
 
+std::string describe_prepared(const pg::Row& row) {
+  const auto seconds = row.number("seconds");
+  return fmt::format("prepared transaction \"{}\" of role {}", row.text("name"), row.text("role")) +
+         (seconds ? ", there for " + format_quantity(*seconds, Unit::seconds) : "");
+}
+
 std::string describe_holder(const pg::Row& row) {
   const std::string kind = row.text("kind");
   if (kind == "slot") return fmt::format("replication slot \"{}\"", row.text("name"));
-  if (kind == "prepared") return fmt::format("prepared transaction \"{}\"", row.text("name"));
+  if (kind == "prepared") return describe_prepared(row);
   if (kind == "walsender")
     return fmt::format("replica \"{}\" (hot_standby_feedback)", row.text("application"));
   return describe_backend(row);
@@ -170,18 +225,34 @@ void wait_for_calm(pg::Connection& connection, const CleanupOptions& options, pg
   observer.on_note("everybody has caught up: going on");
 }
 
-std::vector<std::string> replicas_out_of_sight(pg::Connection& connection, pg::Deadline deadline) {
-  std::vector<std::string> names;
+std::vector<std::string> what_hides_from_us(pg::Connection& connection, pg::Deadline deadline) {
+  std::vector<std::string> notes;
   for (const pg::Row& row : ask_catalog(connection, kReplicasOutOfSight, deadline))
-    names.push_back(without_controls(row.text("name"), '?'));
-  return names;
+    notes.push_back(fmt::format("how far replica \"{}\" is behind can't be seen by this role",
+                                without_controls(row.text("name"), '?')));
+  for (const WalReader& reader : wal_readers(connection, deadline))
+    if (reader.kind == WalReader::Kind::archiver && !reader.bytes_behind)
+      notes.push_back(
+          "how far the WAL archiver is behind can't be seen by this role: its statistics name no "
+          "file (they were reset, or archive_command is empty), and its folder is for members of "
+          "pg_monitor");
+  return notes;
+}
+
+std::string missing_synchronous_standby(pg::Connection& connection, pg::Deadline deadline) {
+  const pg::Rows rows = ask_catalog(connection, kNoSynchronousStandby, deadline);
+  if (rows.empty()) return "";
+  return fmt::format(
+      "no synchronous standby is connected (synchronous_standby_names = '{}'): commits of others "
+      "wait for one, those of this cleanup don't",
+      without_controls(rows.front().text("names"), '?'));
 }
 
 std::string lock_holders(pg::Connection& connection, const std::string& oid,
                          pg::Deadline deadline) {
   std::string text;
   for (const pg::Row& row : ask_catalog(connection, fmt::format(kLockHolders, oid), deadline))
-    text += (text.empty() ? "" : "; ") + without_controls(describe_backend(row), '?');
+    text += (text.empty() ? "" : "; ") + without_controls(describe_holder(row), '?');
   return text.empty() ? "somebody who is gone by now" : text;
 }
 

@@ -21,12 +21,16 @@ void pause_for(std::chrono::milliseconds duration, pg::Deadline run_end, Cleanup
 void wait_for_calm(pg::Connection& connection, const CleanupOptions& options, pg::Deadline run_end,
                    CleanupObserver& observer);
 
-/// Replicas whose lag this role may not see (that takes pg_read_all_stats) and that have no slot.
-/// Their names, for a note.
-std::vector<std::string> replicas_out_of_sight(pg::Connection& connection, pg::Deadline deadline);
+/// Which readers of the WAL might fall behind without our noticing, for notes: replicas whose lag
+/// this role may not see (that takes pg_read_all_stats) and that have no slot, and an archiver of
+/// which nothing is known.
+std::vector<std::string> what_hides_from_us(pg::Connection& connection, pg::Deadline deadline);
+
+/// For a note: that the synchronous standby is gone. Empty where there is one, or none is wanted.
+std::string missing_synchronous_standby(pg::Connection& connection, pg::Deadline deadline);
 
 /// Up to three who hold or await a lock on the table, the one with the longest transaction first:
-/// "pid 4711 of role site (gunicorn), in a transaction for 3 h; pid ...".
+/// "pid 4711 of role site (gunicorn), in a transaction for 3 h; prepared transaction "x" of ...".
 std::string lock_holders(pg::Connection& connection, const std::string& oid, pg::Deadline deadline);
 
 /// A point in the order of transactions.

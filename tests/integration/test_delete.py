@@ -73,6 +73,13 @@ def test_a_table_without_expired_sessions_is_left_alone(cleaned_site, run_cleanu
     assert cleaned_site.value(f"SELECT count(*) FROM {TABLE}") == 100
 
 
+@pytest.mark.parametrize("method", ["delete", "swap", "full"])
+def test_an_empty_table_has_0_expired_sessions(cleaned_site, run_cleanup, method):
+    result = run_cleanup("--method", method, "--no-progress", user=SWAPPER)
+    assert result.code == DONE, result
+    assert result.message.startswith(f"{method}: 0 expired sessions deleted, "), result
+
+
 def test_very_old_and_equal_times_are_no_obstacle(cleaned_site, run_cleanup):
     cleaned_site.fill(sessions=100)
     cleaned_site.psql(f"""INSERT INTO {TABLE} SELECT 'old' || i, '', '-infinity' FROM generate_series(1, 3) i;

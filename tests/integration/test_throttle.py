@@ -121,3 +121,85 @@ def test_a_slot_with_a_standbys_old_snapshot_is_named(primary, folder, cleanup_p
     result = start(cleanup_program, primary, "--max-duration", "5").result()
     assert result.code == DONE and result.deleted == 29_100, result
     assert 'before this ends: replication slot "replica"' in result.message
+
+
+def test_the_unfinished_file_of_wal_is_not_late(own_cluster, folder, cleanup_program):
+    server = own_cluster(archive_mode="on", archive_command="true")
+    site = new_site(server, folder, sessions=1000)
+    last = site.value("SELECT pg_walfile_name(pg_switch_wal())")
+    wait_for(lambda: server.psql(f"SELECT last_archived_wal >= '{last}' FROM pg_stat_archiver") == [(True,)], "it")
+    site.fill(sessions=10_000)  # some megabytes of the next file
+    result = start(cleanup_program, server, "--max-lag", "1MB", "--max-duration", "5").result()
+    assert result.code == DONE and "waiting" not in result.stderr, result
+
+
+@pytest.fixture
+def no_archive(own_cluster, folder):
+    """Files wait for an archiver that has no command, of which its statistics say nothing."""
+    server = own_cluster(archive_mode="on", archive_command="''")
+    site = new_site(server, folder, sessions=1000)
+    for _ in range(3):
+        site.psql("SELECT pg_switch_wal()")
+        site.fill(sessions=10)
+    assert site.psql("SELECT last_archived_wal, last_failed_wal FROM pg_stat_archiver") == [(None, None)]
+    return site
+
+
+def test_an_archiver_without_a_command_is_noticed(no_archive, cleanup_program):
+    result = start(cleanup_program, no_archive.cluster, "--max-lag", "20MB", "--max-duration", "2").result()
+    assert result.code == STOPPED, result
+    assert "the WAL archiver is 48 MB behind (--max-lag 20 MB)" in result.message
+
+
+def test_a_role_that_may_not_look_at_the_archive_says_so_once(no_archive, cleanup_program):
+    no_archive.apply_roles(cleaner="cleaner")
+    result = start(cleanup_program, no_archive.cluster, "--max-lag", "20MB", user="cleaner").result()
+    assert result.code == DONE, result
+    assert result.stderr.count("how far the WAL archiver is behind can't be seen by this role") == 1
+
+
+def lose(site, slot):
+    """Has the server invalidate a slot, as it does with one that nobody has read for too long."""
+    if site.value("SELECT current_setting('server_version_num')::int") >= 180000:
+        site.cluster.configure(idle_replication_slot_timeout="1s")
+    else:
+        site.cluster.configure(max_slot_wal_keep_size="1MB")
+    site.cluster.reload()
+
+    def lost():
+        site.fill(sessions=10)
+        site.psql("SELECT pg_switch_wal()")
+        site.psql("CHECKPOINT")
+        return site.value(f"SELECT wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = '{slot}'")
+    wait_for(lost, "the slot to be lost")
+
+
+@pytest.mark.parametrize("method", ["delete", "swap"])
+def test_a_lost_slot_is_no_obstacle(own_cluster, folder, cleanup_program, method):
+    server = own_cluster(wal_level="logical")
+    site = new_site(server, folder, sessions=1000)
+    site.psql("SELECT pg_create_logical_replication_slot('gone', 'pgoutput')")
+    lose(site, "gone")
+    result = Cleanup(cleanup_program, "--no-progress", "--method", method, "--max-lag", "1MB", "--max-duration", "10",
+                     environment=server.environment("site", OWNER)).result()
+    assert result.code == DONE and site.value(EXPIRED) == 0, result
+
+
+def test_a_synchronous_standby_that_is_gone_keeps_nobody_waiting(own_cluster, folder, cleanup_program):
+    server = own_cluster(synchronous_commit="on")
+    site = new_site(server, folder)
+    server.configure(synchronous_standby_names="'gone'")
+    server.reload()
+    wait_for(lambda: server.psql("SHOW synchronous_standby_names") == [("gone",)], "the setting")
+    result = start(cleanup_program, server, "--max-duration", "20", user=OWNER).result(timeout=30)
+    assert (result.code, result.deleted) == (DONE, 29_100), result
+    assert "no synchronous standby is connected (synchronous_standby_names = 'gone')" in result.stderr
+
+
+def test_a_prepared_transaction_that_holds_the_table_is_named(own_cluster, folder, cleanup_program):
+    server = own_cluster(max_prepared_transactions=2)
+    site = new_site(server, folder, sessions=1000)
+    site.psql(f"BEGIN; LOCK TABLE {TABLE} IN SHARE MODE; SELECT txid_current(); PREPARE TRANSACTION 'forgotten'")
+    result = start(cleanup_program, server, "--max-duration", "2").result()
+    assert result.code == STOPPED, result
+    assert 'waiting for the table\'s lock: prepared transaction "forgotten" of role postgres' in result.stderr
