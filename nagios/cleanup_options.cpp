@@ -61,6 +61,9 @@ struct CleanupLine : CommandLine {
   CLI::Option* max_lag =
       value("--max-lag", "BYTES|DURATION",
             "Wait while a replica, a slot or the archiver is further behind (default: 1GB)");
+  CLI::Option* max_clock_skew =
+      value("--max-clock-skew", "DURATION",
+            "Clean nothing if the server's clock differs more from this machine's (default: 60)");
   CLI::Option* abort = flag("--abort", "Only remove what an interrupted run left");
   CLI::Option* no_progress = flag("--no-progress", "No progress bar and no progress lines");
   CLI::Option* state =
@@ -129,6 +132,8 @@ CleanupOptions read_cleanup(const CleanupLine& line) {
   if (const auto timeout = read_duration(line.lock_timeout, 0.001, kMinute))
     options.lock_timeout = *timeout;
   options.max_lag = read_max_lag(line.max_lag);
+  if (const auto skew = read_duration(line.max_clock_skew, 0.001, 100 * kYear))
+    options.max_clock_skew = *skew;
   return options;
 }
 
@@ -160,7 +165,8 @@ bool read_state(const CleanupLine& line, CleanupCommand& command) {
 
 void refuse_contradictions(const CleanupLine& line) {
   if (count_of(line.abort) == 0) return;
-  for (const CLI::Option* other : {line.dry_run, line.method, line.keep, line.max_lag})
+  for (const CLI::Option* other :
+       {line.dry_run, line.method, line.keep, line.max_lag, line.max_clock_skew})
     if (count_of(other) > 0)
       throw ConfigError(
           fmt::format("--abort and {} don't go together: --abort only removes what an "

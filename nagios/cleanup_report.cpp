@@ -3,7 +3,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "core/metric.hpp"
 #include "core/perfdata.hpp"
@@ -27,11 +30,20 @@ std::string refusal_text(const Refusal& refusal) {
   return refusal.object + " " + refusal.reason;
 }
 
+/// Each once, with the methods that it is in the way of.
 std::string refusals_text(const CleanupPlan& plan) {
-  if (plan.refusals.empty()) return "";
-  std::string text = "Not possible:\n";
-  for (const Refusal& refusal : plan.refusals)
-    text += line(std::string(method_name(refusal.method)), refusal_text(refusal));
+  std::vector<std::pair<std::string, std::string>> entries;  // reason, methods
+  for (const Refusal& refusal : plan.refusals) {
+    const std::string reason = refusal_text(refusal), method(method_name(refusal.method));
+    const auto known = std::find_if(entries.begin(), entries.end(),
+                                    [&](const auto& entry) { return entry.first == reason; });
+    if (known == entries.end())
+      entries.emplace_back(reason, method);
+    else
+      known->second += ", " + method;
+  }
+  std::string text = entries.empty() ? "" : "Not possible:\n";
+  for (const auto& [reason, methods] : entries) text += line(methods, reason);
   return text;
 }
 

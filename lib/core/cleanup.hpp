@@ -35,6 +35,7 @@ struct CleanupOptions {
   std::optional<std::chrono::milliseconds> max_duration;
   std::chrono::milliseconds lock_timeout{100};  ///< for each try of an exclusive lock
   LagLimit max_lag;
+  std::chrono::milliseconds max_clock_skew{60'000};  ///< of the server's clock against ours
   std::chrono::milliseconds answer_timeout{
       10000};  ///< for each connect and each answer that should be quick
 };

@@ -126,12 +126,29 @@ void foresee(CleanupPlan& plan, const Sizes& sizes) {
   }
 }
 
+/// What stands in the way of this method stands in that of every other, too.
+bool is_general(const Refusal& refusal, const std::vector<Refusal>& refusals) {
+  const auto same = [&](Method method) {
+    return std::any_of(refusals.begin(), refusals.end(), [&](const Refusal& other) {
+      return other.method == method && other.object == refusal.object &&
+             other.reason == refusal.reason;
+    });
+  };
+  return same(Method::swap) && same(Method::remove) && same(Method::full);
+}
+
 /// The next method that is possible, from the one that gives back most.
 std::string alternative_to(Method method, const std::vector<Refusal>& refusals) {
   for (const Method other : {Method::swap, Method::remove})
     if (other != method && refusal_of(other, refusals) == nullptr)
       return fmt::format("; possible is --method {}", method_name(other));
   return "; no other method is possible either";
+}
+
+std::string why_refused(const Refusal& refusal, const CleanupPlan& plan) {
+  if (is_general(refusal, plan.refusals)) return "nothing can be cleaned: " + describe(refusal);
+  return fmt::format("{} is not possible: {}{}", method_name(plan.method), describe(refusal),
+                     alternative_to(plan.method, plan.refusals));
 }
 
 }  // namespace
@@ -153,8 +170,7 @@ CleanupPlan plan_from(const Circumstances& circumstances, const CleanupOptions& 
   }
   if (const Refusal* refusal = refusal_of(plan.method, plan.refusals)) {
     plan.refused = true;
-    plan.reason = fmt::format("{} is not possible: {}{}", method_name(plan.method),
-                              describe(*refusal), alternative_to(plan.method, plan.refusals));
+    plan.reason = why_refused(*refusal, plan);
   }
   foresee(plan, sizes);
   return plan;

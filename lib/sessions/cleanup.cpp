@@ -9,10 +9,12 @@
 #include "core/quantity.hpp"
 #include "sessions/batch_delete.hpp"
 #include "sessions/catalog_query.hpp"
+#include "sessions/clock.hpp"
 #include "sessions/long_statement.hpp"
 #include "sessions/preflight.hpp"
 #include "sessions/probe.hpp"
 #include "sessions/reclaim.hpp"
+#include "sessions/session_query.hpp"
 #include "sessions/swap.hpp"
 #include "sessions/throttle.hpp"
 
@@ -58,27 +60,79 @@ std::string words_of(const pg::Error& error) {
 }
 
 struct Planned {
+  Measurement measurement;
   Preflight preflight;
   CleanupPlan plan;
 };
 
-/// Finds out which table is meant, where the search_path decides, and measures it.
-Planned make_plan(const pg::Parameters& parameters, const TableName& table,
-                  const CleanupOptions& options, pg::Connection& connection) {
-  const auto deadline = pg::Deadline::after(options.answer_timeout);
-  Probe probe(parameters, table, Counting::estimate);
-  const Measurement measurement = probe.measure(deadline);
-  Preflight preflight = look(connection, {measurement.schema, measurement.table},
-                             pg::Deadline::after(options.answer_timeout));
-  if (is_pooled(connection, pg::Deadline::after(options.answer_timeout)))
+/// One call of plan_cleanup(), or the beginning of a run. Over one connection, which may be all
+/// that there is: a pool of one.
+class Planner {
+ public:
+  Planner(const pg::Parameters& parameters, const TableName& table, const CleanupOptions& options,
+          std::optional<pg::Connection>& connection)
+      : parameters_(parameters), table_(table), options_(options), connection_(connection) {}
+
+  /// Finds out which table is meant, where the search_path decides, and measures it.
+  Planned inspect();
+  Planned plan();
+
+ private:
+  pg::Deadline soon() const { return pg::Deadline::after(options_.answer_timeout); }
+  Measurement measure();
+  void refuse_by_the_clock(Preflight& preflight);
+
+  const pg::Parameters& parameters_;
+  const TableName& table_;
+  const CleanupOptions& options_;
+  std::optional<pg::Connection>& connection_;
+};
+
+Measurement Planner::measure() {
+  Probe probe(parameters_, table_, Counting::estimate);
+  probe.use(std::move(*connection_));
+  try {
+    const Measurement measurement = probe.measure(soon());
+    connection_ = probe.give_back();
+    connection_->finish(soon());
+    return measurement;
+  } catch (...) {
+    connection_ = probe.give_back();
+    throw;
+  }
+}
+
+Planned Planner::inspect() {
+  const Measurement measurement = measure();
+  return {measurement, look(*connection_, {measurement.schema, measurement.table}, soon()), {}};
+}
+
+void Planner::refuse_by_the_clock(Preflight& preflight) {
+  auto doubt = doubt_about_the_clock(*connection_, options_.max_clock_skew, soon());
+  if (!doubt) {
+    const CleanupTarget& target = preflight.target;
+    const ReadingAs who = who_may_read(*connection_, target, soon());
+    doubt = doubt_by_new_sessions(*connection_, target, who, options_.max_clock_skew);
+  }
+  if (!doubt) return;
+  for (const Method method : {Method::full, Method::swap, Method::remove})
+    preflight.refusals.insert(preflight.refusals.begin(), {method, "the server's clock", *doubt});
+}
+
+Planned Planner::plan() {
+  Planned planned = inspect();
+  Preflight& preflight = planned.preflight;
+  if (is_pooled(*connection_, soon()))
     preflight.refusals.push_back({Method::full, "the connection",
                                   "goes through a pooler; VACUUM FULL needs a direct connection"});
+  refuse_by_the_clock(preflight);
   std::vector<std::string> notes = preflight.notes;
   if (preflight.leftovers.any())
     notes.push_back("there is " + describe_leftovers(preflight.leftovers));
-  const Circumstances circumstances{evaluate(measurement).values, preflight.refusals, notes,
+  const Circumstances circumstances{evaluate(planned.measurement).values, preflight.refusals, notes,
                                     preflight.room};
-  return {preflight, plan_from(circumstances, options)};
+  planned.plan = plan_from(circumstances, options_);
+  return planned;
 }
 
 /// One call of run_cleanup() or abort_cleanup().
@@ -113,6 +167,7 @@ class Run {
   void clear_the_way();
   void run_method();
   bool is_swapped() const;
+  void trust_the_clock();
   std::string cutoff();
   void measure_after();
   std::string lockers();
@@ -170,7 +225,7 @@ void Run::connect() {
 CleanupResult Run::clean_up() {
   guarded([this] {
     connect();
-    planned_ = make_plan(parameters_, table_, options_, *connection_);
+    planned_ = Planner(parameters_, table_, options_, connection_).plan();
     const CleanupPlan& plan = planned_.plan;
     result_.method = plan.method;
     result_.bytes_before = planned_.preflight.target.bytes_before;
@@ -193,7 +248,7 @@ CleanupResult Run::clean_up() {
 CleanupResult Run::abort() {
   return guarded([this] {
     connect();
-    planned_ = make_plan(parameters_, table_, options_, *connection_);
+    planned_ = Planner(parameters_, table_, options_, connection_).inspect();
     const CleanupTarget& target = planned_.preflight.target;
     result_.bytes_before = target.bytes_before;
     const bool swap = remove_swap_leftovers(*connection_, target, options_, run_id_, run_end_,
@@ -298,8 +353,19 @@ bool Run::is_swapped() const {
   return planned_.preflight.target.oid == successor_ && !planned_.preflight.leftovers.any();
 }
 
+/// Again, since claiming the table may have taken a while: what is deleted, and what isn't copied,
+/// is decided once, at the beginning of the work. A clock that is set later doesn't matter any
+/// more.
+void Run::trust_the_clock() {
+  if (!cutoff_.empty()) return;
+  if (const auto doubt = doubt_about_the_clock(*connection_, options_.max_clock_skew, soon()))
+    throw Stopped("the server's clock " + *doubt);
+  cutoff();
+}
+
 void Run::run_method() {
   const CleanupTarget& target = planned_.preflight.target;
+  trust_the_clock();
   if (planned_.plan.method == Method::swap) {
     if (is_swapped()) {
       if (result_.rows_deleted == 0.0) result_.rows_deleted = planned_.plan.expired_rows;
@@ -334,6 +400,7 @@ void Run::measure_after() {
 /// The lock may already have been in the way when the table was looked up.
 std::string Run::lockers() try {
   if (observer_.stop_requested()) return "it wasn't asked by whom";
+  if (!connection_) return "it isn't known by whom";
   connection_->finish(soon());
   const std::string& oid = planned_.preflight.target.oid;
   const std::string by_name = fmt::format("ANY (SELECT c.oid FROM pg_class c WHERE c.relname = {})",
@@ -358,8 +425,8 @@ std::string Run::summary() const {
 CleanupPlan plan_cleanup(const pg::Parameters& parameters, const TableName& table,
                          const CleanupOptions& options) {
   pg::Connector connector(parameters);
-  pg::Connection connection = connector.connect(pg::Deadline::after(options.answer_timeout));
-  return make_plan(parameters, table, options, connection).plan;
+  std::optional connection = connector.connect(pg::Deadline::after(options.answer_timeout));
+  return Planner(parameters, table, options, connection).plan().plan;
 }
 
 CleanupResult run_cleanup(const pg::Parameters& parameters, const TableName& table,

@@ -6,6 +6,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/measurement.hpp"
@@ -35,6 +36,11 @@ class Probe {
  public:
   Probe(pg::Parameters parameters, TableName table, Counting counting)
       : connector_(std::move(parameters)), table_(std::move(table)), counting_(counting) {}
+
+  /// To measure over a connection that is open already; give_back() has it, or the one that took
+  /// its place, afterwards.
+  void use(pg::Connection connection) { connection_ = std::move(connection); }
+  std::optional<pg::Connection> give_back() { return std::exchange(connection_, std::nullopt); }
 
   /// All but the database's size, which can take long: measure_database() adds it. Connects first
   /// if need be; a kept connection that turns out to be dead (a restarted server) is replaced

@@ -41,7 +41,9 @@ def binaries():
 class Cluster:
     """One server. Trusts whoever comes by the socket in its folder or its port of 127.0.0.1."""
 
-    def __init__(self, folder, **settings):
+    def __init__(self, folder, prefix=(), **settings):
+        """prefix: words before the server's command, such as `env NAME=VALUE`."""
+        self._prefix = prefix
         self.folder = private_folder(folder, "postgresql")
         self.data = self.folder / "data"
         self.socket = self.folder
@@ -63,7 +65,7 @@ class Cluster:
 
     def start(self):
         self._process = Process(
-            [self._binaries / "postgres", "-D", self.data, "-k", self.socket, "-p", str(self.port),
+            [*self._prefix, self._binaries / "postgres", "-D", self.data, "-k", self.socket, "-p", str(self.port),
              "-c", "listen_addresses=127.0.0.1"],
             self.log, dies_with="QUIT")
         wait_for(self._answers, "PostgreSQL's start", timeout=30)

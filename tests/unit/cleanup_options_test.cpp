@@ -45,6 +45,7 @@ TEST(CleanupOptions, without_words_everything_has_its_default) {
   LONGS_EQUAL(0, command.cleanup.keep.count());
   LONGS_EQUAL(100, command.cleanup.lock_timeout.count());
   LONGS_EQUAL(10'000, command.cleanup.answer_timeout.count());
+  LONGS_EQUAL(60'000, command.cleanup.max_clock_skew.count());
   CHECK_FALSE(command.cleanup.max_duration.has_value());
   CHECK_FALSE(command.cleanup.max_lag.bytes.has_value());
   CHECK_FALSE(command.cleanup.max_lag.time.has_value());
@@ -72,8 +73,10 @@ TEST(CleanupOptions, methods_are_given_by_name) {
 }
 
 TEST(CleanupOptions, durations_have_units) {
-  const CleanupOptions options =
-      parsed({"--keep", "7d", "--max-duration", "30m", "--lock-timeout", "0.05"}).cleanup;
+  const CleanupOptions options = parsed({"--keep", "7d", "--max-duration", "30m", "--lock-timeout",
+                                         "0.05", "--max-clock-skew", "2h"})
+                                     .cleanup;
+  LONGS_EQUAL(2 * 3600 * 1000, options.max_clock_skew.count());
   LONGS_EQUAL(7 * 24 * 3600, options.keep.count());
   LONGS_EQUAL(30 * 60 * 1000, options.max_duration->count());
   LONGS_EQUAL(50, options.lock_timeout.count());
@@ -123,8 +126,9 @@ TEST(CleanupOptions, an_event_handler_acts_on_hard_problems_alone) {
 TEST(CleanupOptions, help_and_version_are_notices) {
   const Notice help = std::get<Notice>(parse_cleanup_command({"-h"}));
   STRCMP_CONTAINS("Usage: django_session_cleanup", help.text.c_str());
-  for (const char* option : {"--method", "--keep", "--dry-run", "--max-duration", "--lock-timeout",
-                             "--max-lag", "--abort", "--no-progress", "--state", "--state-type"})
+  for (const char* option :
+       {"--method", "--keep", "--dry-run", "--max-duration", "--lock-timeout", "--max-lag",
+        "--max-clock-skew", "--abort", "--no-progress", "--state", "--state-type"})
     STRCMP_CONTAINS(option, help.text.c_str());
   const Notice version = std::get<Notice>(parse_cleanup_command({"-V"}));
   STRCMP_CONTAINS("django_session_cleanup " DJANGO_SESSION_VERSION, version.text.c_str());
