@@ -75,23 +75,12 @@ std::string role_of(const Options& options) {
   return options.connection.user.empty() ? "ROLE" : sql_identifier(options.connection.user);
 }
 
-/// The server refuses while logging in: libpq hands over its words alone, without the SQLSTATE.
-/// `... permission denied for database "site" ...` -> `site`
-std::optional<std::string> forbidden_database(const std::string& message) {
-  constexpr std::string_view kRefusal = "permission denied for database \"";
-  const auto found = message.find(kRefusal);
-  if (found == std::string::npos) return std::nullopt;
-  const auto begin = found + kRefusal.size();
-  const auto end = message.find("\" DETAIL:", begin);
-  return message.substr(begin, (end == std::string::npos ? message.rfind('"') : end) - begin);
-}
-
-Outcome connection_failure(const Options& options, const std::string& message) {
-  if (const auto database = forbidden_database(message))
+Outcome connection_failure(const Options& options, const pg::Error& error) {
+  if (const std::string& database = error.forbidden_database(); !database.empty())
     return failure(State::unknown,
                    fmt::format("missing right: GRANT CONNECT ON DATABASE {} TO {}; ({})",
-                               sql_identifier(*database), role_of(options), message));
-  return failure(State::critical, "cannot connect: " + message);
+                               sql_identifier(database), role_of(options), error.what()));
+  return failure(State::critical, fmt::format("cannot connect: {}", error.what()));
 }
 
 Outcome statement_failure(const Options& options, const pg::Error& error) {
@@ -118,7 +107,7 @@ Outcome check(const Options& options) try {
       return outcome;
     }
     case pg::Error::Kind::connection:
-      return connection_failure(options, error.what());
+      return connection_failure(options, error);
     case pg::Error::Kind::statement:
       break;
   }

@@ -33,15 +33,26 @@ constexpr const char* kPlugin = "django_session";
 /// Whoever may create an object in the database chooses its name, and messages repeat it. A newline
 /// in it would begin a line of its own: a forged log entry, or a command in Nagios' command file,
 /// into which notify_nagios writes.
-std::string one_line(const std::string& text) {
-  return django_session::without_controls(text, '?');
+/// Nor may collectd cut a character in two, or pass on what isn't UTF-8: some of its plugins then
+/// fail for the whole host. `most` is in bytes.
+std::string one_line(std::string_view text, std::size_t most) {
+  const std::string line = django_session::without_controls(text, '?');
+  return std::string(django_session::cut_to_bytes(line, most));
 }
+
+/// Into one of collectd's fields, which ends in a zero byte.
+template <std::size_t size>
+void copy_line(char (&field)[size], std::string_view text) {
+  sstrncpy(field, one_line(text, size - 1).c_str(), size);
+}
+
+constexpr std::size_t kLongestLogLine = 1000;  // plugin_log() cuts at 1024, with our prefix
 
 void log_line(LogLevel level, const std::string& message) {
   const int severity = level == LogLevel::error     ? LOG_ERR
                        : level == LogLevel::warning ? LOG_WARNING
                                                     : LOG_NOTICE;
-  plugin_log(severity, "%s plugin: %s", kPlugin, one_line(message).c_str());
+  plugin_log(severity, "%s plugin: %s", kPlugin, one_line(message, kLongestLogLine).c_str());
 }
 
 void log_exception(const char* what) noexcept {
@@ -103,8 +114,7 @@ void dispatch(const std::string& instance, bool marked, const Samples& samples) 
     list.values = &value;
     list.values_len = 1;
     sstrncpy(list.type, sample.type, sizeof(list.type));
-    sstrncpy(list.type_instance, one_line(sample.type_instance).c_str(),
-             sizeof(list.type_instance));
+    copy_line(list.type_instance, sample.type_instance);
     plugin_dispatch_values(&list);
   }
 }
@@ -115,7 +125,7 @@ void notify(const std::string& instance, Severity severity, const std::string& m
                           : severity == Severity::warning ? NOTIF_WARNING
                                                           : NOTIF_OKAY;
   notification.time = cdtime();
-  sstrncpy(notification.message, one_line(message).c_str(), sizeof(notification.message));
+  copy_line(notification.message, message);
   sstrncpy(notification.host, hostname_g, sizeof(notification.host));
   sstrncpy(notification.plugin, kPlugin, sizeof(notification.plugin));
   sstrncpy(notification.plugin_instance, instance.c_str(), sizeof(notification.plugin_instance));

@@ -1,6 +1,13 @@
 // Types and instances of the vocabulary come from core/metric; the rest is named here.
 #include "plugin/samples.hpp"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+
+#include "core/printable.hpp"
+
 namespace django_session::plugin {
 namespace {
 
@@ -16,6 +23,37 @@ void add_metrics(const Findings& findings, bool of_database, Samples& samples) {
   }
 }
 
+// DATA_MAX_NAME_LEN is 128, with the zero byte.
+constexpr std::size_t kLongestName = 127;
+
+/// As collectd has it in an identifier, cut to `most` bytes.
+std::string in_identifier(const std::string& name, std::size_t most) {
+  std::string text = without_controls(name, '?');
+  std::replace(text.begin(), text.end(), '/', '_');
+  return std::string(cut_to_bytes(text, most));
+}
+
+/// FNV-1a: the same in every run and on every machine, as the names of values must be.
+std::uint32_t hash_of(std::string_view text) {
+  std::uint32_t hash = 2166136261U;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619U;
+  return hash;
+}
+
+/// Two indexes must not share an identifier. A name that collectd takes as it is stays so; of those
+/// that become equal to another one the others get a mark that follows from the name alone.
+std::string instance_of(const Index& index, const std::vector<Index>& all) {
+  const std::string name = "index_" + index.name;
+  std::string instance = in_identifier(name, kLongestName);
+  const bool is_taken = std::any_of(all.begin(), all.end(), [&](const Index& other) {
+    return other.name != index.name &&
+           in_identifier("index_" + other.name, kLongestName) == instance;
+  });
+  if (instance == name || !is_taken) return instance;
+  const std::string mark = fmt::format("~{:08x}", hash_of(index.name));
+  return in_identifier(name, kLongestName - mark.size()) + mark;
+}
+
 }  // namespace
 
 Samples samples_of(const Measurement& measurement, const Findings& findings) {
@@ -23,7 +61,7 @@ Samples samples_of(const Measurement& measurement, const Findings& findings) {
   add_metrics(findings, false, samples);
   if (measurement.sizes_unknown.empty()) {
     for (const Index& index : measurement.indexes)
-      samples.push_back({"bytes", "index_" + index.name, index.bytes});
+      samples.push_back({"bytes", instance_of(index, measurement.indexes), index.bytes});
   }
   samples.push_back({"pg_n_tup_c", "ins", measurement.rows_inserted, true});
   samples.push_back({"pg_n_tup_c", "upd", measurement.rows_updated, true});

@@ -52,7 +52,7 @@ std::string instance_of(const ConfigItem& item) {
   return instance;
 }
 
-bool has_controls(const std::string& text) { return without_controls(text, '?') != text; }
+bool is_printable(const std::string& text) { return without_controls(text, '?') == text; }
 
 using Item = const ConfigItem&;
 
@@ -85,16 +85,17 @@ DatabaseSettings read_database_block(const ConfigItem& block) {
   settings.connection.dbname = *name;
   settings.database =
       pg::database_name(*name);  // the rest may be secret, and the instance is seen by everybody
-  settings.instance = settings.database.substr(0, kLongestInstance);
+  settings.instance = cut_to_bytes(settings.database, kLongestInstance);
   const std::string title =
       fmt::format("<Database \"{}\">", without_controls(settings.database, '?'));
   read_options(block, title, kOptions, settings);
   if (settings.instance.empty())
     throw ConfigError("<Database>: a connection string without dbname needs an Instance");
-  if (has_controls(settings.instance))
+  if (!is_printable(settings.instance))
     throw ConfigError(title +
-                      ": Instance has a control character, such as a line break; right is a name "
-                      "of printable characters. Its default is the database's name");
+                      ": Instance has a control character, such as a line break, or bytes that are "
+                      "not UTF-8; right is a name of printable characters. Its default is the "
+                      "database's name");
   if (!settings.read && !settings.cleanup)
     throw ConfigError(title +
                       ": Read is false, and there is no <Cleanup>; one of the two is needed");

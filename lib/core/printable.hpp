@@ -1,12 +1,18 @@
-// Text from elsewhere (command lines, index names), made fit to be shown on one line.
+// Text from elsewhere (command lines, names and messages of the database, a program's output), made
+// fit to be shown on one line, and to be sent to whoever insists on valid UTF-8.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 
 namespace django_session {
 
-/// `text` with each control character (C0, DEL, and UTF-8's C1) replaced.
+/// `text` as valid UTF-8 of one line: each control character (C0, DEL, C1), line or paragraph
+/// separator, and each byte that is no part of a valid character, is replaced by `replacement`.
 std::string without_controls(std::string_view text, char replacement);
+
+/// As much of the beginning as takes at most `most` bytes, without cutting a UTF-8 character.
+std::string_view cut_to_bytes(std::string_view text, std::size_t most);
 
 }  // namespace django_session

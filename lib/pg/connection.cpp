@@ -13,6 +13,7 @@
 
 #include "core/config_error.hpp"
 #include "core/printable.hpp"
+#include "pg/login_error.hpp"
 
 namespace django_session::pg {
 namespace {
@@ -69,8 +70,8 @@ struct KeywordList {
 
 /// A dead peer must not keep a kept-open connection alive for the kernel's two hours: probe after
 /// 30 s of silence, give up after three probes 10 s apart. Defaults only: a connection string,
-/// coming later in the list, overrides them.
-KeywordList keywords_for(const Parameters& parameters) {
+/// coming later in the list, overrides them. The encoding, coming last, overrides all else.
+KeywordList keywords_for(const Parameters& parameters, const char* encoding) {
   KeywordList list;
   list.add("keepalives_idle", "30");
   list.add("keepalives_interval", "10");
@@ -84,6 +85,7 @@ KeywordList keywords_for(const Parameters& parameters) {
   list.add_given("sslmode", parameters.sslmode);
   list.add_given("service", parameters.service);
   list.add_given("passfile", parameters.passfile);
+  list.add("client_encoding", encoding);
   list.add(nullptr, nullptr);
   return list;
 }
@@ -242,7 +244,9 @@ bool Connection::server_answers(Deadline deadline) const try {
   return error.kind() != Error::Kind::timeout;
 }
 
-std::vector<std::string> Connection::take_warnings() { return std::exchange(notices_->warnings, {}); }
+std::vector<std::string> Connection::take_warnings() {
+  return std::exchange(notices_->warnings, {});
+}
 
 std::vector<std::string> Connection::take_infos() { return std::exchange(notices_->infos, {}); }
 
@@ -332,15 +336,28 @@ std::string Connection::identifier(std::string_view name) const {
   return quoted(PQescapeIdentifier(handle_.get(), name.data(), name.size()), handle_.get());
 }
 
-Connector::Outcome Connector::attempt(const Parameters& parameters, Deadline deadline) try {
-  const KeywordList list = keywords_for(parameters);
+Connector::Outcome Connector::attempt(const Parameters& parameters, Encoding encoding,
+                                      Deadline deadline) try {
+  Outcome outcome = attempt_once(parameters, encoding, deadline);
+  if (!outcome.no_conversion) return outcome;
+  outcome.handle.reset();
+  return attempt_once(parameters, Encoding::as_stored, deadline);
+} catch (const std::exception& error) {  // nothing may leave the thread that this runs in
+  return {nullptr, error.what()};
+}
+
+Connector::Outcome Connector::attempt_once(const Parameters& parameters, Encoding encoding,
+                                           Deadline deadline) {
+  const KeywordList list =
+      keywords_for(parameters, encoding == Encoding::utf8 ? "UTF8" : "SQL_ASCII");
   ConnectionHandle handle(PQconnectStartParams(list.keywords.data(), list.values.data(), 1));
   if (!handle) return {nullptr, "out of memory"};
   PQsetNoticeProcessor(handle.get(), ignore_notice, nullptr);  // libpq's own prints to stderr
+  PQsetErrorVerbosity(handle.get(), PQERRORS_VERBOSE);         // for the SQLSTATE
   PostgresPollingStatusType next = PGRES_POLLING_WRITING;
   if (PQstatus(handle.get()) == CONNECTION_BAD) next = PGRES_POLLING_FAILED;
   while (next != PGRES_POLLING_OK) {
-    if (next == PGRES_POLLING_FAILED) return {nullptr, one_line(PQerrorMessage(handle.get()))};
+    if (next == PGRES_POLLING_FAILED) return refused(handle.get());
     const short events = next == PGRES_POLLING_READING ? POLLIN : POLLOUT;
     if (!wait_for_socket(handle.get(), events, deadline)) {
       const char* host = PQhost(handle.get());
@@ -351,15 +368,33 @@ Connector::Outcome Connector::attempt(const Parameters& parameters, Deadline dea
     }
     next = PQconnectPoll(handle.get());
   }
+  return connected(std::move(handle), encoding);
+}
+
+Connector::Outcome Connector::connected(ConnectionHandle handle, Encoding encoding) {
+  PQsetErrorVerbosity(handle.get(), PQERRORS_DEFAULT);
   if (PQsetnonblocking(handle.get(), 1) != 0)
     return {nullptr, one_line(PQerrorMessage(handle.get()))};
-  return {std::move(handle), ""};
-} catch (const std::exception& error) {  // nothing may leave the thread that this runs in
-  return {nullptr, error.what()};
+  Outcome outcome{std::move(handle), ""};
+  // A database without an encoding refuses to send what isn't valid in ours.
+  const char* stored = PQparameterStatus(outcome.handle.get(), "server_encoding");
+  outcome.no_conversion =
+      encoding == Encoding::utf8 && stored != nullptr && std::string_view(stored) == "SQL_ASCII";
+  return outcome;
+}
+
+Connector::Outcome Connector::refused(pg_conn* connection) {
+  const LoginError error = read_login_error(PQerrorMessage(connection));
+  Outcome outcome{nullptr, one_line(error.message.c_str())};
+  if (error.misses_connect()) outcome.forbidden_database = PQdb(connection);
+  outcome.no_conversion = error.misses_conversion();
+  return outcome;
 }
 
 void Connector::start_attempt(Deadline deadline) try {
-  stuck_.emplace([parameters = parameters_, deadline] { return attempt(*parameters, deadline); });
+  stuck_.emplace([parameters = parameters_, encoding = encoding_, deadline] {
+    return attempt(*parameters, encoding, deadline);
+  });
 } catch (const std::system_error& error) {
   throw Error(Error::Kind::connection,
               fmt::format("no thread to connect in could be started: {}", error.code().message()));
@@ -376,7 +411,11 @@ Connection Connector::connect(Deadline deadline) {
   if (!outcome) throw Error(Error::Kind::timeout, kStuck);
   stuck_.reset();
   if (outcome->timed_out) throw Error(Error::Kind::timeout, outcome->error);
-  if (!outcome->handle) throw Error(Error::Kind::connection, outcome->error);
+  if (!outcome->handle) {
+    Error error(Error::Kind::connection, outcome->error);
+    error.forbid(outcome->forbidden_database);
+    throw error;
+  }
   return Connection(std::move(outcome->handle), parameters_);
 }
 

@@ -122,18 +122,32 @@ class Connector {
       : parameters_(std::make_shared<Parameters>(std::move(parameters))) {}
 
   /// Throws Error: Kind::connection with libpq's or the server's words, or Kind::timeout.
+  /// The connection's encoding is UTF-8, whatever environment and connection string say. Where the
+  /// server has no conversion (SQL_ASCII, MULE_INTERNAL), names and messages come as they are
+  /// stored, and may be anything but UTF-8.
   Connection connect(Deadline deadline);
 
+  /// From the next connect() on no conversion is asked for: some name in the database has a
+  /// character that UTF-8 lacks.
+  void take_bytes_as_they_are() { encoding_ = Encoding::as_stored; }
+
  private:
+  enum class Encoding { utf8, as_stored };
   struct Outcome {
     ConnectionHandle handle;
-    std::string error;  ///< empty when connected
+    std::string error{};  ///< empty when connected
     bool timed_out = false;
+    std::string forbidden_database{};  ///< see Error
+    bool no_conversion = false;        ///< try again with Encoding::as_stored
   };
-  static Outcome attempt(const Parameters& parameters, Deadline deadline);
+  static Outcome attempt(const Parameters& parameters, Encoding encoding, Deadline deadline);
+  static Outcome attempt_once(const Parameters& parameters, Encoding encoding, Deadline deadline);
+  static Outcome connected(ConnectionHandle handle, Encoding encoding);
+  static Outcome refused(pg_conn* connection);
   void start_attempt(Deadline deadline);
 
   std::shared_ptr<const Parameters> parameters_;
+  Encoding encoding_ = Encoding::utf8;
   std::optional<BoundedCall<Outcome>> stuck_;
 };
 

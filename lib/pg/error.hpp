@@ -26,10 +26,16 @@ class Error : public std::runtime_error {
   bool statement_timed_out() const { return sqlstate_ == "57014"; }
   bool insufficient_privilege() const { return sqlstate_ == "42501"; }
   bool undefined_table() const { return sqlstate_ == "42P01"; }
+  /// A name has a character that the connection's encoding lacks.
+  bool untranslatable_character() const { return sqlstate_ == "22P05"; }
+
+  /// The database that the role may not CONNECT to; "" for any other failure.
+  const std::string& forbidden_database() const { return forbidden_database_; }
+  void forbid(std::string database) { forbidden_database_ = std::move(database); }
 
  private:
   Kind kind_;
-  std::string sqlstate_;
+  std::string sqlstate_, forbidden_database_;
 };
 
 }  // namespace django_session::pg

@@ -91,10 +91,14 @@ Measurement Probe::measure(pg::Deadline deadline) {
   try {
     return measure_once(deadline);
   } catch (const pg::Error& error) {
-    if (!kept || error.kind() != pg::Error::Kind::connection) throw;
+    if (error.untranslatable_character()) {
+      connector_.take_bytes_as_they_are();
+      connection_.reset();
+    } else if (!kept || error.kind() != pg::Error::Kind::connection) {
+      throw;  // else the kept connection was dead: a server restarted, or a firewall forgot us
+    }
   }
-  return measure_once(
-      deadline);  // the kept connection was dead: the server was restarted, or a firewall forgot us
+  return measure_once(deadline);
 }
 
 Measurement Probe::measure_once(pg::Deadline deadline) {

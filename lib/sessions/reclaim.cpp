@@ -98,6 +98,13 @@ WHERE i.indrelid = {0} AND i.indisvalid AND NOT i.indisexclusion
   AND i.indexprs IS NULL AND i.indpred IS NULL AND am.amname = 'btree';
 )";
 
+// The server's counters learn of deletions up to seconds after their commit. If that were after
+// VACUUM has reported, they would be counted twice: live rows that are there would be missing, and
+// dead ones that are gone would be there, until the next VACUUM.
+constexpr const char* kFlushStatistics = "SELECT pg_stat_force_next_flush();";
+// Before PostgreSQL 15, at the end of a transaction if the last time was half a second before it.
+constexpr const char* kFlushStatisticsBefore15 = "SELECT pg_sleep(0.6);";
+
 /// Nothing where a column's width isn't known.
 std::optional<double> compact_bytes(const pg::Row& index) {
   const auto widths = index.numbers("widths"), alignments = index.numbers("alignments"),
@@ -132,6 +139,7 @@ class Reclaim {
     if (rights.drop) remove_leftovers();
     // VACUUM is worth its half of the time all the same.
     const std::string holder = wait_for_old_snapshots(run_end_.remaining() / 2);
+    flush_statistics(rights.version);
     vacuum();
     if (!holder.empty()) return say_what_is_left(holder, result);
     if (rights.reindex && reindex_is_sound(rights)) rebuild_bloated_indexes();
@@ -146,6 +154,7 @@ class Reclaim {
     const std::string holder = wait_for_old_snapshots(run_end_.remaining() - kBetweenLooks);
     if (!holder.empty())
       throw Stopped("the space of what is deleted can't be given back before this ends: " + holder);
+    flush_statistics(rights.version);
     rewrite(result);
   }
 
@@ -166,6 +175,11 @@ class Reclaim {
   }
 
   ReclaimRights read_rights() { return reclaim_rights(connection_, target_.oid, soon()); }
+
+  void flush_statistics(int version) {
+    ask_catalog(connection_, version >= 150000 ? kFlushStatistics : kFlushStatisticsBefore15,
+                soon());
+  }
 
   void show_phase(const std::string& phase) { observer_.on_progress({phase, 0, 0, 0}); }
 

@@ -1,6 +1,9 @@
 // Control characters and what is none.
 #include "core/printable.hpp"
 
+#include <string>
+#include <utility>
+
 #include <CppUTest/TestHarness.h>
 
 using namespace django_session;
@@ -30,6 +33,41 @@ TEST(Printable, replaces_the_c1_controls_of_utf8) {
 }
 
 TEST(Printable, keeps_letters_of_any_script) {
-  for (const char* text : {"", "plain", "\xc3\xa9t\xc3\xa9", "\xc2\xa0", "\xe2\x82\xac", "a\xc2"})
+  for (const char* text :
+       {"", "plain", "\xc3\xa9t\xc3\xa9", "\xc2\xa0", "\xe2\x82\xac", "\xc2\xa1"})
     STRCMP_EQUAL(text, without_controls(text, '_').c_str());
+}
+
+TEST(Printable, replaces_each_byte_that_is_no_part_of_a_character) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"sitzung_\xe4", "sitzung_?"},  // LATIN1
+      {"\xe4\xf6\xfc", "???"},        //
+      {"a\xc2", "a?"},                // cut off
+      {"\xe2\x82", "??"},             //
+      {"\xc0\xaf", "??"},             // overlong
+      {"\xe0\x80\xaf", "???"},        //
+      {"\xf0\x80\x80\xaf", "????"},   //
+      {"\xed\xa0\x80", "???"},        // a surrogate
+      {"\xf4\x90\x80\x80", "????"},   // beyond U+10FFFF
+      {"\xff\xfe", "??"},             //
+      {"\xe2\x80\xa8", "?"},          // a line separator
+      {"\xe4\xc3\xa4", "?\xc3\xa4"},  // goes on behind it
+      {"\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80"},
+  };
+  for (const auto& [text, expected] : cases)
+    STRCMP_EQUAL(expected, without_controls(text, '?').c_str());
+}
+
+TEST(Printable, cuts_between_characters) {
+  const std::string text = "a\xc3\xa4\xe2\x82\xac";
+  const char* expected[] = {"",
+                            "a",
+                            "a",
+                            "a\xc3\xa4",
+                            "a\xc3\xa4",
+                            "a\xc3\xa4",
+                            "a\xc3\xa4\xe2\x82\xac",
+                            "a\xc3\xa4\xe2\x82\xac"};
+  for (std::size_t most = 0; most < 8; ++most)
+    STRCMP_EQUAL(expected[most], std::string(cut_to_bytes(text, most)).c_str());
 }

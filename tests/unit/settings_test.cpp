@@ -27,9 +27,14 @@ TEST_GROUP(DatabaseSettings){};
 
 TEST(DatabaseSettings, take_no_instance_with_a_control_character) {
   STRCMP_EQUAL(
-      "<Database \"site\">: Instance has a control character, such as a line break; right is a "
-      "name of printable characters. Its default is the database's name",
+      "<Database \"site\">: Instance has a control character, such as a line break, or bytes that "
+      "are not UTF-8; right is a name of printable characters. Its default is the database's name",
       why_refused("site", {{"Instance", {std::string("a\nb")}, {}}}).c_str());
+}
+
+TEST(DatabaseSettings, take_no_instance_that_is_not_utf8) {
+  STRCMP_CONTAINS("bytes that are not UTF-8",
+                  why_refused("site", {{"Instance", {std::string("b\xfcro")}, {}}}).c_str());
 }
 
 TEST(DatabaseSettings, take_a_database_with_a_control_character_if_the_instance_has_none) {
