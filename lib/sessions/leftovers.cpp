@@ -13,7 +13,8 @@ namespace {
 
 constexpr const char* kLeftovers = R"(
 WITH this AS (
-  SELECT c.oid, c.relowner FROM pg_catalog.pg_class c WHERE c.oid = {0}::pg_catalog.oid
+  SELECT c.oid, c.relowner, n.nspname FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {0}::pg_catalog.oid
 ), helper AS (  -- in whatever schema: the table's may have changed since
   SELECT c.oid, n.nspname AS schema, c.relname AS name,
     pg_catalog.substring(c.relname::pg_catalog.text, '^djs_([1-9][0-9]{{0,9}})_(?:state|log|new|old)$')
@@ -35,7 +36,7 @@ WITH this AS (
   FROM this JOIN pg_catalog.pg_proc p ON p.proowner = this.relowner
   WHERE p.proname LIKE 'djs\_%\_note' AND p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype
 ), mine AS (
-  SELECT oid, pg_catalog.format('table %I.%I', schema, name) AS object, name, bytes
+  SELECT oid, pg_catalog.format('table %I.%I', schema, name) AS object, schema, name, bytes
     FROM helper WHERE belongs_to = '{0}'
 ), object AS (
   SELECT object FROM mine
@@ -66,7 +67,9 @@ WITH this AS (
   FROM mine WHERE name = 'djs_{0}_state'
 )
 SELECT (SELECT pg_catalog.string_agg(object, E'\n' ORDER BY object) FROM object) AS objects,
-  EXISTS (SELECT FROM mine WHERE name = 'djs_{0}_state') AS state,
+  -- What isn't in the table's schema any more can only be removed.
+  EXISTS (SELECT FROM mine, this
+          WHERE mine.name = 'djs_{0}_state' AND mine.schema = this.nspname) AS state,
   EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = {0} AND NOT t.tgisinternal
           AND t.tgname LIKE 'djs\_{0}\_%' AND t.tgenabled <> 'D') AS logging,
   (SELECT bytes FROM mine WHERE name = 'djs_{0}_log') AS log_bytes,
@@ -99,7 +102,24 @@ WHERE t.oid = {0}::pg_catalog.oid AND o.schema = t.relnamespace
   AND o.name IN ('djs_{0}_state', 'djs_{0}_new', 'djs_{0}_log', 'djs_{0}_old', 'djs_{0}_note')
   AND NOT (o.owner = t.relowner AND o.is_ours))";
 
+// What somebody has under the names of helpers, where the table is or where it may have been.
+constexpr const char* kLeftBehind = R"(
+SELECT pg_catalog.format('%s %s.%s of %I', o.kind, o.schema::pg_catalog.regnamespace, o.name,
+  pg_catalog.pg_get_userbyid(o.owner)) AS object
+FROM pg_catalog.pg_class t, LATERAL (
+  SELECT 'table' AS kind, c.relname AS name, c.relowner AS owner, c.relnamespace AS schema
+  FROM pg_catalog.pg_class c
+  WHERE c.relname IN ('djs_{0}_state', 'djs_{0}_new', 'djs_{0}_log', 'djs_{0}_old')
+  UNION ALL
+  SELECT 'function', p.proname, p.proowner, p.pronamespace FROM pg_catalog.pg_proc p
+  WHERE p.proname = 'djs_{0}_note' AND p.pronargs = 0) o
+WHERE t.oid = {0}::pg_catalog.oid AND (o.schema = t.relnamespace OR o.owner = t.relowner)
+ORDER BY 1;
+)";
+
 }  // namespace
+
+std::string left_behind_query(const std::string& oid) { return fmt::format(kLeftBehind, oid); }
 
 std::string taken_names_query(const std::string& oid) { return fmt::format(kTakenNames, oid); }
 

@@ -27,9 +27,13 @@ struct Leftovers {
 /// A SELECT of one row. `oid`: the session table's, decimal. No lock on the table, no right needed.
 std::string leftovers_query(const std::string& oid);
 
-/// A SELECT, without a semicolon, of object and reason: what others have under the names that a swap
-/// of the table needs. It is left alone, and so is the table.
+/// A SELECT, without a semicolon, of object and reason: what others have under the names that a
+/// swap of the table needs. It is left alone, and so is the table.
 std::string taken_names_query(const std::string& oid);
+
+/// A SELECT: object, for people; once all that could be removed is removed: what is still there
+/// under the helpers' names, because it belongs to somebody else or is where the owner may not go.
+std::string left_behind_query(const std::string& oid);
 
 Leftovers read_leftovers(const pg::Row& row);
 

@@ -225,9 +225,8 @@ std::vector<Refusal> swap_refusals(pg::Connection& connection, const std::string
   // The triggers of a swap that was interrupted are not the user's; in a database that was restored
   // from a dump, their names have the OID that the table had before.
   const std::string own_function = fmt::format(
-      "coalesce((SELECT min(g.tgfoid::oid) FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid "
-      "WHERE g.tgrelid = {0} AND p.proname ~ '^djs_[1-9][0-9]*_note$' AND p.proowner = "
-      "(SELECT c.relowner FROM pg_class c WHERE c.oid = {0})), 0)",
+      "coalesce((SELECT min(g.tgfoid::oid) FROM pg_trigger g "
+      "WHERE g.tgrelid = {0} AND g.tgname ~ '^djs_[1-9][0-9]*_(changed|deleted|truncated)$'), 0)",
       oid);
   const std::string query =
       fmt::format(kThisTable, fmt::arg("oid", oid)) +

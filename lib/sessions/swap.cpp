@@ -647,6 +647,9 @@ void Swap::begin_anew(const std::string& why) {
 void Swap::remove() {
   remove(names_, ours_);
   ours_ = false;
+  for (const pg::Row& row : ask_catalog(connection_, left_behind_query(names_.oid), soon()))
+    observer_.on_note(
+        fmt::format("{} is left alone: {} may not drop it", row.text("object"), target_.owner));
 }
 
 void Swap::remove(const SwapNames& names, bool guarded) {

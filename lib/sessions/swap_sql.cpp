@@ -76,7 +76,8 @@ constexpr const char* kQuickCommit = "SET LOCAL synchronous_commit = off;\n";
 constexpr const char* kAsked = "SELECT extract(epoch FROM clock_timestamp()) AS asked;\n";
 constexpr const char* kEnded = "SELECT extract(epoch FROM clock_timestamp()) AS ended;\n";
 
-// The types and the collation of the key are the table's own. LOGGED: after a crash of the server
+// The type and the collation of the key are the table's own, but for what a domain may refuse:
+// coalesce() is of its base type. LOGGED: after a crash of the server
 // they must still be there. REPLICA IDENTITY FULL: a publication of all tables that is made
 // meanwhile must not forbid us to change them.
 //
@@ -101,7 +102,8 @@ constexpr const char* kCreateStateAndLog = R"(
   FROM ONLY {table} t WITH NO DATA;
   ALTER TABLE {state} REPLICA IDENTITY FULL;
   CREATE TABLE {log} WITH (autovacuum_enabled = off, vacuum_truncate = off) AS
-  SELECT t.session_key AS k, false AS live, false AS truncated FROM ONLY {table} t WITH NO DATA;
+  SELECT coalesce(t.session_key, NULL) AS k, false AS live, false AS truncated
+  FROM ONLY {table} t WITH NO DATA;
   ALTER TABLE {log} ADD n bigint GENERATED ALWAYS AS IDENTITY,
     ALTER truncated SET DEFAULT false, REPLICA IDENTITY FULL;
   INSERT INTO {state}
@@ -291,36 +293,25 @@ constexpr const char* kIndexes = R"(
 // log. ENABLE ALWAYS: sessions with session_replication_role = replica count too. Expired sessions
 // were never copied, so their deletion (a clearsessions that runs meanwhile) needn't be noted.
 //
-// Whatever became of the log, no client's statement may fail for it: where the log doesn't have its
-// name any more (somebody renamed it, or its schema) it is found by its OID; where it was dropped,
-// or wasn't restored from a dump, nothing is noted, and no run can take up this swap. By its
-// columns too, since in a restored database another table may have that OID.
+// Whatever became of the log, its schema or the function (renamed, dropped, not restored from a
+// dump, another owner, rights taken away), no client's statement may fail for it. So it first asks
+// for name, lock and rights, by an INSERT of nothing, whose subtransaction costs no transaction ID;
+// where that is refused nothing is noted, and the run finds out by kTriggerMark. Other errors, say
+// lock_timeout, are not caught: what wasn't noted for those, no mark would tell.
 constexpr const char* kCreateFunction = R"(
   EXECUTE format($create$
     CREATE FUNCTION %1$s.djs_{oid}_note() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
     BEGIN
-      IF to_regclass(%4$L) IS DISTINCT FROM %2$s::oid THEN
-        IF 4 IS DISTINCT FROM (SELECT count(*) FROM pg_attribute a
-            JOIN pg_class c ON c.oid = a.attrelid AND c.relkind = 'r'
-            WHERE a.attrelid = %2$s AND a.attnum > 0 AND NOT a.attisdropped
-              AND a.attname IN ('k', 'n', 'live', 'truncated')) THEN
+      BEGIN
+        IF to_regclass(%4$L) IS DISTINCT FROM %2$s::oid THEN
           RETURN NULL;
         END IF;
-        IF TG_OP = 'TRUNCATE' THEN
-          EXECUTE format('INSERT INTO %%s (live, truncated) VALUES (false, true)', %2$s::regclass);
-          RETURN NULL;
-        END IF;
-        IF TG_OP <> 'INSERT' THEN
-          EXECUTE format('INSERT INTO %%s (k, live) VALUES ($1, false)', %2$s::regclass)
-            USING OLD.session_key;
-        END IF;
-        IF TG_OP <> 'DELETE' THEN
-          EXECUTE format('INSERT INTO %%s (k, live) VALUES ($1, $2)', %2$s::regclass)
-            USING NEW.session_key, NEW.expire_date >= %3$L::timestamptz;
-        END IF;
+        INSERT INTO %1$s.djs_{oid}_log (k, live, truncated)
+        SELECT NULL::%5$s, false, false WHERE false;
+      EXCEPTION WHEN syntax_error_or_access_rule_violation OR invalid_schema_name THEN
         RETURN NULL;
-      END IF;
+      END;
       IF TG_OP = 'TRUNCATE' THEN
         INSERT INTO %1$s.djs_{oid}_log (live, truncated) VALUES (false, true);
         RETURN NULL;
@@ -334,7 +325,9 @@ constexpr const char* kCreateFunction = R"(
       END IF;
       RETURN NULL;
     END $body$ $create$, (SELECT c.relnamespace::regnamespace FROM pg_class c WHERE c.oid = {oid}),
-    to_regclass({log_literal})::oid, (SELECT m.cutoff FROM {state} m), {log_literal});
+    to_regclass({log_literal})::oid, (SELECT m.cutoff FROM {state} m), {log_literal},
+    (SELECT a.atttypid::regtype FROM pg_attribute a
+     WHERE a.attrelid = to_regclass({log_literal}) AND a.attname = 'k'));
   FOR item IN
     SELECT p.oid::regprocedure AS function,
       CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee
@@ -362,11 +355,30 @@ constexpr const char* kCreateTriggers = R"(
   UPDATE ONLY {state} SET triggers = {trigger_mark};
 )";
 
-// Changes when a trigger is dropped, disabled or, in between, enabled again: then changes were
-// missed.
-constexpr const char* kTriggerMark =
-    R"((SELECT string_agg(format('%s %s %s', g.oid, g.xmin, g.tgenabled), ', ' ORDER BY g.oid)
-    FROM pg_trigger g JOIN {state} m ON m.function = g.tgfoid WHERE g.tgrelid = {oid}))";
+// Changes when a trigger is dropped, disabled or, in between, enabled again, and when anything is
+// done that could keep the function from noting: to it, to the log, to the schema or to the owner's
+// memberships. Then changes may have been missed.
+constexpr const char* kTriggerMark = R"((SELECT concat_ws(', ',
+      (SELECT string_agg(format('%s %s %s', g.oid, g.xmin, g.tgenabled), ' ' ORDER BY g.oid)
+       FROM pg_trigger g WHERE g.tgfoid = m.function AND g.tgrelid = {oid}),
+      (SELECT p.xmin FROM pg_proc p WHERE p.oid = m.function),
+      (SELECT format('%s %s %s', c.xmin, n.oid, n.xmin)
+       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = m.log),
+      (SELECT string_agg(a.xmin::text, ' ' ORDER BY a.attnum) FROM pg_attribute a
+       WHERE a.attrelid = m.log AND a.attnum > 0),
+      (SELECT count(*) FROM pg_depend d
+       WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = m.log),
+      (SELECT string_agg(format('%s %s', h.roleid, h.xmin), ' ' ORDER BY h.roleid, h.xmin::text)
+       FROM pg_auth_members h JOIN pg_class c ON c.relowner = h.member WHERE c.oid = m.log))
+    FROM {state} m))";
+
+// Where the function, or what it writes to, was altered.
+constexpr const char* kCheckMark = R"(
+  IF {trigger_mark} IS DISTINCT FROM (SELECT m.triggers FROM {state} m) THEN
+    RAISE EXCEPTION 'a trigger of the swap, or what it writes to, was altered'
+      USING ERRCODE = 'DJS03';
+  END IF;
+)";
 
 // The server counts inserted rows at leisure, and would count those of the copy after VACUUM has:
 // twice.
@@ -553,9 +565,6 @@ constexpr const char* kBuildIndexes = R"(
 // and so may differ, is looked up by key and subtracted again. EXECUTE, since only then the server
 // may use parallel workers.
 constexpr const char* kVerify = R"(
-  IF {trigger_mark} IS DISTINCT FROM (SELECT m.triggers FROM {state} m) THEN
-    RAISE EXCEPTION 'a trigger was disabled' USING ERRCODE = 'DJS03';
-  END IF;
   EXECUTE $compare$
     WITH changed AS MATERIALIZED (
       SELECT DISTINCT l.k FROM ONLY {log} l WHERE NOT l.truncated
@@ -674,7 +683,7 @@ constexpr const char* kExchange = R"(
   IF to_regclass({table_literal}) IS DISTINCT FROM run.source
      OR {trigger_mark} IS DISTINCT FROM run.triggers
      OR EXISTS (SELECT FROM ONLY {log} l WHERE l.truncated) THEN
-    RAISE EXCEPTION 'the table was truncated or replaced, or a trigger was disabled'
+    RAISE EXCEPTION 'the table was truncated or replaced, or a trigger was altered'
       USING ERRCODE = 'DJS03';
   END IF;
   SELECT count(*) AS keys INTO item FROM (SELECT FROM ONLY {log} LIMIT {most_keys} + 1) l;
@@ -699,32 +708,53 @@ constexpr const char* kExchange = R"(
 
 // The order matters: while a trigger is on the table, its function and the log must be there. What
 // others have made under such names is theirs. In whatever schema: the table's may have changed.
-// The triggers are those of the function, on whatever table: one that was restored from a dump has
-// another OID than its helpers' names say. Those on the replaced table are dropped with it.
+// The triggers are those of that name, on whatever table and with whatever function: a table that
+// was restored from a dump has another OID than its helpers' names say, and the function may have
+// been renamed, or have another owner by now. Those on the replaced table are dropped with it. The
+// log may have been renamed, too.
 constexpr const char* kRemove = R"(
-  FOR item IN SELECT g.tgname, g.tgrelid FROM pg_trigger g JOIN pg_class r ON r.oid = g.tgrelid
-    JOIN pg_proc p ON p.oid = g.tgfoid
-    WHERE NOT g.tgisinternal AND r.relname <> 'djs_{oid}_old' AND p.proname = 'djs_{oid}_note'
-      AND {is_mine}(p.proowner) AND {is_mine}(r.relowner)
-  LOOP
-    EXECUTE format('DROP TRIGGER %I ON %s', item.tgname, item.tgrelid::regclass);
-  END LOOP;
-  FOR item IN SELECT c.oid FROM pg_class c WHERE c.relkind = 'r' AND {is_mine}(c.relowner)
-    AND c.relname IN ('djs_{oid}_old', 'djs_{oid}_new')
-  LOOP
-    EXECUTE format('DROP TABLE %s', item.oid::regclass);
-  END LOOP;
-  FOR item IN SELECT p.oid FROM pg_proc p WHERE p.proname = 'djs_{oid}_note'
-    AND p.prorettype = 'trigger'::regtype AND {is_mine}(p.proowner)
-    AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgfoid = p.oid)
-  LOOP
-    EXECUTE format('DROP FUNCTION %s', item.oid::regprocedure);
-  END LOOP;
-  FOR item IN SELECT c.oid FROM pg_class c WHERE c.relkind = 'r' AND {is_mine}(c.relowner)
-    AND c.relname IN ('djs_{oid}_log', 'djs_{oid}_state')
-  LOOP
-    EXECUTE format('DROP TABLE %s', item.oid::regclass);
-  END LOOP;
+  DECLARE
+    me oid := (SELECT r.oid FROM pg_roles r WHERE r.rolname = current_user);  -- not as a member
+    log oid;
+    functions oid[];
+  BEGIN
+    BEGIN
+      EXECUTE format('SELECT m.log FROM %s m', to_regclass({state_literal})) INTO log;
+    EXCEPTION WHEN OTHERS THEN NULL;  -- no state, or one that somebody has changed
+    END;
+    SELECT array_agg(g.tgfoid) INTO functions FROM pg_trigger g
+    WHERE g.tgname ~ '^djs_{oid}_(changed|deleted|truncated)$';
+    FOR item IN SELECT g.tgname, g.tgrelid FROM pg_trigger g JOIN pg_class r ON r.oid = g.tgrelid
+      WHERE NOT g.tgisinternal AND r.relname <> 'djs_{oid}_old'
+        AND g.tgname ~ '^djs_{oid}_(changed|deleted|truncated)$'
+        AND r.relowner = me AND has_schema_privilege(r.relnamespace, 'USAGE')
+    LOOP
+      EXECUTE format('DROP TRIGGER %I ON %s', item.tgname, item.tgrelid::regclass);
+    END LOOP;
+    FOR item IN SELECT c.oid FROM pg_class c
+      WHERE c.relkind = 'r' AND c.relowner = me AND has_schema_privilege(c.relnamespace, 'USAGE')
+        AND c.relname IN ('djs_{oid}_old', 'djs_{oid}_new')
+    LOOP
+      EXECUTE format('DROP TABLE %s', item.oid::regclass);
+    END LOOP;
+    FOR item IN SELECT p.oid FROM pg_proc p
+      WHERE (p.proname = 'djs_{oid}_note'
+             OR p.oid = ANY (functions) AND p.prosrc LIKE '%djs\_{oid}\_log%')
+        AND p.prorettype = 'trigger'::regtype
+        AND p.proowner = me AND has_schema_privilege(p.pronamespace, 'USAGE')
+        AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgfoid = p.oid)
+    LOOP
+      EXECUTE format('DROP FUNCTION %s', item.oid::regprocedure);
+    END LOOP;
+    FOR item IN SELECT c.oid FROM pg_class c
+      WHERE c.relkind = 'r' AND c.relowner = me AND has_schema_privilege(c.relnamespace, 'USAGE')
+        AND (c.relname IN ('djs_{oid}_log', 'djs_{oid}_state')
+             OR c.oid = log AND 4 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid
+               AND NOT a.attisdropped AND a.attname IN ('k', 'n', 'live', 'truncated')))
+    LOOP
+      EXECUTE format('DROP TABLE %s', item.oid::regclass);
+    END LOOP;
+  END;
 )";
 
 constexpr const char* kDisable = R"(
@@ -770,9 +800,9 @@ constexpr const char* kTakeOver = R"(
 // Which tables a trigger of ours is on.
 constexpr const char* kTriggeredTables = R"(
 SELECT DISTINCT g.tgrelid::regclass AS name
-FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid JOIN pg_class r ON r.oid = g.tgrelid
-WHERE NOT g.tgisinternal AND p.proname = 'djs_{oid}_note' AND r.relname <> 'djs_{oid}_old'
-  AND p.proowner = {owner_literal}::regrole AND r.relowner = {owner_literal}::regrole
+FROM pg_trigger g JOIN pg_class r ON r.oid = g.tgrelid
+WHERE NOT g.tgisinternal AND g.tgname ~ '^djs_{oid}_(changed|deleted|truncated)$'
+  AND r.relname <> 'djs_{oid}_old' AND r.relowner = {owner_literal}::regrole
 ORDER BY 1;
 )";
 
@@ -834,7 +864,7 @@ std::string fill(const char* text, const SwapNames& names, TransactionLimits lim
       more...);
 }
 
-enum class Guarded { yes, no };
+enum class Guarded { yes, no, with_triggers };
 
 /// The work of one message as the owner; `nth` tells two of one message apart.
 OwnersWork work(const SwapNames& names, TransactionLimits limits, const std::string& body,
@@ -853,7 +883,10 @@ DECLARE
 BEGIN
 {}{}
 END;)";
-  const std::string guard = guarded == Guarded::yes ? fill(kGuard, names, limits) : "";
+  std::string guard = guarded == Guarded::no ? "" : fill(kGuard, names, limits);
+  if (guarded == Guarded::with_triggers)
+    guard += fill(kCheckMark, names, limits,
+                  fmt::arg("trigger_mark", fill(kTriggerMark, names, limits)));
   return as_owner(names.schema, fmt::format("djs_{}_{}", names.run_id, nth),
                   fmt::format(kBlock, guard, body));
 }
@@ -865,7 +898,7 @@ std::string transaction(const SwapNames& names, TransactionLimits limits, const 
 }
 
 std::string transaction(const SwapNames& names, TransactionLimits limits, const std::string& body) {
-  return transaction(names, limits, "", work(names, limits, body));
+  return transaction(names, limits, "", work(names, limits, body, Guarded::with_triggers));
 }
 
 std::string lock_against_vacuum(const SwapNames& names, TransactionLimits limits,
@@ -887,9 +920,6 @@ std::string drain(const SwapNames& names, TransactionLimits limits, const Column
 std::string taken_later(const SwapNames& names, const std::string& twin) {
   return fmt::format(kTakenLater, fmt::arg("oid", names.oid), fmt::arg("twin", twin));
 }
-
-/// "the current role's", as a function of an owner's OID: pg_has_role() would count members, too.
-constexpr const char* kIsMine = "(SELECT r.oid FROM pg_roles r WHERE r.rolname = current_user) = ";
 
 }  // namespace
 
@@ -925,7 +955,7 @@ std::string copy_sql(const SwapNames& names, TransactionLimits limits, const Col
   const std::string body = fill(kCopy, names, limits, fmt::arg("columns", list(columns, "")),
                                 fmt::arg("t_as_c", list(columns, "t.", true)),
                                 fmt::arg("c", list(renamed(columns), "")), fmt::arg("rows", rows));
-  return transaction(names, limits, kByIndex, work(names, limits, body));
+  return transaction(names, limits, kByIndex, work(names, limits, body, Guarded::with_triggers));
 }
 
 std::string collapse_log_sql(const SwapNames& names, TransactionLimits limits) {
@@ -943,7 +973,7 @@ std::string build_indexes_sql(const SwapNames& names, TransactionLimits limits,
            fmt::arg("t_as_c", list(columns, "t.", true)),
            fmt::arg("c", list(renamed(columns), "present.")));
   return transaction(names, limits, "SET LOCAL max_parallel_maintenance_workers = 0;\n",
-                     work(names, limits, body));
+                     work(names, limits, body, Guarded::with_triggers));
 }
 
 std::string analyze_sql(const SwapNames& names, TransactionLimits limits) {
@@ -957,15 +987,13 @@ std::string flush_statistics_sql(const SwapNames& names, TransactionLimits limit
 std::string drain_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
                       long long rows) {
   const std::string body = drain(names, limits, columns, rows) + fill(kReportDrain, names, limits);
-  return transaction(names, limits, kByIndex, work(names, limits, body));
+  return transaction(names, limits, kByIndex, work(names, limits, body, Guarded::with_triggers));
 }
 
 std::string verify_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns) {
-  return transaction(
-      names, limits,
-      fill(kVerify, names, limits, fmt::arg("trigger_mark", fill(kTriggerMark, names, limits)),
-           fmt::arg("t_hash", hash_of_row(columns, "t.")),
-           fmt::arg("s_hash", hash_of_row(columns, "s."))));
+  return transaction(names, limits,
+                     fill(kVerify, names, limits, fmt::arg("t_hash", hash_of_row(columns, "t.")),
+                          fmt::arg("s_hash", hash_of_row(columns, "s."))));
 }
 
 std::string count_live_sql(const SwapNames& names, TransactionLimits limits, CountBy by) {
@@ -1017,10 +1045,10 @@ std::string remove_sql(const SwapNames& names, TransactionLimits limits, bool gu
   locks += kAsked;
   for (const std::string& table : tables)
     locks += fmt::format("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE;\n", table);
-  return transaction(names, limits, locks,
-                     work(names, limits, fill(kRemove, names, limits, fmt::arg("is_mine", kIsMine)),
-                          guarded ? Guarded::yes : Guarded::no),
-                     kEnded);
+  return transaction(
+      names, limits, locks,
+      work(names, limits, fill(kRemove, names, limits), guarded ? Guarded::yes : Guarded::no),
+      kEnded);
 }
 
 std::string disable_sql(const SwapNames& names, TransactionLimits limits) {
