@@ -8,12 +8,12 @@
 #include <condition_variable>
 #include <ctime>
 #include <exception>
-#include <map>
 #include <mutex>
 #include <optional>
 #include <utility>
 
 #include "core/quantity.hpp"
+#include "plugin/past_file.hpp"
 
 namespace django_session::plugin {
 namespace {
@@ -30,8 +30,7 @@ constexpr milliseconds kLastWord(100);
 constexpr std::chrono::seconds kLongestTelling(60);
 // A packet is sent easily, and a line of the log is not to be had for each.
 constexpr std::chrono::hours kBetweenRefusedLines(1);
-// After so long without alerting, a metric of a host is forgotten, and what is said of it is news.
-// Longer than any Interval.
+// After so long without alerting, why a cleanup waits is news again. Longer than any Interval.
 constexpr std::chrono::hours kForgotten(48);
 
 std::string shortened(std::string text) {
@@ -47,6 +46,14 @@ struct Ending {
   LogLevel level;
   std::string_view word;
 };
+
+// So often in a row may a cleanup find another one at work before somebody should look at that.
+constexpr int kOftenLeftToAnother = 3;
+
+Severity severity_of(std::optional<Outcome> trouble) {
+  if (!trouble) return Severity::okay;
+  return *trouble == Outcome::stopped ? Severity::warning : Severity::failure;
+}
 
 Ending ending_of(Outcome outcome) {
   switch (outcome) {
@@ -95,7 +102,10 @@ struct Hook::Shared {
 
   std::mutex mutex;  // of all below; never held while anything outside is called
   CleanupPolicy policy;
-  std::map<std::pair<std::string, Metric>, LastVerdict> logged;  // by host and metric
+  std::optional<LastVerdict> logged;
+  std::string past_file;  // empty: nothing is kept
+  bool keeping_failed = false, cleaning = false;
+  int left_in_a_row = 0;  // cleanups, to another one that was at work
   double cleanups = 0, failures = 0, rows_deleted = 0, bytes_reclaimed = 0;
   std::optional<CleanupResult> last;
   std::optional<Clock::time_point> notifying_since;
@@ -152,10 +162,16 @@ struct Hook::Shared {
   }
 
   CleanupDecision judge(const ValueName& name, Metric metric, double value, Moment now);
-  bool is_news(const std::string& host, Metric metric, Verdict verdict, Moment now);
+  bool is_news(Verdict verdict, Moment now);
+  void recall();
+  void keep_past();
   void note_false_value(Metric metric);
   void clean_up(const CleanupCause& cause, const StopSignal& stop) noexcept;
+  CleanupTurns::Turn take_turn(const CleanupCause& cause, const StopSignal& stop);
+  bool begin();
+  void tell_over(const CleanupDecision& decision, const StopSignal& stop) noexcept;
   void tell_start(const CleanupCause& cause, const StopSignal& stop);
+  Ending ending_for(const CleanupResult& result);
   void tell_end(const CleanupResult& result, const StopSignal& stop);
   void notify(Severity severity, const std::string& text);
   void set_notifying_since(std::optional<Clock::time_point> since);
@@ -164,16 +180,18 @@ struct Hook::Shared {
   void attempt(Step step) noexcept;
   CleanupResult run_guarded(const CleanupCause& cause, const StopSignal& stop);
   void take_start_back();
-  void count(const CleanupResult& result, Moment now);
+  void put_over_back();
+  void count(const CleanupResult& result, bool daemon_stops, Moment now);
 };
 
-/// Under the mutex. Hosts come and go: what was calm for a while is forgotten.
-bool Hook::Shared::is_news(const std::string& host, Metric metric, Verdict verdict, Moment now) {
-  if (verdict == Verdict::start) logged.clear();
-  if (verdict == Verdict::calm) return false;
-  std::erase_if(logged,
-                [now](const auto& entry) { return entry.second.given + kForgotten < now.time; });
-  return std::exchange(logged[{host, metric}], {verdict, now.time}).verdict != verdict;
+/// Under the mutex.
+bool Hook::Shared::is_news(Verdict verdict, Moment now) {
+  if (verdict == Verdict::start) logged.reset();
+  if (verdict == Verdict::calm || verdict == Verdict::over) return false;
+  const bool is_same =
+      logged && logged->verdict == verdict && now.time <= logged->given + kForgotten;
+  logged = {verdict, now.time};
+  return !is_same;
 }
 
 CleanupDecision Hook::Shared::judge(const ValueName& name, Metric metric, double value,
@@ -184,11 +202,12 @@ CleanupDecision Hook::Shared::judge(const ValueName& name, Metric metric, double
   {
     const std::lock_guard lock(mutex);
     decision = policy.judge(host, metric, value, now);
-    news = is_news(host, metric, decision.verdict, now);
+    news = is_news(decision.verdict, now);
   }
   if (decision.verdict == Verdict::calm) return decision;
   if (!name.measured_here) decision.reason = fmt::format("on {}: {}", host, decision.reason);
-  const bool is_normal = decision.verdict == Verdict::start || decision.verdict == Verdict::running;
+  const bool is_normal = decision.verdict == Verdict::start ||
+                         decision.verdict == Verdict::running || decision.verdict == Verdict::over;
   if (news && !is_normal)
     say(decision.verdict == Verdict::of_no_use ? LogLevel::warning : LogLevel::notice,
         decision.reason);
@@ -238,19 +257,82 @@ void Hook::Shared::note_hanging_notification(Moment now) {
                   format_quantity(seconds(kLongestTelling), Unit::seconds)));
 }
 
+/// Goes on where the file ends; as if a cleanup had just ended where that can't be known.
+void Hook::Shared::recall() {
+  const Moment now = output.now();
+  std::optional<CleanupPast> past;
+  try {
+    past = read_past(past_file);
+  } catch (const PastFileError& error) {
+    say(LogLevel::error, fmt::format("when the last cleanup was can't be read, and Cooldown begins "
+                                     "now: {}",
+                                     error.what()));
+    const std::lock_guard lock(mutex);
+    return policy.suppose_the_worst(now);
+  }
+  const std::lock_guard lock(mutex);
+  if (past) policy.recall(*past, now);
+}
+
+/// In the cleanup's thread: the disk may take its time.
+void Hook::Shared::keep_past() {
+  CleanupPast past;
+  {
+    const std::lock_guard lock(mutex);
+    if (past_file.empty()) return;
+    past = policy.past();
+  }
+  try {
+    write_past(past_file, past);
+    keeping_failed = false;
+  } catch (const PastFileError& error) {
+    if (std::exchange(keeping_failed, true)) return;
+    report(
+        LogLevel::error,
+        fmt::format("when the last cleanup was won't be known after a restart: {}", error.what()));
+  }
+}
+
+/// A trouble that was told is not over by a start.
 void Hook::Shared::tell_start(const CleanupCause& cause, const StopSignal& stop) {
-  tell({Severity::okay, LogLevel::notice, ""},
+  std::optional<Outcome> trouble;
+  {
+    const std::lock_guard lock(mutex);
+    trouble = policy.trouble();
+  }
+  tell({severity_of(trouble), LogLevel::notice, ""},
        fmt::format("cleanup starts ({}): {}", run.what, cause.reason), stop);
 }
 
+/// Another host's, or another program's, may have been quicker once, but hardly each time.
+Ending Hook::Shared::ending_for(const CleanupResult& result) {
+  if (!result.left_to_another) return ending_of(result.outcome);
+  const std::lock_guard lock(mutex);
+  constexpr std::string_view kWord = "put off";
+  if (left_in_a_row >= kOftenLeftToAnother) return {Severity::warning, LogLevel::warning, kWord};
+  return {severity_of(policy.trouble()), LogLevel::notice, kWord};
+}
+
 void Hook::Shared::tell_end(const CleanupResult& result, const StopSignal& stop) {
-  const Ending ending = ending_of(result.outcome);
+  const Ending ending = ending_for(result);
   // The message of one that was done has the figures already.
-  const bool adds_figures = run.has_figures && result.outcome == Outcome::stopped;
+  const bool adds_figures =
+      run.has_figures && result.outcome == Outcome::stopped && !result.left_to_another;
   tell(ending,
        fmt::format("cleanup {}: {}{}", ending.word, result.message,
                    adds_figures ? figures_of(result) : ""),
        stop);
+}
+
+void Hook::Shared::tell_over(const CleanupDecision& decision, const StopSignal& stop) noexcept {
+  attempt([&] { keep_past(); });
+  if (!decision.trouble) return;
+  attempt([&] {
+    tell({Severity::okay, LogLevel::notice, ""},
+         fmt::format("cleanup no longer needed: {}; that the last one {} is over", decision.reason,
+                     ending_of(*decision.trouble).word),
+         stop);
+  });
 }
 
 template <class Step>
@@ -262,13 +344,36 @@ void Hook::Shared::attempt(Step step) noexcept {
   }
 }
 
-/// What a thread does: nothing may leave it. The end is judged and counted before it is told, which
-/// can take as long as whoever is told wants.
+CleanupTurns::Turn Hook::Shared::take_turn(const CleanupCause& cause, const StopSignal& stop) {
+  return output.turns->take(stop, [&] {
+    report(LogLevel::notice, fmt::format("cleanup waits for its turn (MaxCleanups {}): {}",
+                                         output.turns->at_once(), cause.reason));
+  });
+}
+
+/// False if what was due before the wait is no longer.
+bool Hook::Shared::begin() {
+  const Moment now = output.now();
+  const std::lock_guard lock(mutex);
+  if (!policy.is_still_due(now)) return false;
+  policy.began(now);
+  cleaning = true;
+  return true;
+}
+
+/// What a thread does: nothing may leave it. The end is judged, counted and kept before it is told,
+/// which can take as long as whoever is told wants; the next one's turn doesn't wait for that.
 void Hook::Shared::clean_up(const CleanupCause& cause, const StopSignal& stop) noexcept {
+  CleanupTurns::Turn turn;
+  attempt([&] { turn = take_turn(cause, stop); });
+  if (!turn || !begin()) return take_start_back();
   CleanupResult result;
+  attempt([&] { keep_past(); });
   attempt([&] { tell_start(cause, stop); });
   attempt([&] { result = run_guarded(cause, stop); });
-  attempt([&] { count(result, output.now()); });
+  attempt([&] { count(result, stop.requested(), output.now()); });
+  attempt([&] { keep_past(); });
+  turn.reset();
   attempt([&] { tell_end(result, stop); });
 }
 
@@ -287,9 +392,15 @@ CleanupResult Hook::Shared::run_guarded(const CleanupCause& cause, const StopSig
   return result;
 }
 
-void Hook::Shared::count(const CleanupResult& result, Moment now) {
+void Hook::Shared::count(const CleanupResult& result, bool daemon_stops, Moment now) {
   const std::lock_guard lock(mutex);
-  policy.ended(result, now);
+  cleaning = false;
+  if (daemon_stops && result.outcome == Outcome::stopped)
+    policy.interrupted(now);
+  else
+    policy.ended(result, now);
+  left_in_a_row = result.left_to_another ? left_in_a_row + 1 : 0;
+  if (result.left_to_another) return;
   ++cleanups;
   if (result.outcome == Outcome::failed || result.outcome == Outcome::refused) ++failures;
   rows_deleted += result.rows_deleted.value_or(0);
@@ -300,6 +411,11 @@ void Hook::Shared::count(const CleanupResult& result, Moment now) {
 void Hook::Shared::take_start_back() {
   const std::lock_guard lock(mutex);
   policy.not_started();
+}
+
+void Hook::Shared::put_over_back() {
+  const std::lock_guard lock(mutex);
+  policy.not_told();
 }
 
 Hook::Hook(const DatabaseSettings& settings, std::string arriving_instance, HookOutput output,
@@ -321,6 +437,11 @@ bool Hook::is_false(const ValueName& name) const {
   return name.names_this_host && !name.measured_here;
 }
 
+void Hook::recall(const std::filesystem::path& folder) {
+  shared_->past_file = folder / past_file_name(shared_->instance);
+  shared_->recall();
+}
+
 void Hook::on_value(const ValueName& name, double value) {
   if (name.plugin_instance != instance_) return;
   const std::optional<Metric> metric = metric_of_sample(name.type, name.type_instance);
@@ -331,6 +452,7 @@ void Hook::on_value(const ValueName& name, double value) {
   CleanupDecision decision = shared_->judge(name, *metric, value, now);
   if (decision.verdict == Verdict::start)
     start({std::string(name.host), *metric, value, std::move(decision.reason)});
+  if (decision.verdict == Verdict::over) settle(decision);
   if (decision.verdict != Verdict::calm) shared_->note_hanging_notification(now);
 }
 
@@ -345,9 +467,18 @@ void Hook::start(CleanupCause cause) {
   } catch (const std::exception& error) {
     CleanupResult result;
     result.outcome = Outcome::failed;
-    shared_->count(result, shared_->output.now());
+    shared_->count(result, false, shared_->output.now());
     shared_->say(LogLevel::error, fmt::format("no cleanup could be started: {}", error.what()));
   }
+}
+
+/// To be told in the cleanup's thread, which may still be telling the end: then a later value will.
+void Hook::settle(const CleanupDecision& decision) try {
+  const bool started = worker_.start(
+      [shared = shared_, decision](const StopSignal& stop) { shared->tell_over(decision, stop); });
+  if (!started) shared_->put_over_back();
+} catch (const std::exception&) {
+  shared_->put_over_back();
 }
 
 Samples Hook::samples() const {
@@ -355,7 +486,8 @@ Samples Hook::samples() const {
   Samples samples = {{"total_operations", "cleanup", shared_->cleanups, true},
                      {"total_operations", "cleanup_failed", shared_->failures, true},
                      {"total_objects", "deleted", shared_->rows_deleted, true},
-                     {"total_bytes", "reclaimed", shared_->bytes_reclaimed, true}};
+                     {"total_bytes", "reclaimed", shared_->bytes_reclaimed, true},
+                     {"bool", "cleaning", shared_->cleaning ? 1.0 : 0.0}};
   if (shared_->last) {
     samples.push_back({"duration", "cleanup", seconds(shared_->last->duration)});
     if (shared_->run.has_figures)
@@ -366,6 +498,7 @@ Samples Hook::samples() const {
 
 void Hook::request_stop(milliseconds ago) {
   worker_.request_stop(Worker::Clock::now() + std::max(stop_time_ - ago, kStopTimeBesidesTimeout));
+  shared_->output.turns->wake();
 }
 
 void Hook::join() {
@@ -379,7 +512,8 @@ Moment current_moment() {
   const std::time_t now = std::time(nullptr);
   std::tm local = {};
   localtime_r(&now, &local);
-  return {std::chrono::steady_clock::now(), local.tm_hour * 60 + local.tm_min};
+  return {std::chrono::steady_clock::now(), local.tm_hour * 60 + local.tm_min,
+          std::chrono::system_clock::from_time_t(now)};
 }
 
 }  // namespace django_session::plugin

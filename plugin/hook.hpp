@@ -2,6 +2,7 @@
 // and tells what came of it.
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -9,6 +10,7 @@
 
 #include "core/cleanup_policy.hpp"
 #include "plugin/cleanup_run.hpp"
+#include "plugin/cleanup_turns.hpp"
 #include "plugin/reader.hpp"
 #include "plugin/samples.hpp"
 #include "plugin/settings.hpp"
@@ -25,6 +27,7 @@ struct HookOutput {
   /// most 255 bytes.
   std::function<void(Severity, const std::string&)> notify;
   std::function<Moment()> now;
+  std::shared_ptr<CleanupTurns> turns = std::make_shared<CleanupTurns>();  ///< all hooks' together
 };
 
 /// collectd's identifier of a value, its own plugin's name left out, and where it comes from. The
@@ -42,11 +45,15 @@ class Hook {
   Hook(const DatabaseSettings& settings, std::string arriving_instance, HookOutput output,
        CleanupRun run);
 
+  /// Goes on with the waits that its file in `folder` tells of, and keeps them there from now on.
+  /// To be called before the first value.
+  void recall(const std::filesystem::path& folder);
+
   /// Judges a value if it is meant for this hook. Never waits: a cleanup that is due runs in a
   /// thread of its own.
   void on_value(const ValueName& name, double value);
 
-  /// The cleanups so far, and the last one.
+  /// The cleanups so far, the last one, and whether one is under way.
   Samples samples() const;
 
   /// Starts no cleanup any more, and asks a running one to end. Returns at once. It is waited for
@@ -64,6 +71,7 @@ class Hook {
   bool is_meant(const ValueName& name) const;
   bool is_false(const ValueName& name) const;
   void start(CleanupCause cause);
+  void settle(const CleanupDecision& decision);
 
   std::string host_, instance_;
   std::chrono::milliseconds stop_time_;

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <exception>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <set>
@@ -20,6 +22,7 @@
 #include "plugin/settings.hpp"
 
 extern "C" {
+#include "configfile.h"
 #include "plugin.h"
 #include "utils/common/common.h"
 }
@@ -141,6 +144,9 @@ struct ReadContext;
 /// write threads, or a cleanup's thread that had to be let go, may still use the hooks.
 struct Registry {
   std::vector<std::shared_ptr<Hook>> hooks;
+  std::shared_ptr<CleanupTurns> turns = std::make_shared<CleanupTurns>();  ///< of all hooks
+  /// The hooks know their past. Values from the network may come before.
+  std::atomic<bool> hooks_are_ready = false;
   std::set<const ReadContext*> reads;
   std::thread::id main_thread;  ///< known from init on
   bool has_databases = false;
@@ -177,8 +183,8 @@ struct ReadContext {
 
   void read() {
     began = Clock::now();
+    if (hook) output.dispatch(hook->samples());  // first: a reading may take its time
     if (reader) reader->read(output);
-    if (hook) output.dispatch(hook->samples());
     ended = Clock::now();
   }
 
@@ -197,6 +203,13 @@ std::chrono::milliseconds stopping_for() {
   for (const ReadContext* read : registry().reads)
     if (now - read->ended < kJustNow) began = std::min(began, read->began);
   return std::chrono::duration_cast<std::chrono::milliseconds>(now - began);
+}
+
+/// Where collectd keeps what lasts: its BaseDir. It goes there when it becomes a daemon.
+std::filesystem::path base_folder() {
+  const char* option = global_option_get("BaseDir");
+  const std::filesystem::path folder = option != nullptr ? option : "";
+  return folder.is_absolute() ? folder : std::filesystem::current_path();
 }
 
 void end_all_cleanups() {
@@ -234,6 +247,9 @@ static int on_init() {
     if (!registry().has_databases)
       log_line(LogLevel::warning,
                "nothing is measured: there is no <Database> block, or none without a mistake");
+    const std::filesystem::path folder = base_folder();
+    for (const std::shared_ptr<Hook>& hook : registry().hooks) hook->recall(folder);
+    registry().hooks_are_ready = true;
   });
 }
 
@@ -255,7 +271,7 @@ static void free_read_context(void* context) {
 }
 
 static int on_write(const data_set_t* data_set, const value_list_t* values, user_data_t*) {
-  if (strcmp(values->plugin, kPlugin) != 0) return 0;
+  if (strcmp(values->plugin, kPlugin) != 0 || !registry().hooks_are_ready) return 0;
   return guarded(-1, [data_set, values] {
     if (values->values_len != 1 || data_set->ds[0].type != DS_TYPE_GAUGE) return;
     const ValueName name = {
@@ -284,7 +300,7 @@ std::shared_ptr<Hook> make_hook(const DatabaseSettings& settings) {
       [instance = settings.instance](Severity severity, const std::string& message) {
         notify(instance, severity, message);
       },
-      current_moment};
+      current_moment, registry().turns};
   return std::make_shared<Hook>(settings, arriving(settings.instance), std::move(output),
                                 cleanup_run(settings));
 }
@@ -325,12 +341,10 @@ void register_database(const ConfigItem& block) {
   explain_foreign_values(settings);
 }
 
-/// A block with a mistake in it is left out, with an error; the daemon and the other blocks go on.
+/// What is wrong is left out, with an error; the daemon, the other options and blocks go on.
 void register_item(const ConfigItem& item) {
-  if (strcasecmp(item.key.c_str(), "Database") != 0)
-    throw django_session::ConfigError(
-        fmt::format("{} is not an option here; there is <Database \"name\">", item.key));
-  register_database(item);
+  if (strcasecmp(item.key.c_str(), "Database") == 0) return register_database(item);
+  registry().turns->set_at_once(read_plugin_option(item).max_cleanups);
 }
 
 }  // namespace

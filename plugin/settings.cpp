@@ -54,7 +54,20 @@ std::string instance_of(const ConfigItem& item) {
 
 bool is_printable(const std::string& text) { return without_controls(text, '?') == text; }
 
+std::size_t max_cleanups_of(const ConfigItem& item) {
+  constexpr std::string_view kWhat = "a whole number from 1 to 1000, for example 1";
+  constexpr double kMost = 1000;
+  const auto* number = std::get_if<double>(&only_value(item, kWhat));
+  if (number == nullptr || *number != std::floor(*number) || *number < 1 || *number > kMost)
+    throw Wrong{fmt::format("takes {}", kWhat)};
+  return static_cast<std::size_t>(*number);
+}
+
 using Item = const ConfigItem&;
+
+constexpr std::array<Option<PluginSettings>, 1> kPluginOptions = {{
+    {"MaxCleanups", [](Item i, PluginSettings& s) { s.max_cleanups = max_cleanups_of(i); }},
+}};
 
 constexpr std::array<Option<DatabaseSettings>, 14> kOptions = {{
     {"Host", [](Item i, DatabaseSettings& s) { s.connection.host = text_of(i); }},
@@ -75,6 +88,15 @@ constexpr std::array<Option<DatabaseSettings>, 14> kOptions = {{
 }};
 
 }  // namespace
+
+PluginSettings read_plugin_option(const ConfigItem& item) {
+  if (!same_key(item.key, kPluginOptions.front().name))
+    throw ConfigError(fmt::format(
+        "{} is not an option here; there are <Database \"name\"> and MaxCleanups", item.key));
+  PluginSettings settings;
+  read_options({"Plugin", {}, {item}}, "<Plugin django_session>", kPluginOptions, settings);
+  return settings;
+}
 
 DatabaseSettings read_database_block(const ConfigItem& block) {
   const auto* name =

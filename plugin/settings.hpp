@@ -26,6 +26,14 @@ struct DatabaseSettings {
   std::optional<CleanupSettings> cleanup;  ///< the write hook
 };
 
+/// What stands beside the <Database> blocks.
+struct PluginSettings {
+  std::size_t max_cleanups = 1;  ///< at once, of all blocks
+};
+
+/// One option beside the <Database> blocks. Throws ConfigError, for other options too.
+PluginSettings read_plugin_option(const ConfigItem& item);
+
 /// Throws ConfigError that names the block, the option and what would be right.
 DatabaseSettings read_database_block(const ConfigItem& block);
 

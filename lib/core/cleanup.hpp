@@ -67,6 +67,8 @@ struct CleanupResult {
   Outcome outcome = Outcome::done;
   Method method = Method::remove;
   std::string message;  ///< what happened, one line, fit for a log, a notification and a terminal
+  bool left_to_another =
+      false;  ///< `stopped`, since another cleanup is at work on the table, or was
   // Nothing where it isn't known, say without a connection.
   std::optional<double> rows_deleted;  ///< by a swap: an estimate
   std::optional<double> bytes_before, bytes_after;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "core/config_error.hpp"
 #include "core/quantity.hpp"
@@ -98,60 +99,71 @@ CleanupDecision CleanupPolicy::judge(const std::string& host, Metric metric, dou
                                      Moment now) {
   if (!std::isfinite(value)) return {};
   const CleanupTrigger* trigger = alerting_trigger(metric, value);
-  if (trigger == nullptr) {
-    alerting_.erase({host, metric});
-    return {};
-  }
-  forget_silent_sources(now);
-  Alert& alert = alerting_[{host, metric}];
-  alert.heard = now.time;
-  CleanupDecision decision = decide(alert.useless_cleanups, now);
+  CleanupSource source{host, metric};
+  if (trigger == nullptr) return judge_calm(source, value);
+  cause_alerts_ = cause_alerts_ || cause_ == source;
+  CleanupDecision decision = decide(now);
   decision.reason =
       fmt::format("{} is {} (Trigger \"{}\"){}", info(metric).name,
                   format_quantity(value, info(metric).unit), trigger->text, decision.reason);
-  running_ = running_ || decision.verdict == Verdict::start;
+  if (decision.verdict == Verdict::start) {
+    running_ = cause_alerts_ = true;
+    cause_ = std::move(source);
+  }
   return decision;
 }
 
-CleanupDecision CleanupPolicy::decide(int useless_cleanups, Moment now) const {
-  if (running_) return {Verdict::running, ", and a cleanup is running"};
-  const seconds wait = wait_after(useless_cleanups);
-  if (last_end_ && now.time < *last_end_ + wait) {
-    const std::string due = duration_text(*last_end_ + wait - now.time);
-    if (useless_cleanups == 0) {
+CleanupDecision CleanupPolicy::judge_calm(const CleanupSource& source, double value) {
+  if (cause_ != source) return {};
+  cause_alerts_ = false;
+  const bool is_old = history_.useless_cleanups == 0 && !history_.trouble;
+  if (running_ || is_old) return {};
+  before_ = std::exchange(history_, History{});
+  return {Verdict::over,
+          fmt::format("{} is {}", info(source.metric).name,
+                      format_quantity(value, info(source.metric).unit)),
+          before_.trouble};
+}
+
+void CleanupPolicy::not_told() {
+  const bool has_news = history_.useless_cleanups > 0 || history_.trouble;
+  if (!has_news) history_ = before_;
+}
+
+CleanupDecision CleanupPolicy::decide(Moment now) const {
+  if (running_) return {Verdict::running, ", and a cleanup is running", {}};
+  if (last_end_ && now.time < *last_end_ + wait()) {
+    const std::string due = duration_text(*last_end_ + wait() - now.time);
+    if (history_.useless_cleanups == 0) {
       return {
           Verdict::cooling_down,
           fmt::format(", but the last cleanup ended {} ago: the next may start in {} (Cooldown)",
-                      duration_text(now.time - *last_end_), due)};
+                      duration_text(now.time - *last_end_), due),
+          {}};
     }
     return {Verdict::of_no_use,
             fmt::format(", but {} didn't end that: the next may start in {} (the wait, now {}, "
                         "doubles each time, up to {})",
-                        useless_text(useless_cleanups), due, duration_text(wait),
-                        duration_text(kLongestWait))};
+                        useless_text(history_.useless_cleanups), due, duration_text(wait()),
+                        duration_text(kLongestWait)),
+            {}};
   }
   if (!in_window(now.minute_of_day)) {
     return {Verdict::outside_window,
             fmt::format(", but a cleanup may start within {} only (Window)",
-                        windows_text(rules_.windows))};
+                        windows_text(rules_.windows)),
+            {}};
   }
-  return {Verdict::start, ""};
+  return {Verdict::start, "", {}};
 }
 
-seconds CleanupPolicy::wait_after(int useless_cleanups) const {
+seconds CleanupPolicy::wait() const {
+  const int useless_cleanups = history_.useless_cleanups;
   if (useless_cleanups == 0) return rules_.cooldown;
   seconds wait = std::max(rules_.cooldown, kShortestDoubledWait);
   const seconds longest = std::max(rules_.cooldown, kLongestWait);
   for (int i = 0; i < useless_cleanups && wait < longest; ++i) wait *= 2;
   return std::min(wait, longest);
-}
-
-/// A host that is gone won't say that it is calm again.
-void CleanupPolicy::forget_silent_sources(Moment now) {
-  const seconds longest_silence = std::max(rules_.cooldown, kLongestWait);
-  std::erase_if(alerting_, [&](const auto& source_and_alert) {
-    return source_and_alert.second.heard + longest_silence < now.time;
-  });
 }
 
 bool CleanupPolicy::in_window(int minute_of_day) const {
@@ -160,12 +172,52 @@ bool CleanupPolicy::in_window(int minute_of_day) const {
                      [&](const TimeWindow& window) { return window.contains(minute_of_day); });
 }
 
-void CleanupPolicy::ended(const CleanupResult& result, Moment now) {
+void CleanupPolicy::began(Moment now) {
+  has_ended_ = false;
+  last_ = now.wall;
+}
+
+void CleanupPolicy::note_end(Moment now) {
   running_ = false;
+  has_ended_ = true;
   last_end_ = now.time;
-  if (got_on(result)) return;
-  // Useless until a value says otherwise: whatever stops to alert is forgotten.
-  for (auto& [source, alert] : alerting_) ++alert.useless_cleanups;
+  last_ = now.wall;
+}
+
+void CleanupPolicy::ended(const CleanupResult& result, Moment now) {
+  note_end(now);
+  if (result.left_to_another) return;
+  history_.trouble.reset();
+  if (result.outcome != Outcome::done) history_.trouble = result.outcome;
+  // Useless until a value says otherwise.
+  if (cause_alerts_ && !got_on(result)) ++history_.useless_cleanups;
+}
+
+void CleanupPolicy::interrupted(Moment now) { note_end(now); }
+
+CleanupPast CleanupPolicy::past() const {
+  CleanupPast past;
+  if (last_) past.last = std::chrono::floor<seconds>(*last_);
+  past.ended = has_ended_;
+  past.useless_cleanups = history_.useless_cleanups;
+  past.trouble = history_.trouble;
+  past.cause = cause_;
+  return past;
+}
+
+void CleanupPolicy::recall(const CleanupPast& past, Moment now) {
+  if (!past.last) return;
+  last_ = *past.last;
+  last_end_ = now.time - std::max(now.wall - *last_, std::chrono::system_clock::duration::zero());
+  history_.useless_cleanups = past.useless_cleanups + (past.ended ? 0 : 1);
+  history_.trouble = past.trouble;
+  cause_ = past.cause;
+  cause_alerts_ = true;
+}
+
+void CleanupPolicy::suppose_the_worst(Moment now) {
+  last_end_ = now.time;
+  last_ = now.wall;
 }
 
 }  // namespace django_session

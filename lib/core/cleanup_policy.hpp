@@ -50,16 +50,18 @@ struct CleanupRules {
 /// The metric that collectd's type and type instance stand for.
 std::optional<Metric> metric_of_sample(std::string_view type, std::string_view type_instance);
 
-/// Now, by both clocks that matter.
+/// Now, by the clocks that matter.
 struct Moment {
   std::chrono::steady_clock::time_point time;
-  int minute_of_day = 0;  ///< local time
+  int minute_of_day = 0;                         ///< local time
+  std::chrono::system_clock::time_point wall{};  ///< for what has to outlast the daemon
 };
 
 enum class Verdict {
   calm,            ///< no trigger alerts
+  over,            ///< so does the last cleanup's cause, for the first time since
   start,           ///< start a cleanup now
-  running,         ///< one is running
+  running,         ///< one is running, or waits for its turn
   cooling_down,    ///< the last one ended less than Cooldown ago
   of_no_use,       ///< the last ones didn't end what triggers: the wait is longer than Cooldown
   outside_window,  ///< due, but not at this time of day
@@ -67,53 +69,97 @@ enum class Verdict {
 
 struct CleanupDecision {
   Verdict verdict = Verdict::calm;
-  std::string reason;  ///< one line, for the log and the notification; empty for `calm`
+  std::string reason;              ///< one line, for the log and the notification; empty for `calm`
+  std::optional<Outcome> trouble;  ///< `over`: how the last cleanup had failed or stopped short
+};
+
+/// What is measured, and the host that says so.
+struct CleanupSource {
+  std::string host;
+  Metric metric = Metric::total;
+  bool operator==(const CleanupSource& other) const = default;
+};
+
+/// What has to be known of a table's cleanups when the daemon starts again.
+struct CleanupPast {
+  std::optional<std::chrono::sys_seconds> last;  ///< the end of the last one, or else its start
+  bool ended = true;                             ///< false: it was under way when this was noted
+  int useless_cleanups = 0;                      ///< in a row
+  std::optional<Outcome> trouble;      ///< that the last one ended with and nobody heard the end of
+  std::optional<CleanupSource> cause;  ///< of the last one
+  bool operator==(const CleanupPast& other) const = default;
 };
 
 /// Decides for one table. Values come one at a time, from one or several hosts.
 ///
 /// Whether a cleanup was of use is judged by the values that come after it, not by its own account:
-/// it was if what triggers came to an end. As long as it doesn't, each further cleanup waits twice
-/// as long as the one before: 2, 4, 8... times the cooldown (at least a minute), up to 7 days. A
-/// heap that `delete` has emptied but can't give back, a missing right or a threshold below what
-/// the live sessions need thus cost one try a week, not one an hour. The first value that no longer
+/// it was if what caused it came to an end, by the word of the host that had it start. As long as
+/// it doesn't, each further cleanup of the table waits twice as long as the one before, whoever
+/// triggers it: 2, 4, 8... times the cooldown (at least a minute), up to 7 days. A heap that
+/// `delete` has emptied but can't give back, a missing right or a threshold below what the live
+/// sessions need thus cost one try a week, not one an hour. The cause's first value that no longer
 /// alerts ends it. A cleanup that was stopped on its way, by its time limit say, and got something
-/// done doesn't count: the next one goes on after the plain cooldown. Metrics (and hosts) count for
-/// themselves: that one can't be helped is no reason to let another wait. What is not heard of for
-/// longer than the longest wait is forgotten.
+/// done doesn't count: the next one goes on after the plain cooldown. Nor does one that found
+/// another host's under way.
 ///
-/// Not thread-safe.
+/// Not thread-safe. Its size doesn't depend on how many hosts there are.
 class CleanupPolicy {
  public:
   explicit CleanupPolicy(CleanupRules rules) : rules_(std::move(rules)) {}
 
   /// Judges one value as it arrives. After `start` a cleanup counts as running, until ended(). A
-  /// value that is not finite is unknown and triggers nothing.
+  /// value that is not finite is unknown and triggers nothing. `over` is given once.
   CleanupDecision judge(const std::string& host, Metric metric, double value, Moment now);
 
   /// The cleanup that judge() wanted to start could not: the next value may start it.
   void not_started() { running_ = false; }
 
-  /// The cleanup that was started has ended, however.
+  /// What judge() called `over` could not be told: the cause's next value may be.
+  void not_told();
+
+  /// Whether the cleanup that judge() wanted to start is still right, having waited for its turn.
+  bool is_still_due(Moment now) const { return cause_alerts_ && in_window(now.minute_of_day); }
+
+  /// It has its turn.
+  void began(Moment now);
+
+  /// It has ended, however.
   void ended(const CleanupResult& result, Moment now);
 
+  /// It has ended without being to blame for what it left: the daemon stops.
+  void interrupted(Moment now);
+
+  /// How the last one failed or stopped short, unless that is over.
+  std::optional<Outcome> trouble() const { return history_.trouble; }
+
+  CleanupPast past() const;
+  /// Goes on where an earlier daemon was. A cleanup that this one never heard the end of counts as
+  /// of no use: it may be what ended it. An end in the future, by a clock that was wrong then or is
+  /// now, counts as now.
+  void recall(const CleanupPast& past, Moment now);
+  /// Nothing is known of the past: as if a cleanup had just ended.
+  void suppose_the_worst(Moment now);
+
  private:
-  using Source = std::pair<std::string, Metric>;  // host and metric
-  struct Alert {
-    int useless_cleanups = 0;                     ///< how many in a row didn't end it
-    std::chrono::steady_clock::time_point heard;  ///< its last value
+  struct History {
+    int useless_cleanups = 0;
+    std::optional<Outcome> trouble;
   };
 
   const CleanupTrigger* alerting_trigger(Metric metric, double value) const;
-  std::chrono::seconds wait_after(int useless_cleanups) const;
-  CleanupDecision decide(int useless_cleanups, Moment now) const;
-  void forget_silent_sources(Moment now);
+  CleanupDecision judge_calm(const CleanupSource& source, double value);
+  std::chrono::seconds wait() const;
+  CleanupDecision decide(Moment now) const;
   bool in_window(int minute_of_day) const;
+  void note_end(Moment now);
 
   CleanupRules rules_;
-  bool running_ = false;
+  bool running_ = false, has_ended_ = true;
   std::optional<std::chrono::steady_clock::time_point> last_end_;
-  std::map<Source, Alert> alerting_;
+  std::optional<std::chrono::system_clock::time_point> last_;  ///< by the wall clock; or the start
+  std::optional<CleanupSource> cause_;
+  bool cause_alerts_ = false;
+  History history_, before_;  ///< and before what was over last
 };
 
 }  // namespace django_session

@@ -215,7 +215,7 @@ class BatchDelete {
     while (connection_.next_rows(deadline)) continue;  // COMMIT may still fail: no finish() here
     if (rows.empty()) throw pg::Error(pg::Error::Kind::connection, "the answer ended too early");
     const pg::Row& row = rows.front();
-    if (!row.flag("is_ours")) throw Stopped("another cleanup of this table is at work");
+    if (!row.flag("is_ours")) throw LeftToAnother("another cleanup of this table is at work");
     return {row.number("found").value_or(0), row.number("deleted").value_or(0),
             row.text("watermark"), std::chrono::duration_cast<milliseconds>(Clock::now() - start)};
   }

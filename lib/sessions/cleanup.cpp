@@ -199,6 +199,9 @@ CleanupResult Run::guarded(Steps steps) {
   };
   try {
     steps();
+  } catch (const LeftToAnother& left) {
+    ends(Outcome::stopped, left.what());
+    result_.left_to_another = true;
   } catch (const Stopped& stopped) {
     ends(Outcome::stopped, stopped.what());
   } catch (const NoSuchTable& missing) {
@@ -272,7 +275,7 @@ void Run::claim(pg::Deadline patience) {
   if (!pooled) let_the_server_notice_our_end();
   const char* const scope = pooled ? "_xact" : "";
   while (!try_to_claim(scope)) {
-    if (patience.passed()) throw Stopped("another cleanup of this table is under way");
+    if (patience.passed()) throw LeftToAnother("another cleanup of this table is under way");
     pause_for(kBetweenLooks, run_end_, observer_);
     look_again();
   }
@@ -288,8 +291,8 @@ void Run::look_again() {
   planned_.preflight = look(*connection_, {before.schema, before.table}, soon());
   const std::string& now = planned_.preflight.target.oid;
   if (now == before.oid || now == successor_) return;
-  throw Stopped(began_ ? "the table was replaced meanwhile"
-                       : "another cleanup of this table has just ended");
+  if (began_) throw Stopped("the table was replaced meanwhile");
+  throw LeftToAnother("another cleanup of this table has just ended");
 }
 
 /// A swap that was interrupted is in the way of the other methods: its triggers would note rows

@@ -39,6 +39,12 @@ class Stopped : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// Another cleanup is at work on the table, or was until a moment ago: nothing is wrong.
+class LeftToAnother : public Stopped {
+ public:
+  using Stopped::Stopped;
+};
+
 /// Nothing is wrong, there is just no time now: what is done may be kept for the next run.
 class Paused : public Stopped {
  public:

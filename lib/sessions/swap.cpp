@@ -305,7 +305,7 @@ void Swap::wait_for_lease(State& state) {
   const double first_seen = state.lease + state.age;
   while (state.run_id != names_.run_id && !state.backend_gone && state.lease > 0) {
     if (state.lease + state.age > first_seen + 1)
-      throw Stopped("another cleanup of this table is under way");
+      throw LeftToAnother("another cleanup of this table is under way");
     pause_for(kShortestPause * 3, run_end_, observer_);
     state = read_state();
   }
@@ -315,10 +315,10 @@ void Swap::take_over(State state) {
   wait_for_lease(state);
   try {
     if (!report(take_over_sql(names_, quick(), state.run_id), quick()).flag("taken"))
-      throw Stopped("another cleanup of this table has just begun");
+      throw LeftToAnother("another cleanup of this table has just begun");
   } catch (const pg::Error& error) {
     if (!is_lock_trouble(error)) throw;
-    throw Stopped("another cleanup of this table is under way");
+    throw LeftToAnother("another cleanup of this table is under way");
   }
   ours_ = true;
   phase_ = state.phase;
@@ -370,7 +370,7 @@ void Swap::run(const CleanupPlan& plan) {
     tidy_up();
     throw;
   } catch (const pg::Error& error) {
-    if (is_taken_over(error)) throw Stopped(error.what());
+    if (is_taken_over(error)) throw LeftToAnother(error.what());
     if (error.statement_timed_out()) {
       tidy_up();
       throw Stopped(
@@ -407,7 +407,7 @@ void Swap::create() {
   } catch (const pg::Error& error) {
     constexpr const char *kDuplicateTable = "42P07", *kUniqueViolation = "23505";
     if (is(error, kDuplicateTable) || is(error, kUniqueViolation))
-      throw Stopped("another cleanup of this table has just begun");
+      throw LeftToAnother("another cleanup of this table has just begun");
     if (is(error, kChanged)) throw Stopped("the table has just been replaced");
     throw;
   }
@@ -716,7 +716,7 @@ bool Swap::remove_leftovers() try {
   return true;
 } catch (const pg::Error& error) {
   if (!is_taken_over(error)) throw;
-  throw Stopped(error.what());
+  throw LeftToAnother(error.what());
 }
 
 // -- Waiting for locks

@@ -21,6 +21,8 @@ std::string word(Verdict verdict) {
   switch (verdict) {
     case Verdict::calm:
       return "calm";
+    case Verdict::over:
+      return "over";
     case Verdict::start:
       return "start";
     case Verdict::running:
@@ -48,6 +50,7 @@ TEST_GROUP(CleanupPolicy) {
   CleanupRules rules;
   std::chrono::steady_clock::time_point start_of_time{1000h};
   std::chrono::seconds elapsed{0};
+  std::chrono::hours wall_clock{490'000};  // since 1970
   int minute_of_day = kNoon;
   CleanupPolicy policy{{}};
   std::string reason;
@@ -63,7 +66,10 @@ TEST_GROUP(CleanupPolicy) {
     policy = CleanupPolicy(rules);
   }
 
-  Moment now() const { return {start_of_time + elapsed, minute_of_day}; }
+  Moment now() const {
+    return {start_of_time + elapsed, minute_of_day,
+            std::chrono::system_clock::time_point(wall_clock + elapsed)};
+  }
 
   std::string judged(double value, Metric metric = Metric::reclaimable,
                      const std::string& host = "db1") {
@@ -204,15 +210,6 @@ TEST(CleanupPolicy, takes_a_value_from_before_the_end_that_arrives_after_it_for_
   STRCMP_EQUAL("start", too_much().c_str());
 }
 
-TEST(CleanupPolicy, forgets_what_was_silent_for_longer_than_the_longest_wait) {
-  clean_in_vain();
-  elapsed += std::chrono::hours(7 * 24) + 1s;
-  clean_in_vain();
-  elapsed += 1h;
-  STRCMP_EQUAL("of no use", too_much().c_str());
-  STRCMP_CONTAINS("but the last cleanup didn't end that", reason.c_str());
-}
-
 TEST(CleanupPolicy, forgets_nothing_that_its_wait_keeps_silent) {
   rules.cooldown = std::chrono::hours(30 * 24);
   policy = CleanupPolicy(rules);
@@ -269,20 +266,152 @@ TEST(CleanupPolicy, keeps_a_cooldown_of_more_than_a_week) {
   STRCMP_EQUAL("start", too_much().c_str());
 }
 
-TEST(CleanupPolicy, lets_no_metric_wait_for_another_that_cannot_be_helped) {
+TEST(CleanupPolicy, lets_the_table_wait_whoever_triggers) {
   clean_in_vain();
+  elapsed += 90min;
+  STRCMP_EQUAL("of no use", judged(200000, Metric::overdue).c_str());
+  for (const char* host : {"db2", "db3", "db4", "db5"})
+    STRCMP_EQUAL("of no use", judged(12.5 * kGiga, Metric::reclaimable, host).c_str());
   elapsed += 30min;
-  STRCMP_EQUAL("cooling down", judged(200000, Metric::overdue).c_str());
-  elapsed += 30min;
-  STRCMP_EQUAL("of no use", too_much().c_str());
-  STRCMP_EQUAL("start", judged(200000, Metric::overdue).c_str());
+  STRCMP_EQUAL("start", judged(12.5 * kGiga, Metric::reclaimable, "db2").c_str());
+  ends();
+  LONGS_EQUAL(std::chrono::minutes(4h).count(), minutes_until_start());
 }
 
-TEST(CleanupPolicy, does_not_take_another_hosts_calm_for_a_success) {
+TEST(CleanupPolicy, does_not_take_another_hosts_or_metrics_calm_for_a_success) {
   clean_in_vain();
-  judged(0, Metric::reclaimable, "db2");
+  STRCMP_EQUAL("calm", judged(0, Metric::reclaimable, "db2").c_str());
+  STRCMP_EQUAL("calm", judged(0, Metric::overdue).c_str());
   elapsed += 1h;
   STRCMP_EQUAL("of no use", too_much().c_str());
+}
+
+TEST(CleanupPolicy, says_once_that_what_a_cleanup_was_for_is_over) {
+  clean_in_vain(Outcome::failed);
+  CHECK_TRUE(policy.trouble() == Outcome::failed);
+  const CleanupDecision decision = policy.judge("db1", Metric::reclaimable, kGiga / 2, now());
+  STRCMP_EQUAL("over", word(decision.verdict).c_str());
+  STRCMP_EQUAL("reclaimable is 512 MB", decision.reason.c_str());
+  CHECK_TRUE(decision.trouble == Outcome::failed);
+  CHECK_TRUE(!policy.trouble());
+  STRCMP_EQUAL("calm", little().c_str());
+}
+
+TEST(CleanupPolicy, says_again_what_could_not_be_told) {
+  clean_in_vain(Outcome::failed);
+  STRCMP_EQUAL("over", little().c_str());
+  policy.not_told();
+  STRCMP_EQUAL("over", little().c_str());
+  STRCMP_EQUAL("calm", little().c_str());
+}
+
+TEST(CleanupPolicy, has_no_trouble_after_a_success) {
+  clean_in_vain(Outcome::failed);
+  elapsed += 2h;
+  clean_in_vain();
+  CHECK_TRUE(!policy.trouble());
+}
+
+TEST(CleanupPolicy, takes_one_that_another_was_quicker_than_for_neither_useless_nor_failed) {
+  too_much();
+  CleanupResult left = result(Outcome::stopped);
+  left.left_to_another = true;
+  policy.ended(left, now());
+  CHECK_TRUE(!policy.trouble());
+  elapsed += 1h - 1s;
+  STRCMP_EQUAL("cooling down", too_much().c_str());
+  elapsed += 1s;
+  STRCMP_EQUAL("start", too_much().c_str());
+}
+
+TEST(CleanupPolicy, blames_no_cleanup_for_the_daemons_end) {
+  too_much();
+  policy.interrupted(now());
+  CHECK_TRUE(!policy.trouble());
+  elapsed += 1h;
+  STRCMP_EQUAL("start", too_much().c_str());
+}
+
+TEST(CleanupPolicy, asks_again_whether_one_is_due_that_had_to_wait_for_its_turn) {
+  set_windows({"01:00-05:00"});
+  minute_of_day = 299;
+  STRCMP_EQUAL("start", too_much().c_str());
+  CHECK_TRUE(policy.is_still_due(now()));
+  minute_of_day = 300;
+  CHECK_FALSE(policy.is_still_due(now()));
+  minute_of_day = 299;
+  little();
+  CHECK_FALSE(policy.is_still_due(now()));
+}
+
+TEST_GROUP_BASE(CleanupPast, TEST_GROUP_CppUTestGroupCleanupPolicy){
+    /// A new daemon, so much later by the wall clock and with a steady clock of its own.
+    void restart(std::chrono::seconds later){const CleanupPast past = policy.past();
+policy = CleanupPolicy(rules);
+elapsed += later;
+start_of_time = std::chrono::steady_clock::time_point(-elapsed);
+policy.recall(past, now());
+}
+}
+;
+
+TEST(CleanupPast, of_a_new_table_is_empty) {
+  CHECK_TRUE(policy.past() == CleanupPast{});
+  restart(1s);
+  STRCMP_EQUAL("start", too_much().c_str());
+}
+
+TEST(CleanupPast, keeps_the_cooldown) {
+  too_much();
+  little();
+  ends();
+  restart(59min);
+  STRCMP_EQUAL("cooling down", too_much().c_str());
+  restart(59s);
+  STRCMP_EQUAL("cooling down", too_much().c_str());
+  restart(1s);
+  STRCMP_EQUAL("start", too_much().c_str());
+}
+
+TEST(CleanupPast, keeps_the_doubled_waits_and_what_ends_them) {
+  clean_in_vain();
+  elapsed += 2h;
+  clean_in_vain(Outcome::failed);
+  restart(4h - 1s);
+  STRCMP_EQUAL("of no use", too_much().c_str());
+  CHECK_TRUE(policy.trouble() == Outcome::failed);
+  STRCMP_EQUAL("calm", judged(0, Metric::reclaimable, "db2").c_str());
+  STRCMP_EQUAL("over", little().c_str());
+  restart(0s);
+  STRCMP_EQUAL("calm", little().c_str());
+  STRCMP_EQUAL("start", too_much().c_str());
+}
+
+TEST(CleanupPast, counts_one_that_nobody_saw_the_end_of) {
+  too_much();
+  policy.began(now());
+  restart(2h - 1s);
+  STRCMP_EQUAL("of no use", too_much().c_str());
+  restart(1s);
+  STRCMP_EQUAL("start", too_much().c_str());
+}
+
+TEST(CleanupPast, waits_anew_where_the_end_lies_in_the_future) {
+  clean_in_vain();
+  little();
+  restart(-std::chrono::hours(24 * 365));
+  elapsed += 1h - 1s;
+  STRCMP_EQUAL("cooling down", too_much().c_str());
+  elapsed += 1s;
+  STRCMP_EQUAL("start", too_much().c_str());
+}
+
+TEST(CleanupPast, that_is_lost_costs_a_cooldown) {
+  policy.suppose_the_worst(now());
+  elapsed += 1h - 1s;
+  STRCMP_EQUAL("cooling down", too_much().c_str());
+  restart(1s);
+  STRCMP_EQUAL("start", too_much().c_str());
 }
 
 TEST(CleanupPolicy, waits_until_the_window_opens) {

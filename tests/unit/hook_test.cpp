@@ -3,12 +3,17 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "plugin/past_file.hpp"
 
 #include <CppUTest/TestHarness.h>
 
@@ -95,14 +100,15 @@ TEST_GROUP(Hook) {
   }
 
   HookOutput output() {
-    return {
-        [this](LogLevel, const std::string& line) { journal.add("log " + line); },
-        [this](Severity severity, const std::string& line) {
-          journal.add(severity_name(severity) + " " + line);
-        },
-        [this] {
-          return Moment{std::chrono::steady_clock::time_point{} + std::chrono::hours(hours), 720};
-        }};
+    return {[this](LogLevel, const std::string& line) { journal.add("log " + line); },
+            [this](Severity severity, const std::string& line) {
+              journal.add(severity_name(severity) + " " + line);
+            },
+            [this] {
+              return Moment{
+                  std::chrono::steady_clock::time_point{} + std::chrono::hours(hours), 720,
+                  std::chrono::system_clock::time_point{} + std::chrono::hours(490'000 + hours)};
+            }};
   }
 
   /// Waits until so many cleanups are over, their counters included.
@@ -120,6 +126,14 @@ TEST_GROUP(Hook) {
   }
 
   Hook hook() { return Hook(settings, "site", output(), run); }
+
+  /// In a collectd of others, which take turns.
+  Hook hook(const std::string& instance, std::shared_ptr<CleanupTurns> turns) {
+    HookOutput out = output();
+    out.turns = std::move(turns);
+    settings.instance = instance;
+    return Hook(settings, instance, out, run);
+  }
 
   std::string samples_of(const Hook& hook) {
     std::string text;
@@ -208,8 +222,7 @@ TEST(Hook, obeys_a_named_host_or_any) {
   settings.cleanup->host = "*";
   Hook any = hook();
   any.on_value(reclaimable_of("db7"), kTooMuch);
-  any.request_stop();
-  any.join();
+  await_ended(any);
   LONGS_EQUAL(2, runs);
 }
 
@@ -289,14 +302,14 @@ TEST(Hook, counts_its_cleanups) {
   Hook the_hook = hook();
   STRCMP_EQUAL(
       "total_operations-cleanup=0 total_operations-cleanup_failed=0 "
-      "total_objects-deleted=0 total_bytes-reclaimed=0 ",
+      "total_objects-deleted=0 total_bytes-reclaimed=0 bool-cleaning=0 ",
       samples_of(the_hook).c_str());
   the_hook.on_value(reclaimable_of("here", true), kTooMuch);
   await_ended(the_hook);
   STRCMP_EQUAL(
       "total_operations-cleanup=1000 total_operations-cleanup_failed=0 "
       "total_objects-deleted=1000000 total_bytes-reclaimed=1500000000000 "
-      "duration-cleanup=1500 duration-cleanup_lock=20 ",
+      "bool-cleaning=0 duration-cleanup=1500 duration-cleanup_lock=20 ",
       samples_of(the_hook).c_str());
 }
 
@@ -453,4 +466,205 @@ TEST(Hook, takes_values_from_many_threads) {
   the_hook.request_stop();
   the_hook.join();
   LONGS_EQUAL(runs.load(), journal.count("log site: cleanup starts"));
+}
+
+TEST(Hook, takes_any_number_of_invented_hosts_without_growing_or_chattering) {
+  settings.cleanup->host = "*";
+  Hook the_hook = hook();
+  the_hook.on_value(reclaimable_of("db1"), kTooMuch);
+  await_ended(the_hook);
+  const std::size_t before = journal.lines().size();
+  for (int i = 0; i < 20'000; ++i)
+    the_hook.on_value(reclaimable_of("invented" + std::to_string(i)), kTooMuch);
+  LONGS_EQUAL(1, runs);
+  CHECK_TRUE(journal.lines().size() <= before + 2);
+}
+
+TEST(Hook, says_that_a_failure_is_over) {
+  result.outcome = Outcome::failed;
+  Hook the_hook = hook();
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  CHECK_TRUE(!journal.await("FAILURE site: cleanup failed").empty());
+  for (int i = 0; i < 500 && journal.count("OKAY site: cleanup no longer") == 0; ++i) {
+    the_hook.on_value(reclaimable_of("here", true), 512.0 * 1048576);
+    std::this_thread::sleep_for(10ms);
+  }
+  STRCMP_EQUAL(
+      "OKAY site: cleanup no longer needed: reclaimable is 512 MB; that the last one "
+      "failed is over",
+      journal.await("OKAY site: cleanup no longer").c_str());
+  for (int i = 0; i < 10; ++i) the_hook.on_value(reclaimable_of("here", true), 0);
+  the_hook.request_stop();
+  the_hook.join();
+  LONGS_EQUAL(1, journal.count("OKAY site: cleanup no longer"));
+}
+
+TEST(Hook, does_not_call_a_failure_over_by_trying_again) {
+  result.outcome = Outcome::failed;
+  Hook the_hook = hook();
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  await_ended(the_hook);
+  result.outcome = Outcome::done;
+  hours += 2;
+  alert_until(the_hook, 2);
+  CHECK_TRUE(!journal.await("OKAY site: cleanup ended").empty());
+  LONGS_EQUAL(1, journal.count("OKAY site: cleanup starts"));
+  LONGS_EQUAL(1, journal.count("FAILURE site: cleanup starts"));
+}
+
+TEST(Hook, warns_only_of_another_cleanup_that_is_there_each_time) {
+  result.outcome = Outcome::stopped;
+  result.left_to_another = true;
+  result.message = "another cleanup of this table is under way";
+  Hook the_hook = hook();
+  for (int i = 1; i <= 3; ++i) {
+    alert_until(the_hook, i);
+    for (int j = 0; j < 500 && journal.count("cleanup put off: another") < 2 * i; ++j)
+      std::this_thread::sleep_for(10ms);
+    LONGS_EQUAL(i / 3, journal.count("WARNING"));
+    hours += 1;
+  }
+  LONGS_EQUAL(2, journal.count("OKAY site: cleanup put off: another cleanup of this table is under "
+                               "way"));
+  STRCMP_CONTAINS("total_operations-cleanup=0 total_operations-cleanup_failed=0",
+                  samples_of(the_hook).c_str());
+  LONGS_EQUAL(0, journal.count("didn't end that"));
+}
+
+TEST(Hook, tells_that_a_cleanup_is_running) {
+  go_on = false;
+  Hook the_hook = hook();
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  journal.await("one line");
+  STRCMP_CONTAINS("bool-cleaning=1000", samples_of(the_hook).c_str());
+  go_on = true;
+  await_ended(the_hook);
+  STRCMP_CONTAINS("bool-cleaning=0", samples_of(the_hook).c_str());
+}
+
+TEST(Hook, waits_for_its_turn_and_comes_first_who_came_first) {
+  const auto turns = std::make_shared<CleanupTurns>();
+  go_on = false;
+  Hook first = hook("a", turns), second = hook("b", turns), third = hook("c", turns);
+  const auto alert = [](Hook& one, const char* instance) {
+    one.on_value({"here", instance, "bytes", "reclaimable", true, true}, kTooMuch);
+  };
+  alert(first, "a");
+  CHECK_TRUE(!journal.await("log a: cleanup: one line").empty());
+  alert(second, "b");
+  CHECK_TRUE(!journal.await("log b: cleanup waits for its turn (MaxCleanups 1): recl").empty());
+  alert(third, "c");
+  CHECK_TRUE(!journal.await("log c: cleanup waits for its turn").empty());
+  LONGS_EQUAL(1, runs);
+  STRCMP_CONTAINS("bool-cleaning=0", samples_of(second).c_str());
+  go_on = true;
+  CHECK_TRUE(!journal.await("OKAY c: cleanup ended").empty());
+  const auto lines = journal.lines();
+  const auto place = [&lines](const char* line) {
+    return std::find(lines.begin(), lines.end(), line) - lines.begin();
+  };
+  CHECK_TRUE(place("log b: cleanup: one line") < place("log c: cleanup: one line"));
+}
+
+TEST(Hook, ends_at_once_while_it_waits_for_its_turn) {
+  const auto turns = std::make_shared<CleanupTurns>();
+  go_on = false;
+  Hook first = hook("a", turns), second = hook("b", turns);
+  first.on_value({"here", "a", "bytes", "reclaimable", true, true}, kTooMuch);
+  journal.await("log a: cleanup: one line");
+  second.on_value({"here", "b", "bytes", "reclaimable", true, true}, kTooMuch);
+  journal.await("log b: cleanup waits");
+  const auto asked = std::chrono::steady_clock::now();
+  second.request_stop();
+  second.join();
+  CHECK_TRUE(std::chrono::steady_clock::now() - asked < 1s);
+  first.request_stop();
+  first.join();
+  LONGS_EQUAL(1, runs);
+}
+
+TEST(Hook, does_not_start_when_its_turn_comes_too_late) {
+  const auto turns = std::make_shared<CleanupTurns>();
+  go_on = false;
+  Hook first = hook("a", turns), second = hook("b", turns);
+  first.on_value({"here", "a", "bytes", "reclaimable", true, true}, kTooMuch);
+  journal.await("log a: cleanup: one line");
+  second.on_value({"here", "b", "bytes", "reclaimable", true, true}, kTooMuch);
+  journal.await("log b: cleanup waits");
+  second.on_value({"here", "b", "bytes", "reclaimable", true, true}, 0);
+  go_on = true;
+  await_ended(first);
+  second.request_stop();
+  second.join();
+  LONGS_EQUAL(1, runs);
+}
+
+namespace {
+
+/// Of a test, gone after it.
+class Folder {
+ public:
+  Folder() { CHECK_TRUE(mkdtemp(path_.data()) != nullptr); }
+  ~Folder() { std::filesystem::remove_all(path_); }
+  std::string path() const { return path_; }
+
+ private:
+  std::string path_ = "/tmp/hook_test.XXXXXX";
+};
+
+void write_file(const std::string& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+}  // namespace
+
+TEST(Hook, waits_on_after_a_restart) {
+  const Folder folder;
+  for (int restart = 0; restart < 3; ++restart) {
+    Hook the_hook = hook();
+    the_hook.recall(folder.path());
+    for (int i = 0; i < 5; ++i) the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+    if (restart == 0) await_ended(the_hook);
+    the_hook.request_stop();
+    the_hook.join();
+  }
+  LONGS_EQUAL(1, runs);
+  LONGS_EQUAL(3, journal.count("the last cleanup didn't end that") + 1);
+}
+
+TEST(Hook, keeps_a_cleanup_that_the_daemon_did_not_survive) {
+  const Folder folder;
+  go_on = false;
+  Hook killed = hook();
+  killed.recall(folder.path());
+  killed.on_value(reclaimable_of("here", true), kTooMuch);
+  journal.await("one line");
+  Hook next = hook();
+  next.recall(folder.path());
+  next.on_value(reclaimable_of("here", true), kTooMuch);
+  STRCMP_CONTAINS("the next may start in 2 h", journal.await("didn't end that").c_str());
+  killed.request_stop();
+  killed.join();
+}
+
+TEST(Hook, waits_a_cooldown_and_says_so_once_where_its_past_is_damaged) {
+  const Folder folder;
+  const std::string path = folder.path() + "/" + past_file_name("site");
+  for (const char* text : {"", "nonsense", "django_session cleanups 1\nuseless 0\n"}) {
+    write_file(path, text);
+    Hook the_hook = hook();
+    the_hook.recall(folder.path());
+    for (int i = 0; i < 3; ++i) the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+    LONGS_EQUAL(0, runs);
+  }
+  LONGS_EQUAL(3, journal.count("it is damaged"));
+  STRCMP_CONTAINS((path + ": it is damaged").c_str(), journal.await("damaged").c_str());
+}
+
+TEST(Hook, goes_on_where_its_past_cannot_be_kept) {
+  Hook the_hook = hook();
+  the_hook.recall("/nonexistent");
+  the_hook.on_value(reclaimable_of("here", true), kTooMuch);
+  await_ended(the_hook);
+  LONGS_EQUAL(1, journal.count("when the last cleanup was won't be known after a restart"));
 }
