@@ -16,15 +16,23 @@
 
 BEGIN;
 
-SELECT n.nspname AS schema, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS full_name,
-       pg_catalog.pg_get_userbyid(c.relowner) AS owner, pg_catalog.current_database() AS database
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.oid = :'table'::pg_catalog.regclass \gset
+-- The table's name may leave it to the session's search_path where the table is. For all else only pg_catalog is looked into,
+-- so that no function and no operator is called that somebody has put into another schema.
+SELECT pg_catalog.set_config('django_session.table', :'table'::pg_catalog.regclass::pg_catalog.oid::pg_catalog.text, true)
+  AS ignored \gset
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+SELECT n.nspname AS schema, n.oid AS schema_oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS full_name,
+       pg_get_userbyid(c.relowner) AS owner, c.relowner AS owner_oid, current_database() AS database,
+       current_setting('server_version_num')::int4 >= 160000 AS has_set_option,
+       current_setting('server_version_num')::int4 >= 170000 AS has_maintain
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = current_setting('django_session.table')::oid \gset
 
 -- The measuring role sees sizes, row counts and expiry times. It can read neither a session's key nor its data.
 -- Give it a way to log in that fits your pg_hba.conf: a password (\password), peer, or a certificate.
-SELECT pg_catalog.format('CREATE ROLE %I LOGIN', :'monitor')
-WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = :'monitor') \gexec
+SELECT format('CREATE ROLE %I LOGIN', :'monitor')
+WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'monitor') \gexec
 GRANT CONNECT ON DATABASE :"database" TO :"monitor";
 GRANT USAGE ON SCHEMA :"schema" TO :"monitor";
 GRANT SELECT (expire_date) ON :full_name TO :"monitor";
@@ -33,10 +41,24 @@ GRANT SELECT (expire_date) ON :full_name TO :"monitor";
 -- column only to those who may read the column. This function, run as the table's owner, passes on three numbers of each
 -- column, and of expire_date, which the role may read anyway, how its values are spread. Nothing of a session's key or data.
 -- Without it everything works, but free space in the table is reported as "at least".
-CREATE OR REPLACE FUNCTION :"schema".django_session_statistics("table" pg_catalog.regclass)
-RETURNS TABLE (column_name pg_catalog.name, average_width pg_catalog.int4, null_fraction pg_catalog.float4,
-               n_distinct pg_catalog.float4, common_values pg_catalog.numeric[], common_frequencies pg_catalog.float4[],
-               histogram pg_catalog.numeric[])
+--
+-- It is called django_session_statistics, and serves all session tables of its owner. Where somebody else has a function of
+-- that name in this schema (he has session tables of his own there, say), his is left alone, and ours has the owner's name
+-- behind its own.
+WITH candidate AS (
+  SELECT wanted.place, wanted.name, p.proowner
+  FROM (VALUES (1, 'django_session_statistics'::name), (2, ('django_session_statistics_' || :'owner')::name)) AS wanted(place, name)
+  LEFT JOIN pg_proc p ON p.proname = wanted.name AND p.pronamespace = :schema_oid AND p.pronargs = 1
+    AND p.proargtypes[0] = 'regclass'::regtype
+), chosen AS (
+  SELECT name, proowner FROM candidate WHERE proowner IS NULL OR proowner = :owner_oid ORDER BY place LIMIT 1
+)
+SELECT (SELECT quote_ident(:'schema') || '.' || quote_ident(name) FROM chosen) AS statistics,
+       (SELECT CASE WHEN proowner IS NULL THEN 'CREATE' ELSE 'CREATE OR REPLACE' END FROM chosen) AS create_it \gset
+\if :{?statistics}
+:create_it FUNCTION :statistics("table" regclass)
+RETURNS TABLE (column_name name, average_width int4, null_fraction float4, n_distinct float4, common_values numeric[],
+               common_frequencies float4[], histogram numeric[])
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT s.attname, s.avg_width, s.null_frac, s.n_distinct,
@@ -53,23 +75,27 @@ AS $$
     AND 3 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped
                AND a.attname IN ('session_key', 'session_data', 'expire_date'))
 $$;
-ALTER FUNCTION :"schema".django_session_statistics(pg_catalog.regclass) OWNER TO :"owner";
-REVOKE ALL ON FUNCTION :"schema".django_session_statistics(pg_catalog.regclass) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION :"schema".django_session_statistics(pg_catalog.regclass) TO :"monitor";
+ALTER FUNCTION :statistics(regclass) OWNER TO :"owner";
+REVOKE ALL ON FUNCTION :statistics(regclass) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION :statistics(regclass) TO :"monitor";
+\else
+\warn 'Others have all the names for the function with the statistics: it is not made.'
+\endif
 
 \if :{?cleaner}
 -- The deleting role, for `django_session_cleanup --method delete`: it deletes rows by their address (ctid) and their expiry
 -- time. It can't read a session's key or data; but whoever has it can delete live sessions, too, and so log everybody out.
-SELECT pg_catalog.format('CREATE ROLE %I LOGIN', :'cleaner')
-WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = :'cleaner') \gexec
+SELECT format('CREATE ROLE %I LOGIN', :'cleaner')
+WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'cleaner') \gexec
 GRANT CONNECT ON DATABASE :"database" TO :"cleaner";
 GRANT USAGE ON SCHEMA :"schema" TO :"cleaner";
 GRANT SELECT (expire_date, ctid), DELETE ON :full_name TO :"cleaner";
-GRANT EXECUTE ON FUNCTION :"schema".django_session_statistics(pg_catalog.regclass) TO :"cleaner";
+\if :{?statistics}
+GRANT EXECUTE ON FUNCTION :statistics(regclass) TO :"cleaner";
+\endif
 
 -- VACUUM and REINDEX are for the table's owner; since PostgreSQL 17 they can be granted. MAINTAIN reads nothing, but it may
 -- lock the table. Before 17 this role leaves the dead rows to autovacuum, and the indexes as large as they are.
-SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 170000 AS has_maintain \gset
 \if :has_maintain
 GRANT MAINTAIN ON :full_name TO :"cleaner";
 \endif
@@ -83,20 +109,23 @@ GRANT MAINTAIN ON :full_name TO :"cleaner";
 -- The swapping role, for `--method swap`, `full` and `auto`: it makes a new table and puts it in the old one's place, which
 -- only a member of the owner can do. So it can do all that the site itself can do with its tables: guard it like the site's
 -- own password. To make it a member takes a superuser, or ADMIN on the owner.
-SELECT pg_catalog.format('CREATE ROLE %I LOGIN', :'swapper')
-WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = :'swapper') \gexec
+SELECT format('CREATE ROLE %I LOGIN', :'swapper')
+WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'swapper') \gexec
 GRANT CONNECT ON DATABASE :"database" TO :"swapper";
 GRANT USAGE ON SCHEMA :"schema" TO :"swapper";
 
--- Membership in a superuser would make it one.
-SELECT rolsuper AS owner_is_superuser,
-       pg_catalog.has_schema_privilege(rolname, :'schema', 'CREATE') AS owner_may_create
-FROM pg_catalog.pg_roles WHERE rolname = :'owner' \gset
+-- Membership in a superuser, or in a member of one, would make it one.
+SELECT EXISTS (SELECT FROM pg_roles WHERE rolsuper AND pg_has_role(:'owner'::name, oid, 'MEMBER')) AS owner_is_superuser,
+       has_schema_privilege(:'owner'::name, :'schema', 'CREATE') AS owner_may_create \gset
 \if :owner_is_superuser
-\warn 'The table belongs to a superuser, so nobody is made a member of its owner: swap and full stay impossible.'
+\warn 'The table belongs to a superuser (or to a member of one), so nobody is made a member of its owner: swap and full stay impossible.'
 \warn 'Give it to the site''s role first (ALTER TABLE ... OWNER TO ...), then run this again.'
 \else
+\if :has_set_option
+GRANT :"owner" TO :"swapper" WITH INHERIT TRUE, SET TRUE;
+\else
 GRANT :"owner" TO :"swapper";
+\endif
 \if :owner_may_create \else
 \warn 'The table''s owner may not create tables in the schema, which the swap needs: GRANT CREATE ON SCHEMA ... TO owner.'
 \endif

@@ -66,6 +66,7 @@ Definition read_definition(const pg::Row& row, const pg::Rows& indexes) {
   definition.toast_index_pages = number_or(row, "toast_index_pages", 0);
   definition.database = row.text("database");
   definition.role = row.text("role");
+  definition.owner = row.text("owner");
   definition.schema = row.text("schema");
   definition.table = row.text("table");
   definition.relkind = row.text("relkind").at(0);
@@ -74,7 +75,15 @@ Definition read_definition(const pg::Row& row, const pg::Rows& indexes) {
   definition.expire_date_is_time = row.flag("expire_date_is_time");
   definition.may_use_schema = row.flag("may_use_schema");
   definition.may_read_expire_date = row.flag("may_read_expire_date");
-  definition.statistics_function = row.text("statistics_function");
+  definition.row_security = row.flag("row_security");
+  definition.is_superuser = row.flag("is_superuser");
+  definition.has_more_rights = row.flag("has_more_rights");
+  definition.could_rule_the_server = row.flag("could_rule_the_server");
+  definition.may_lock = row.flag("may_lock");
+  definition.standby = row.flag("standby");
+  definition.statistics_oid = row.text("statistics_oid");
+  if (!definition.statistics_oid.empty())
+    definition.statistics_function = row.text("statistics_function");
   definition.tuples = number_or(row, "reltuples", -1);
   if (row.flag("swap_logs"))
     definition.swap =

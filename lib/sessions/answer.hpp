@@ -15,12 +15,16 @@ namespace django_session::sessions {
 /// table.
 struct Definition {
   std::string oid, schema_oid, toast_oid;  ///< toast_oid is "0" for none
-  std::string database, role, schema, table;
+  std::string database, role, owner, schema, table;
   char relkind = 'r';
   double fillfactor = 100;
   bool has_expire_date = true, expire_date_is_time = true, expire_date_indexed = true;
   bool may_use_schema = true, may_read_expire_date = true;
-  std::string statistics_function;  ///< roles.sql's, as SQL, or empty
+  bool row_security = false;                           ///< hides rows from this role
+  bool is_superuser = false, has_more_rights = false;  ///< than the table's owner
+  bool could_rule_the_server = false;                  ///< is a superuser, or could become one
+  bool may_lock = false, standby = false;
+  std::string statistics_function, statistics_oid;  ///< roles.sql's, as SQL, or empty
   double toast_index_pages = 0;
   std::optional<SwapUnderWay> swap;
   double tuples = -1;  ///< pg_class.reltuples

@@ -127,6 +127,7 @@ void Probe::learn_definition(pg::Deadline deadline) {
   connection_->send(
       definition_message(schema, connection_->literal(table_.table), deadline.remaining()),
       deadline);
+  connection_->next_rows(deadline);  // the search_path
   const pg::Rows found = rows_of(connection_->next_rows(deadline));
   if (found.empty()) explain_missing_table(deadline);
   const pg::Rows indexes = rows_of(connection_->next_rows(deadline));
@@ -152,11 +153,18 @@ void Probe::explain_missing_table(pg::Deadline deadline) {
                                     : "; session tables here: " + candidates));
 }
 
+/// Not where we can do more than its owner: it is his, and he may have made it run with our rights
+/// since we looked.
+bool Probe::asks_statistics_function() const {
+  const Definition& d = *definition_;
+  return statistics_are_due_ && !d.statistics_function.empty() && d.may_use_schema &&
+         !d.has_more_rights && !statistics_function_failed_;
+}
+
 std::string Probe::statistics_source() const {
   const Definition& d = *definition_;
   if (!statistics_are_due_) return "";
-  if (!d.statistics_function.empty() && d.may_use_schema && !statistics_function_failed_)
-    return function_statistics(d.statistics_function, d.oid);
+  if (asks_statistics_function()) return function_statistics(d.statistics_function, d.oid);
   return own_statistics(connection_->literal(d.schema), connection_->literal(d.table));
 }
 
@@ -186,27 +194,78 @@ Reading Probe::make_reading(pg::Deadline deadline) const {
   reading.calibrate_up_to = calibration_limit();
   reading.exact = counting_ == Counting::exact;
   reading.statistics = statistics_source();
+  if (asks_statistics_function()) {
+    reading.function_oid = d.statistics_oid;
+    reading.function_literal = connection_->literal(d.statistics_function);
+  }
   reading.database_size = Clock::now() >= database_size_due_;
   reading.budget = deadline.remaining();
   return reading;
 }
 
+/// Why the rows can't be read without running somebody's code with rights that he hasn't got; empty
+/// if they can, and then the guard's transaction may be open, with its locks, for the reading.
+std::string Probe::why_rows_stay_unread(Reading& reading, pg::Deadline deadline) {
+  const Definition& d = *definition_;
+  if (!reading.may_read_expire_date) return "";
+  if (d.row_security) return fmt::format("row security hides rows from role {}", d.role);
+  if (!d.has_more_rights) return "";
+  const std::string reason = foreign_code(reading, deadline);
+  if (reason.empty()) {
+    reading.guarded = true;
+    return "";
+  }
+  return fmt::format(
+      "not read as role {}, which can do more than the table's owner: {}; run it as {}, or as the "
+      "monitor of roles.sql",
+      d.role, reason, d.owner);
+}
+
+std::string Probe::foreign_code(const Reading& reading, pg::Deadline deadline) {
+  const Definition& d = *definition_;
+  const bool lock = d.may_lock && !d.standby;
+  if (d.could_rule_the_server && !lock)
+    return "without a lock (on a standby there is none) the owner's code can't be kept out";
+  const Guard guard{
+      reading.oid, reading.table, connection_->literal(d.schema), connection_->literal(d.table),
+      lock,        d.is_superuser};
+  connection_->send(guard_message(guard, deadline.remaining()), deadline);
+  try {
+    const pg::Rows found = rows_of(connection_->next_rows(deadline));
+    while (connection_->next_rows(deadline)) continue;
+    if (found.empty()) return "";
+    connection_->send("ROLLBACK", deadline);
+    connection_->finish(deadline);
+    return found.front().text("reason");
+  } catch (const pg::Error& error) {
+    if (error.kind() != pg::Error::Kind::statement) throw;
+    connection_->finish(deadline);
+    return error.lock_not_available() ? "the lock that keeps code out is taken" : error.what();
+  }
+}
+
 std::optional<Measurement> Probe::read(pg::Deadline deadline) {
-  const Reading asked = make_reading(deadline);
+  Reading asked = make_reading(deadline);
+  const std::string unread = why_rows_stay_unread(asked, deadline);
+  if (!unread.empty()) asked.may_read_expire_date = false;
   connection_->send(reading_message(asked), deadline);
   database_size_is_coming_ = asked.database_size;
   Measurement m;
   try {
     if (!read_answers(asked, m, deadline)) return std::nullopt;
   } catch (const pg::Error& error) {
-    if (error.kind() != pg::Error::Kind::statement || m.now == 0) throw;
-    if (statistics_are_due_ && !definition_->statistics_function.empty() &&
-        !statistics_function_failed_) {
+    if (error.kind() != pg::Error::Kind::statement) throw;
+    if (asks_statistics_function()) {
       statistics_function_failed_ = true;
       return std::nullopt;
     }
+    if (m.now == 0) throw;
     explain_gaps(m, error);
     ask_after_failure(asked, m, deadline);
+  }
+  if (!unread.empty() && !m.locked) {
+    m.oldest_unknown = unread;
+    if (asked.exact) m.not_counted = unread;
   }
   if (!asked.statistics.empty())
     definition_analyzed_ = m.last_analyze;

@@ -64,10 +64,13 @@ class Probe {
   void learn_definition(pg::Deadline deadline);
   [[noreturn]] void explain_missing_table(pg::Deadline deadline);
   std::optional<Measurement> read(pg::Deadline deadline);
+  std::string why_rows_stay_unread(Reading& reading, pg::Deadline deadline);
+  std::string foreign_code(const Reading& reading, pg::Deadline deadline);
   bool read_answers(const Reading& asked, Measurement& measurement, pg::Deadline deadline);
   void ask_after_failure(const Reading& asked, Measurement& measurement, pg::Deadline deadline);
   void use_last_sizes(Measurement& measurement) const;
   Reading make_reading(pg::Deadline deadline) const;
+  bool asks_statistics_function() const;
   std::string statistics_source() const;
   int calibration_limit() const;
 

@@ -16,6 +16,32 @@ constexpr int kLockTimeoutMs = 100;
 // all the dead entries are walked over.
 constexpr long long kExpiryTimeoutMs = 500;
 
+// For the name of a table that was given without its schema, before the transaction's own
+// search_path hides the session's. Temporary tables are nobody's session table, and not in it.
+constexpr const char* kRememberPath = R"(
+SELECT pg_catalog.set_config('django_session.path',
+  pg_catalog.current_schemas(false)::pg_catalog.text, true);
+)";
+
+// Nothing but pg_catalog is looked into from here on: neither an operator that somebody has put
+// into `public` nor a temporary table that is called like a catalogue is taken for the system's.
+// What a CHECK says is not evaluated for a plan, and what a policy hides is an error, not a smaller
+// number.
+constexpr const char* kOnlyTheSystem = R"(
+SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL constraint_exclusion = off;
+SET LOCAL row_security = off;
+SET LOCAL jit = off;
+)";
+
+/// {0} the table's name as a literal: the OID that it has in the remembered path.
+constexpr const char* kVisibleTable = R"((
+  SELECT t.oid FROM unnest(current_setting('django_session.path')::name[])
+    WITH ORDINALITY AS path(schema, position)
+  JOIN pg_namespace s ON s.nspname = path.schema
+  JOIN pg_class t ON t.relnamespace = s.oid AND t.relname = {0}
+  WHERE s.oid <> pg_my_temp_schema() ORDER BY path.position LIMIT 1))";
+
 /// {0} the table's condition. A swap under way, or left behind, is known by the names of
 /// swap_sql.hpp.
 constexpr const char* kDefinition = R"(
@@ -26,15 +52,15 @@ SELECT c.oid, n.oid AS schema_oid, n.nspname AS schema, c.relname AS "table", c.
     AS toast_index_pages,
   coalesce((SELECT option_value FROM pg_catalog.pg_options_to_table(c.reloptions)
             WHERE option_name = 'fillfactor'), '100') AS fillfactor,
-  pg_catalog.current_database() AS database, current_user AS role,
+  pg_catalog.current_database() AS database, current_user AS role, o.rolname AS owner,
   e.attnum IS NOT NULL AS has_expire_date,
   e.atttypid IN ('timestamptz'::pg_catalog.regtype, 'timestamp'::pg_catalog.regtype) AS expire_date_is_time,
   pg_catalog.has_schema_privilege(n.oid, 'USAGE') AS may_use_schema,
   coalesce(pg_catalog.has_column_privilege(c.oid, e.attnum, 'SELECT'), false) AS may_read_expire_date,
-  (SELECT pg_catalog.format('%I.%I', n.nspname, p.proname) FROM pg_catalog.pg_proc p
-   WHERE p.proname = 'django_session_statistics' AND p.pronamespace = n.oid AND p.proowner = c.relowner
-     AND p.prosecdef AND p.pronargs = 1 AND p.proargtypes[0] = 'pg_catalog.regclass'::pg_catalog.regtype
-     AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE')) AS statistics_function,
+  row_security_active(c.oid) AS row_security, me.rolsuper AS is_superuser,
+  {1} AS has_more_rights, {2} AS could_rule_the_server,
+  has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE') AS may_lock, pg_is_in_recovery() AS standby,
+  f.oid AS statistics_oid, f.name AS statistics_function,
   EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal
           AND g.tgname LIKE 'djs\_%') AS swap_logs,
   (SELECT pg_catalog.pg_stat_get_tuples_inserted(l.oid) FROM pg_catalog.pg_class l
@@ -43,9 +69,91 @@ SELECT c.oid, n.oid AS schema_oid, n.nspname AS schema, c.relname AS "table", c.
    WHERE l.relnamespace = n.oid AND l.relowner = c.relowner AND l.relname = 'djs_' || c.oid || '_state') AS swap_comment
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_roles me ON me.rolname = session_user
+JOIN pg_roles o ON o.oid = c.relowner
+JOIN pg_database d ON d.datname = current_database()
 LEFT JOIN pg_catalog.pg_attribute e ON e.attrelid = c.oid AND e.attname = 'expire_date' AND e.attnum > 0
   AND NOT e.attisdropped
+LEFT JOIN LATERAL (
+  SELECT p.oid, format('%I.%I', n.nspname, p.proname) AS name FROM pg_proc p
+  WHERE p.proname LIKE 'django\_session\_statistics%' AND p.pronamespace = n.oid AND p.proowner = c.relowner
+    AND p.prosecdef AND p.pronargs = 1 AND p.proargtypes[0] = 'regclass'::regtype
+    AND has_function_privilege(p.oid, 'EXECUTE')
+  ORDER BY p.proname LIMIT 1) f ON true
 WHERE {0};
+)";
+
+/// Whether this session can do anything in this database that the table's owner can't: then code of
+/// his that a reading would run could use our rights. (Not by current_user: such code may RESET
+/// ROLE.) By the role's attributes, what it is a member of, and what it owns or was granted; a
+/// right on what belongs to the owner is his, too, and of schemas and the database each right is
+/// compared. What was granted to everybody is not in pg_shdepend.
+constexpr const char* kHasMoreRights = R"((
+  me.rolsuper OR NOT o.rolsuper AND (
+    me.rolcreaterole > o.rolcreaterole OR me.rolcreatedb > o.rolcreatedb
+    OR me.rolreplication > o.rolreplication OR me.rolbypassrls > o.rolbypassrls
+    OR EXISTS (SELECT FROM pg_roles r WHERE r.oid <> me.oid
+               AND pg_has_role(me.oid, r.oid, 'MEMBER') AND NOT pg_has_role(o.oid, r.oid, 'MEMBER'))
+    OR NOT pg_has_role(o.oid, me.oid, 'MEMBER') AND EXISTS (
+      SELECT FROM pg_shdepend s
+      WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = me.oid
+        AND s.deptype IN ('o', 'a') AND s.dbid IN (0::oid, d.oid)
+        AND NOT CASE
+          WHEN s.classid = 'pg_default_acl'::regclass THEN true
+          WHEN s.deptype = 'o' THEN false
+          WHEN s.classid = 'pg_database'::regclass THEN s.objid <> d.oid
+            OR has_database_privilege(me.oid, d.oid, 'CREATE') <= has_database_privilege(o.oid, d.oid, 'CREATE')
+            AND has_database_privilege(me.oid, d.oid, 'TEMP') <= has_database_privilege(o.oid, d.oid, 'TEMP')
+          WHEN s.classid = 'pg_namespace'::regclass THEN
+            has_schema_privilege(me.oid, s.objid, 'CREATE') <= has_schema_privilege(o.oid, s.objid, 'CREATE')
+            AND has_schema_privilege(me.oid, s.objid, 'USAGE') <= has_schema_privilege(o.oid, s.objid, 'USAGE')
+          ELSE EXISTS (SELECT FROM pg_shdepend w
+            WHERE w.dbid = s.dbid AND w.classid = s.classid AND w.objid = s.objid AND w.deptype = 'o'
+              AND pg_has_role(o.oid, w.refobjid, 'MEMBER')) END))))";
+
+/// Whether it is, or could make itself, a superuser.
+constexpr const char* kCouldRuleTheServer = R"((
+  me.rolsuper OR me.rolcreaterole OR EXISTS (
+    SELECT FROM pg_roles r
+    WHERE r.rolname IN ('pg_execute_server_program', 'pg_write_server_files', 'pg_read_server_files')
+      AND pg_has_role(me.oid, r.oid, 'MEMBER'))))";
+
+/// {0} the table's OID, {1} its schema and {2} its name as literals. One row for each thing that
+/// makes it unsafe to let the planner look at the table with more rights than its owner has. Code
+/// that a superuser owns counts as the system's. What would be evaluated: what indexes, extended
+/// statistics and virtual columns depend on; not CHECKs (constraint_exclusion), policies
+/// (row_security), defaults and triggers.
+constexpr const char* kForeignCode = R"(
+WITH part AS (
+  SELECT 'pg_class'::regclass AS class, i.indexrelid AS object FROM pg_index i WHERE i.indrelid = '{0}'::oid
+  UNION ALL
+  SELECT 'pg_statistic_ext'::regclass, x.oid FROM pg_statistic_ext x WHERE x.stxrelid = '{0}'::oid
+  UNION ALL
+  SELECT 'pg_attrdef'::regclass, v.oid
+  FROM pg_attrdef v JOIN pg_attribute a ON a.attrelid = v.adrelid AND a.attnum = v.adnum
+  WHERE v.adrelid = '{0}'::oid AND a.attgenerated = 'v'
+), used AS (
+  SELECT p.class, p.object, d.refclassid, d.refobjid,
+    CASE d.refclassid
+      WHEN 'pg_proc'::regclass THEN (SELECT proowner FROM pg_proc WHERE oid = d.refobjid)
+      WHEN 'pg_type'::regclass THEN (SELECT typowner FROM pg_type WHERE oid = d.refobjid)
+      WHEN 'pg_operator'::regclass THEN (SELECT oprowner FROM pg_operator WHERE oid = d.refobjid)
+      WHEN 'pg_opclass'::regclass THEN (SELECT opcowner FROM pg_opclass WHERE oid = d.refobjid)
+      WHEN 'pg_opfamily'::regclass THEN (SELECT opfowner FROM pg_opfamily WHERE oid = d.refobjid)
+    END AS owner
+  FROM part p JOIN pg_depend d ON d.classid = p.class AND d.objid = p.object
+)
+SELECT format('%s %s uses %s %s of role %I', a.type, a.identity, b.type, b.identity, r.rolname) AS reason
+FROM used u JOIN pg_roles r ON r.oid = u.owner AND NOT r.rolsuper,
+LATERAL pg_identify_object(u.class, u.object, 0) a, LATERAL pg_identify_object(u.refclassid, u.refobjid, 0) b
+UNION ALL
+SELECT 'it has just been changed'
+WHERE NOT EXISTS (
+  SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_attribute e ON e.attrelid = c.oid AND e.attname = 'expire_date' AND NOT e.attisdropped
+  WHERE c.oid = '{0}'::oid AND c.relkind = 'r' AND n.nspname = {1} AND c.relname = {2}
+    AND e.atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype))
+ORDER BY 1 LIMIT 1;
 )";
 
 constexpr const char* kIndexes = R"(
@@ -64,11 +172,12 @@ JOIN pg_catalog.pg_am am ON am.oid = ic.relam
 WHERE {0} ORDER BY ic.relname;
 )";
 
-/// {0} the table's OID. The functions on the TOAST table's OID are NULL where there is none.
+/// {0} the table's OID, {1} further columns. The functions on the TOAST table's OID are NULL where
+/// there is none.
 constexpr const char* kFacts = R"(
 SELECT c.relnamespace AS schema_oid, c.relname AS "table", c.relpages, c.reltuples,
   c.reltoastrelid AS toast_oid, t.relpages AS toast_pages, t.reltuples AS toast_tuples,
-  (SELECT pg_catalog.array_agg(indexrelid) FROM pg_catalog.pg_index WHERE indrelid = c.oid) AS index_oids,
+  (SELECT pg_catalog.array_agg(indexrelid) FROM pg_catalog.pg_index WHERE indrelid = c.oid) AS index_oids,{1}
   pg_catalog.pg_is_in_recovery() AS standby, extract(epoch FROM pg_catalog.now()) AS now,
   pg_catalog.pg_stat_get_live_tuples(c.oid) AS live, pg_catalog.pg_stat_get_dead_tuples(c.oid) AS dead,
   pg_catalog.pg_stat_get_tuples_inserted(c.oid) AS inserted, pg_catalog.pg_stat_get_tuples_updated(c.oid) AS updated,
@@ -82,8 +191,9 @@ SELECT c.relnamespace AS schema_oid, c.relname AS "table", c.relpages, c.reltupl
   pg_catalog.pg_stat_get_tuples_inserted(t.oid) AS toast_inserted,
   greatest(pg_catalog.pg_stat_get_last_vacuum_time(t.oid),
            pg_catalog.pg_stat_get_last_autovacuum_time(t.oid)) IS NOT NULL AS toast_anchored
-FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
-WHERE c.oid = {0};
+FROM pg_catalog.pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
+WHERE c.oid = '{0}'::oid;
 )";
 
 /// {0} the table's OID, {1} its TOAST table's, {2} sizes of the indexes, {3} time limit of the next
@@ -92,14 +202,13 @@ WHERE c.oid = {0};
 /// that come next: a wrong guess of a row count must not turn a look at the index's ends into a
 /// scan of the table.
 constexpr const char* kSizes = R"(
-SELECT pg_catalog.pg_relation_size({0}, 'main') AS heap,
-  pg_catalog.pg_relation_size({0}, 'main') + pg_catalog.pg_relation_size({0}, 'fsm')
-    + pg_catalog.pg_relation_size({0}, 'vm') + pg_catalog.pg_relation_size({0}, 'init') AS "table",
-  pg_catalog.pg_table_size({1}) AS toast_heap, pg_catalog.pg_indexes_size({1}) AS toast_index,
+SELECT pg_catalog.pg_relation_size('{0}'::oid, 'main') AS heap,
+  pg_catalog.pg_relation_size('{0}'::oid, 'main') + pg_catalog.pg_relation_size('{0}'::oid, 'fsm')
+    + pg_catalog.pg_relation_size('{0}'::oid, 'vm') + pg_catalog.pg_relation_size('{0}'::oid, 'init') AS "table",
+  pg_catalog.pg_table_size({1}::oid) AS toast_heap, pg_catalog.pg_indexes_size({1}::oid) AS toast_index,
   ARRAY[{2}]::pg_catalog.int8[] AS index_sizes,
   pg_catalog.set_config('statement_timeout', '{3}', true), pg_catalog.set_config('enable_seqscan', '{4}', true),
-  pg_catalog.set_config('enable_bitmapscan', 'off', true), pg_catalog.set_config('jit', 'off', true),
-  pg_catalog.set_config('max_parallel_workers_per_gather', '0', true);
+  pg_catalog.set_config('enable_bitmapscan', 'off', true),   pg_catalog.set_config('max_parallel_workers_per_gather', '0', true);
 )";
 
 /// {0} the table, {1} and {2} the counts, {3} their limit, {4} time limit of the next statement in
@@ -107,35 +216,55 @@ SELECT pg_catalog.pg_relation_size({0}, 'main') AS heap,
 /// is for `timestamp` (Django without USE_TZ), which is local time: extract() would take it for
 /// UTC.
 constexpr const char* kExpiry = R"(
-SELECT extract(epoch FROM (SELECT pg_catalog.min(expire_date) FROM {0} WHERE expire_date > '-infinity')
+SELECT extract(epoch FROM (SELECT pg_catalog.min(expire_date) FROM ONLY {0} WHERE expire_date > '-infinity')
     ::pg_catalog.timestamptz) AS oldest,
   {1} AS expired, {2} AS live, {3} AS count_limit, pg_catalog.set_config('statement_timeout', '{4}', true);
 )";
 
 /// {0} the table, {1} the condition, {2} how far to count.
 constexpr const char* kBoundedCount =
-    "(SELECT pg_catalog.count(*) FROM (SELECT FROM {0} WHERE expire_date {1} pg_catalog.now() "
+    "(SELECT pg_catalog.count(*) FROM (SELECT FROM ONLY {0} WHERE expire_date {1} pg_catalog.now() "
     "LIMIT {2} + 1) q)";
 
 constexpr const char* kExactCounts = R"(
 SELECT pg_catalog.count(*) FILTER (WHERE expire_date < pg_catalog.now()) AS expired,
   pg_catalog.count(*) FILTER (WHERE expire_date >= pg_catalog.now()) AS live, NULL AS count_limit
-FROM {0};
+FROM ONLY {0};
 )";
 
 constexpr const char* kLiveCount = R"(
 SELECT NULL AS expired, pg_catalog.count(*) AS live, {1} AS count_limit
-FROM (SELECT FROM {0} WHERE expire_date >= pg_catalog.now() LIMIT {1} + 1) q;
+FROM (SELECT FROM ONLY {0} WHERE expire_date >= pg_catalog.now() LIMIT {1} + 1) q;
 )";
 
+/// {0} the OID of roles.sql's function, {1} its name as a literal. It is called by its name in the
+/// next statement, so it has to be the one that was learned of: in the place of one that is gone,
+/// anybody with CREATE on the schema can put one that runs with our rights. The error ends the
+/// reading.
+constexpr const char* kFunctionIsTheSame = R"(
+  CASE WHEN EXISTS (SELECT FROM pg_proc p WHERE p.oid = '{0}'::oid AND p.proowner = c.relowner AND p.prosecdef
+                    AND format('%I.%I', n.nspname, p.proname) = {1})
+    THEN true ELSE current_setting('django_session.its_function_was_replaced')::bool END AS function_is_the_same,)";
+
+// PostgreSQL's limit on a column's statistics target is 10,000.
 /// {0} the table's OID, {1} where the statistics come from. Only expire_date's are more than two
-/// numbers.
+/// numbers. What the table's owner makes up (a function of his, or since PostgreSQL 18
+/// pg_restore_attribute_stats()) is at least numbers, in order, and not too many.
 constexpr const char* kStatistics = R"(
 SELECT a.attname AS name, a.attlen AS length,
   CASE a.attalign WHEN 'd' THEN 8 WHEN 'i' THEN 4 WHEN 's' THEN 2 ELSE 1 END AS alignment,
-  s.average_width, s.null_fraction, s.n_distinct, s.common_values, s.common_frequencies, s.histogram
-FROM pg_catalog.pg_attribute a LEFT JOIN {1} s ON s.column_name = a.attname
-WHERE a.attrelid = {0} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;
+  CASE WHEN s.average_width BETWEEN 0 AND 1000000000 THEN s.average_width::int4 END AS average_width,
+  CASE WHEN s.null_fraction BETWEEN 0 AND 1 THEN s.null_fraction::float8 END AS null_fraction,
+  CASE WHEN s.n_distinct BETWEEN -1 AND 1e15 THEN s.n_distinct::float8 END AS n_distinct,
+  common.values AS common_values, common.frequencies AS common_frequencies,
+  ARRAY(SELECT v::float8 FROM unnest(s.histogram) v WHERE v <> 'NaN' ORDER BY v LIMIT 10001) AS histogram
+FROM pg_catalog.pg_attribute a
+LEFT JOIN (SELECT DISTINCT ON (q.column_name) q.* FROM {1} q) s ON s.column_name = a.attname
+LEFT JOIN LATERAL (
+  SELECT array_agg(x.v::float8) AS values, array_agg(x.f::float8) AS frequencies
+  FROM (SELECT u.v, u.f FROM unnest(s.common_values, s.common_frequencies) AS u(v, f)
+        WHERE u.v <> 'NaN' AND u.f BETWEEN 0 AND 1 LIMIT 10000) x) common ON true
+WHERE a.attrelid = '{0}'::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;
 )";
 
 /// Statistics of the columns that this role may read; roles.sql's function is the same as the
@@ -158,7 +287,7 @@ LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 LEFT JOIN pg_catalog.pg_stat_progress_cluster p ON p.pid = l.pid
 WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-  AND l.relation IN (SELECT {0}::oid UNION ALL SELECT indexrelid FROM pg_catalog.pg_index WHERE indrelid = {0}::oid)
+  AND l.relation IN (SELECT '{0}'::oid UNION ALL SELECT indexrelid FROM pg_catalog.pg_index WHERE indrelid = '{0}'::oid)
 ORDER BY l.granted DESC LIMIT 1;
 )";
 
@@ -185,12 +314,17 @@ WHERE n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\_%'
 ORDER BY pages DESC, 1, 2 LIMIT 5;
 )";
 
-/// SET LOCAL and not SET: behind a pooler the next transaction is somebody else's.
-std::string in_transaction(long long timeout_ms, const std::string& statements) {
+/// SET LOCAL and not SET: behind a pooler the next transaction is somebody else's. `first` comes
+/// while the session's search_path still holds.
+std::string begin(long long timeout_ms, const char* first = "") {
   return fmt::format(
-      "BEGIN READ ONLY; SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = "
-      "{};\n{}COMMIT;\n",
-      kLockTimeoutMs, std::max(1LL, timeout_ms), statements);
+      "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY;{}{}SET LOCAL lock_timeout = {}; SET LOCAL "
+      "statement_timeout = {};\n",
+      first, kOnlyTheSystem, kLockTimeoutMs, std::max(1LL, timeout_ms));
+}
+
+std::string in_transaction(long long timeout_ms, const std::string& statements) {
+  return begin(timeout_ms) + statements + "COMMIT;\n";
 }
 
 /// The server collects 8 kB of answers before it sends any; so much filler pushes out those that
@@ -210,7 +344,7 @@ std::string database_size(const Reading& reading) {
 std::string index_sizes(const Reading& reading) {
   std::string sizes;
   for (const std::string& oid : reading.index_oids)
-    sizes += fmt::format("{}pg_catalog.pg_table_size({})", sizes.empty() ? "" : ", ", oid);
+    sizes += fmt::format("{}pg_catalog.pg_table_size('{}'::oid)", sizes.empty() ? "" : ", ", oid);
   return sizes;
 }
 
@@ -224,11 +358,12 @@ std::string bounded_count(const Reading& reading, bool wanted, const char* condi
 std::string definition_message(const std::string& schema_literal, const std::string& table_literal,
                                std::chrono::milliseconds budget) {
   const std::string where =
-      fmt::format("c.relname = {} AND {}", table_literal,
-                  schema_literal.empty() ? "pg_catalog.pg_table_is_visible(c.oid)"
-                                         : "n.nspname = " + schema_literal);
-  return in_transaction(budget.count(),
-                        fmt::format(kDefinition, where) + fmt::format(kIndexes, where));
+      schema_literal.empty()
+          ? "c.oid = " + fmt::format(kVisibleTable, table_literal)
+          : fmt::format("c.relname = {} AND n.nspname = {}", table_literal, schema_literal);
+  return begin(budget.count(), kRememberPath) +
+         fmt::format(kDefinition, where, kHasMoreRights, kCouldRuleTheServer) +
+         fmt::format(kIndexes, where) + "COMMIT;\n";
 }
 
 std::string own_statistics(const std::string& schema_literal, const std::string& table_literal) {
@@ -236,7 +371,15 @@ std::string own_statistics(const std::string& schema_literal, const std::string&
 }
 
 std::string function_statistics(const std::string& function, const std::string& oid) {
-  return fmt::format("{}({}::pg_catalog.oid::pg_catalog.regclass)", function, oid);
+  return fmt::format("{}('{}'::oid::regclass)", function, oid);
+}
+
+std::string guard_message(const Guard& guard, std::chrono::milliseconds budget) {
+  std::string sql = begin(budget.count());
+  if (guard.lock)
+    sql += fmt::format("LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE;\n", guard.table);
+  if (guard.lock && guard.superuser) sql += "LOCK TABLE pg_namespace IN SHARE MODE;\n";
+  return sql + fmt::format(kForeignCode, guard.oid, guard.schema_literal, guard.table_literal);
 }
 
 std::string reading_message(const Reading& reading) {
@@ -244,7 +387,11 @@ std::string reading_message(const Reading& reading) {
   const long long expiry_ms = std::max(1LL, std::min(kExpiryTimeoutMs, budget / 4));
   const long long counting_ms = reading.exact ? std::max(1LL, budget * 3 / 4) : expiry_ms;
   const bool ask_expiry = reading.may_read_expire_date && reading.expire_date_indexed;
-  std::string sql = fmt::format(kFacts, reading.oid);
+  std::string sql = fmt::format(
+      kFacts, reading.oid,
+      reading.function_oid.empty()
+          ? ""
+          : fmt::format(kFunctionIsTheSame, reading.function_oid, reading.function_literal));
   if (!reading.statistics.empty()) sql += fmt::format(kStatistics, reading.oid, reading.statistics);
   sql += fmt::format(kSizes, reading.oid, reading.toast_oid == "0" ? "NULL" : reading.toast_oid,
                      index_sizes(reading), ask_expiry ? expiry_ms : counting_ms,
@@ -258,7 +405,8 @@ std::string reading_message(const Reading& reading) {
     sql += fmt::format(kExactCounts, reading.table);
   if (ask_expiry && reading.calibrate_up_to > 0)
     sql += fmt::format(kLiveCount, reading.table, reading.calibrate_up_to);
-  return in_transaction(budget, sql) + database_size(reading);
+  return (reading.guarded ? sql + "COMMIT;\n" : in_transaction(budget, sql)) +
+         database_size(reading);
 }
 
 std::string after_failure_message(const Reading& reading) {

@@ -12,9 +12,9 @@
 
 namespace django_session::sessions {
 
-/// Statements with rows: definition, indexes. No lock on the table is taken.
-/// Both names are SQL string literals; an empty schema means wherever the search_path has the
-/// table.
+/// Statements with rows: the session's search_path, definition, indexes. No lock on the table is
+/// taken. Both names are SQL string literals; an empty schema means wherever the search_path has
+/// the table.
 std::string definition_message(const std::string& schema_literal, const std::string& table_literal,
                                std::chrono::milliseconds budget);
 
@@ -22,6 +22,20 @@ std::string definition_message(const std::string& schema_literal, const std::str
 /// roles.sql's function.
 std::string own_statistics(const std::string& schema_literal, const std::string& table_literal);
 std::string function_statistics(const std::string& function, const std::string& oid);
+
+/// What a session that can do more than the table's owner asks before it reads rows, because code
+/// of the owner's could run with its rights: merely planning a statement evaluates what is constant
+/// in the predicates of indexes and in extended statistics.
+struct Guard {
+  std::string oid, table;                     ///< as in Reading
+  std::string schema_literal, table_literal;  ///< as SQL
+  bool lock = true;        ///< keeps code from being added; not on a standby, and takes a right
+  bool superuser = false;  ///< may keep schemas from being renamed, too
+};
+
+/// Opens a transaction, which a guarded reading goes on with and ends. Statement with rows: reason,
+/// why rows are not to be read; no row means that all is the system's.
+std::string guard_message(const Guard& guard, std::chrono::milliseconds budget);
 
 struct Reading {
   std::string oid;        ///< of the table
@@ -35,6 +49,8 @@ struct Reading {
   int count_up_to = 0;
   int calibrate_up_to = 0;  ///< count the live rows further than that, for once; 0: don't
   std::string statistics;   ///< where they come from, or empty: don't ask
+  std::string function_oid, function_literal;  ///< where that is a function: it, and its name
+  bool guarded = false;                        ///< goes on with the transaction of guard_message()
   bool database_size = true;
   std::chrono::milliseconds budget{5000};  ///< for all of it, on the server's side
 };

@@ -152,7 +152,7 @@ class Cluster:
                    environment=self.environment(database, user))
 
     def create_role(self, name, attributes="LOGIN"):
-        if not self.psql(f"SELECT FROM pg_roles WHERE rolname = '{name}'"):
+        if not self.psql(f"SELECT 1 FROM pg_roles WHERE rolname = '{name}'"):
             self.psql(f'CREATE ROLE "{name}" {attributes}')
 
     def create_database(self, name, owner=SUPERUSER, template="template1"):

@@ -103,19 +103,22 @@ class DjangoSite:
 
     def interfere(self, plpgsql):
         """Runs a statement within what the measuring role asks of the catalogue, from its next
-        connection on, until calm(): an operator in its search_path goes before pg_catalog's."""
+        connection on, until calm(): in this database, the view of the roles runs it. (Nothing
+        less than the system's own objects gets into that question.)"""
+        self._roles = self.value("SELECT pg_get_viewdef('pg_roles')").rstrip(";")
         self.psql(f"""
-            CREATE SCHEMA first;
-            GRANT USAGE ON SCHEMA first TO {MONITOR};
-            CREATE FUNCTION first.same(text, text) RETURNS bool LANGUAGE plpgsql AS
-              $$ BEGIN {plpgsql}; RETURN $1 OPERATOR(pg_catalog.=) $2; END $$;
-            CREATE OPERATOR first.= (LEFTARG = text, RIGHTARG = text, FUNCTION = first.same);
-            ALTER TABLE {TABLE} SET (fillfactor = 100);
-            ALTER ROLE {MONITOR} IN DATABASE {self.database}
-              SET search_path = first, pg_catalog, public""")
+            CREATE FUNCTION public.interfering() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN
+              IF session_user = '{MONITOR}' THEN {plpgsql}; END IF; RETURN true; END $$;
+            SET allow_system_table_mods = on;
+            CREATE OR REPLACE VIEW pg_catalog.pg_roles AS {self._roles}
+              WHERE (SELECT public.interfering());
+            ALTER TABLE {TABLE} SET (fillfactor = 100)""")
 
     def calm(self):
-        self.psql("DROP SCHEMA first CASCADE")
+        self.psql(f"""
+            SET allow_system_table_mods = on;
+            CREATE OR REPLACE VIEW pg_catalog.pg_roles AS {self._roles};
+            DROP FUNCTION public.interfering()""")
 
     def sizes(self, table=TABLE):
         """SQL's truth in bytes: database, table (heap and its maps), toast, indexes, total."""

@@ -71,3 +71,57 @@ def test_the_script_may_run_again_and_for_another_role_and_table(site):
 def test_a_wrong_table_is_refused(site):
     with pytest.raises(AssertionError, match="nosuch"):
         site.apply_roles(table="public.nosuch")
+
+
+@pytest.fixture
+def planted(site):
+    """What a stranger with CREATE on public puts there, to be found instead of the system's: each says in the server's
+    log for whom it was run."""
+    site.cluster.create_role("stranger")
+    site.psql("GRANT CREATE ON SCHEMA public TO stranger")
+    site.psql("""
+        CREATE FUNCTION public.same(oid, regclass) RETURNS bool LANGUAGE plpgsql AS
+          $$ BEGIN RAISE LOG 'run for %', session_user; RETURN $1 OPERATOR(pg_catalog.=) $2::oid; END $$;
+        CREATE OPERATOR public.= (LEFTARG = oid, RIGHTARG = regclass, FUNCTION = public.same)""", "stranger")
+    yield site
+    site.psql("DROP OWNED BY stranger CASCADE")
+
+
+def test_the_script_runs_nobodys_operators(planted):
+    mark = planted.cluster.log_mark()
+    planted.apply_roles()
+    assert "LOG:  run for " not in planted.cluster.log_text(mark)
+
+
+def functions(site):
+    return site.psql("""SELECT p.proname, pg_get_userbyid(p.proowner), p.prosrc LIKE '%pg_stats%' FROM pg_proc p
+        WHERE p.proname LIKE 'django_session_statistics%' ORDER BY 1""")
+
+
+def test_two_owners_in_one_schema_have_a_function_each(site, run_check):
+    site.cluster.create_role("shop")
+    site.psql("CREATE TABLE other (LIKE django_session INCLUDING ALL); ALTER TABLE other OWNER TO shop")
+    site.fill(sessions=1000)
+    site.fill(sessions=1000, table="public.other")
+    for _ in range(2):
+        site.apply_roles(table="public.other")
+        site.apply_roles()
+    assert functions(site) == [("django_session_statistics", OWNER, True),
+                               ("django_session_statistics_shop", "shop", True)]
+    for table in ("django_session", "other"):
+        answer = run_check("-T", table, "-v")
+        assert "reclaimable at least" not in answer.stdout and answer.perfdata["live"][0] == 30, answer
+
+
+def test_somebody_elses_function_of_that_name_is_left_alone(site):
+    site.cluster.create_role("stranger")
+    site.psql("""DROP FUNCTION public.django_session_statistics; GRANT CREATE ON SCHEMA public TO stranger""")
+    site.psql("""CREATE FUNCTION public.django_session_statistics(regclass) RETURNS int LANGUAGE sql
+                 AS 'SELECT 1'""", "stranger")
+    site.apply_roles()
+    assert functions(site) == [("django_session_statistics", "stranger", False),
+                               (f"django_session_statistics_{OWNER}", OWNER, True)]
+    assert not site.value("""SELECT proacl::text LIKE '%monitor%' FROM pg_proc
+                             WHERE proname = 'django_session_statistics' AND proacl IS NOT NULL
+                             UNION ALL SELECT false LIMIT 1""")
+    site.psql("DROP OWNED BY stranger CASCADE")

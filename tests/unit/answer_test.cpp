@@ -49,6 +49,14 @@ pg::Row definition_row() {
               {"expire_date_is_time", "t"},
               {"may_use_schema", "t"},
               {"may_read_expire_date", "t"},
+              {"owner", "site"},
+              {"row_security", "f"},
+              {"is_superuser", "f"},
+              {"has_more_rights", "f"},
+              {"could_rule_the_server", "f"},
+              {"may_lock", "f"},
+              {"standby", "f"},
+              {"statistics_oid", nullptr},
               {"statistics_function", nullptr}});
 }
 
