@@ -8,8 +8,6 @@
 #include <exception>
 #include <filesystem>
 #include <memory>
-#include <optional>
-#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -18,8 +16,9 @@
 #include "core/printable.hpp"
 #include "plugin/cleanup_run.hpp"
 #include "plugin/hook.hpp"
-#include "plugin/reader.hpp"
+#include "plugin/reading_pool.hpp"
 #include "plugin/settings.hpp"
+#include "plugin/watched_database.hpp"
 
 extern "C" {
 #include "configfile.h"
@@ -102,8 +101,14 @@ bool is_measured_here(const value_list_t& values) {
          meta_data_get_boolean(values.meta, kMeasuredHere, &measured) == 0 && measured;
 }
 
-void dispatch(const std::string& instance, bool marked, const Samples& samples) {
+cdtime_t collectd_time(Output::Time time) {
+  const auto since_1970 = std::chrono::nanoseconds(time.time_since_epoch());
+  return NS_TO_CDTIME_T(static_cast<uint64_t>(since_1970.count()));
+}
+
+void dispatch(const std::string& instance, bool marked, const Samples& samples, cdtime_t time) {
   value_list_t list = VALUE_LIST_INIT;
+  list.time = time;
   const MetaData mark = marked ? mark_of_our_values() : nullptr;
   list.meta = mark.get();
   sstrncpy(list.plugin, kPlugin, sizeof(list.plugin));
@@ -137,19 +142,27 @@ void notify(const std::string& instance, Severity severity, const std::string& m
   plugin_dispatch_notification(&notification);
 }
 
-struct ReadContext;
+/// How long a reading's end is waited for at the daemon's end, besides its Timeout.
+constexpr std::chrono::milliseconds kStopTimeBesidesTimeout(500);
+
+void log_shortage_of_threads(const std::string& reason) {
+  log_line(LogLevel::warning,
+           fmt::format("readings have to wait: no further thread could be started: {}", reason));
+}
 
 /// What callbacks without user data need. Filled while collectd reads its configuration, by its
-/// only thread; the reads leave it at the end, when the read threads are gone. Never destroyed:
-/// write threads, or a cleanup's thread that had to be let go, may still use the hooks.
+/// only thread. Never destroyed: write threads, or a thread that had to be let go, may still use
+/// it.
 struct Registry {
   std::vector<std::shared_ptr<Hook>> hooks;
   std::shared_ptr<CleanupTurns> turns = std::make_shared<CleanupTurns>();  ///< of all hooks
   /// The hooks know their past. Values from the network may come before.
   std::atomic<bool> hooks_are_ready = false;
-  std::set<const ReadContext*> reads;
-  std::thread::id main_thread;  ///< known from init on
+  ReadingPool readings{log_shortage_of_threads};
+  std::chrono::milliseconds longest_timeout{};  ///< of a reading
   bool has_databases = false;
+  std::thread::id main_thread;  ///< known from init on
+  bool ending = false;          ///< used by the main thread alone
 };
 
 Registry& registry() {
@@ -159,50 +172,40 @@ Registry& registry() {
 
 /// What collectd keeps for a read callback; collectd frees it, also when the registration fails.
 struct ReadContext {
-  using Clock = std::chrono::steady_clock;
-
   ReadContext(const DatabaseSettings& settings, std::shared_ptr<Hook> the_hook)
-      : output{[instance = settings.instance, hooked = the_hook != nullptr](
-                   const Samples& samples) { dispatch(instance, hooked, samples); },
-               log_line},
-        hook(std::move(the_hook)) {
-    if (settings.read) reader.emplace(settings);
-    registry().reads.insert(this);
+      : instance(settings.instance), hook(std::move(the_hook)) {
+    if (!settings.read) return;
+    const auto dispatch_all = [name = instance, hooked = hook != nullptr](const Samples& samples,
+                                                                          Output::Time time) {
+      dispatch(name, hooked, samples, collectd_time(time));
+    };
+    database = std::make_shared<WatchedDatabase>(settings, Output{dispatch_all, log_line});
   }
 
   /// At the daemon's end the main thread frees the reads one after another, when the read threads
-  /// have ended and all other parts are still there. The cleanups end here: later, the plugins that
-  /// they notify would be going.
+  /// have ended and all other parts are still there. What is ours ends here: later, the plugins
+  /// that it notifies would be going.
   ~ReadContext() {
-    registry().reads.erase(this);
+    if (database) database->close();
     if (hook) hook->join();
   }
 
   ReadContext(const ReadContext&) = delete;
   ReadContext& operator=(const ReadContext&) = delete;
 
-  void read() {
-    began = Clock::now();
-    if (hook) output.dispatch(hook->samples());  // first: a reading may take its time
-    if (reader) reader->read(output);
-    ended = Clock::now();
+  void dispatch_hook_samples() const {
+    if (hook) dispatch(instance, true, hook->samples(), cdtime());
   }
 
-  std::optional<Reader> reader;
-  Output output;
+  std::string instance;
+  std::shared_ptr<WatchedDatabase> database;  ///< null with `Read false`
   std::shared_ptr<Hook> hook;
-  Clock::time_point began, ended;  ///< of the last reading
 };
 
-/// How long the daemon has been stopping for: it waits for readings under way before it comes to
-/// us.
-std::chrono::milliseconds stopping_for() {
-  constexpr std::chrono::milliseconds kJustNow(100);
-  const auto now = ReadContext::Clock::now();
-  auto began = now;
-  for (const ReadContext* read : registry().reads)
-    if (now - read->ended < kJustNow) began = std::min(began, read->began);
-  return std::chrono::duration_cast<std::chrono::milliseconds>(now - began);
+/// Hands the reading over, with what collectd knows of its own thread: the interval. A callback
+/// that took its time would keep one of collectd's few threads from all other plugins.
+void start_reading(WatchedDatabase& database) {
+  database.read_in(registry().readings, [context = plugin_get_ctx()] { plugin_set_ctx(context); });
 }
 
 /// Where collectd keeps what lasts: its BaseDir. It goes there when it becomes a daemon.
@@ -213,8 +216,15 @@ std::filesystem::path base_folder() {
 }
 
 void end_all_cleanups() {
-  const std::chrono::milliseconds ago = stopping_for();
-  for (const std::shared_ptr<Hook>& hook : registry().hooks) hook->request_stop(ago);
+  for (const std::shared_ptr<Hook>& hook : registry().hooks) hook->request_stop();
+}
+
+/// Readings end within their Timeout, and cleanups meanwhile.
+void end_all() {
+  if (std::exchange(registry().ending, true)) return;
+  end_all_cleanups();
+  registry().readings.stop(ReadingPool::Clock::now() + registry().longest_timeout +
+                           kStopTimeBesidesTimeout);
 }
 
 ConfigItem copy_item(const oconfig_item_t& item) {
@@ -256,16 +266,21 @@ static int on_init() {
 /// Never fails: collectd would call it less and less often.
 static int on_read(user_data_t* user_data) {
   return guarded(0, [user_data] {
-    // `collectd -T` reads in the main thread: it shows the values, and must not clean up by them.
-    if (std::this_thread::get_id() == registry().main_thread) end_all_cleanups();
-    static_cast<ReadContext*>(user_data->data)->read();
+    const auto& read = *static_cast<ReadContext*>(user_data->data);
+    // `collectd -T` reads once, in the main thread: it waits for the values, and must not clean up
+    // by them.
+    const bool once = std::this_thread::get_id() == registry().main_thread;
+    if (once) end_all_cleanups();
+    if (read.database && once) read.database->read_here();
+    if (read.database && !once) start_reading(*read.database);
+    read.dispatch_hook_samples();
   });
 }
 
 static void free_read_context(void* context) {
   guarded(0, [context] {
     // Before init it is a registration that failed, and not the daemon's end.
-    if (registry().main_thread != std::thread::id()) end_all_cleanups();
+    if (registry().main_thread != std::thread::id()) end_all();
     delete static_cast<ReadContext*>(context);
   });
 }
@@ -336,6 +351,7 @@ void register_database(const ConfigItem& block) {
                     "database an Instance of its own",
                     settings.database, settings.instance));
   registry().has_databases = true;
+  registry().longest_timeout = std::max(registry().longest_timeout, settings.timeout());
   if (!hook) return;
   register_hook(hook);
   explain_foreign_values(settings);

@@ -9,10 +9,6 @@
 namespace django_session::plugin {
 namespace {
 
-std::chrono::milliseconds milliseconds(double seconds) {
-  return std::chrono::milliseconds(static_cast<long long>(seconds * 1000));
-}
-
 /// Why metrics are unknown, each reason once.
 std::string reasons_of(const Findings& findings) {
   std::set<std::string> reasons;
@@ -44,11 +40,12 @@ std::string missing_table_cause(const sessions::NoSuchTable& error) {
 
 Reader::Reader(const DatabaseSettings& settings)
     : instance_(settings.instance),
-      timeout_(milliseconds(settings.timeout_seconds)),
+      timeout_(settings.timeout()),
       probe_(settings.connection, settings.table,
              settings.exact ? sessions::Counting::exact : sessions::Counting::calibrate) {}
 
-void Reader::read(const Output& output) {
+bool Reader::read(const Output& output) {
+  began_ = Output::Clock::now();
   const auto started = std::chrono::steady_clock::now();
   bool up = true;
   try {
@@ -60,21 +57,27 @@ void Reader::read(const Output& output) {
     up = error.kind() == pg::Error::Kind::statement && !error.statement_timed_out();
     note_outage(outage_cause(error), error.what(), output);
   } catch (const std::exception& error) {
-    // collectd takes a failed read callback out of its schedule for longer and longer.
     up = false;
     const std::string trouble = fmt::format("the reading failed: {}", error.what());
     note_outage(cause_of(trouble), trouble, output);
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - started;
-  output.dispatch({{"bool", "up", up ? 1.0 : 0.0}, {"response_time", "read", took.count()}});
+  output.dispatch({{"bool", "up", up ? 1.0 : 0.0}, {"response_time", "read", took.count()}},
+                  began_);
+  return up;
+}
+
+void Reader::fail(const std::string& trouble, const Output& output) {
+  note_outage(cause_of(trouble), trouble, output);
+  output.dispatch({{"bool", "up", 0}}, Output::Clock::now());
 }
 
 void Reader::measure(const Output& output, pg::Deadline deadline) {
   Measurement measurement = probe_.measure(deadline);
-  output.dispatch(samples_of(measurement, evaluate(measurement)));
+  output.dispatch(samples_of(measurement, evaluate(measurement)), began_);
   probe_.measure_database(measurement, deadline);
   const Findings findings = evaluate(measurement);
-  output.dispatch(database_samples_of(findings));
+  output.dispatch(database_samples_of(findings), began_);
   if (!measurement.locked) note_unknowns(findings, output);
   note_abandoned_swap(swap_was_abandoned(measurement), output);
 }

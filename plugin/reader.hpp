@@ -18,18 +18,25 @@ enum class LogLevel { error, warning, notice };
 
 /// Where samples and messages go: collectd, or a test.
 struct Output {
-  std::function<void(const Samples&)> dispatch;
+  using Clock = std::chrono::system_clock;
+  using Time = Clock::time_point;
+
+  /// `time`: when the reading began.
+  std::function<void(const Samples&, Time time)> dispatch;
   std::function<void(LogLevel, const std::string&)> log;
 };
 
-/// Used by one thread at a time, as collectd calls a read callback.
+/// Used by one thread at a time.
 class Reader {
  public:
   explicit Reader(const DatabaseSettings& settings);
 
   /// One reading, within the block's Timeout. An outage, or whatever else goes wrong, is a reading
-  /// too: `up` = 0 and one log line when it begins.
-  void read(const Output& output);
+  /// too: `up` = 0 and one log line when it begins. Whether the database is up.
+  bool read(const Output& output);
+
+  /// Instead of a reading that couldn't even be begun.
+  void fail(const std::string& trouble, const Output& output);
 
  private:
   void measure(const Output& output, pg::Deadline deadline);
@@ -40,6 +47,7 @@ class Reader {
 
   std::string instance_;
   std::chrono::milliseconds timeout_;
+  Output::Time began_{};  ///< the reading under way
   sessions::Probe probe_;
   OutageLog outages_;
   UnknownsLog unknowns_;

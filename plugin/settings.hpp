@@ -2,6 +2,7 @@
 // ConfigItems.
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <string>
 
@@ -24,6 +25,10 @@ struct DatabaseSettings {
   bool exact = false;
   bool read = true;
   std::optional<CleanupSettings> cleanup;  ///< the write hook
+
+  std::chrono::milliseconds timeout() const {
+    return std::chrono::milliseconds(static_cast<long long>(timeout_seconds * 1000));
+  }
 };
 
 /// What stands beside the <Database> blocks.

@@ -7,16 +7,12 @@
 #include <utility>
 
 namespace django_session::plugin {
-namespace {
 
-/// collectd's signals are for its main thread.
 void block_signals() {
   sigset_t all;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, nullptr);
 }
-
-}  // namespace
 
 /// Outlives the Worker if its thread had to be let go.
 struct Worker::Shared {

@@ -9,6 +9,9 @@
 
 namespace django_session::plugin {
 
+/// For a new thread: collectd's signals are for its main thread.
+void block_signals();
+
 /// There is a thread only while a task runs: the first one starts with the first task, never while
 /// the configuration is read (collectd forks after that). start(), request_stop() and join() may be
 /// called from any thread.

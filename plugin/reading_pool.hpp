@@ -1,0 +1,53 @@
+// The threads in which readings run: few, unless readings hang.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace django_session::plugin {
+
+/// Runs tasks in threads of its own, in the order in which they came. Tasks that take long are not
+/// in the way of others: as many threads as hang are added, and go again when they have had nothing
+/// to do for a while. The first thread starts with the first task, never while the configuration is
+/// read (collectd forks after that). All members may be called in any thread.
+class ReadingPool {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  /// Throws nothing, and owns whatever it uses: it may have to be let go (see stop()).
+  using Task = std::function<void()>;
+
+  struct Rules {
+    /// How many tasks run at a time while none takes long: what comes due at once must not fall
+    /// upon a server all at once.
+    std::size_t few = 5;
+    std::chrono::milliseconds long_after{25};  ///< when a task counts as one that takes long
+    std::chrono::milliseconds keep{60'000};    ///< when a thread with nothing to do goes
+  };
+
+  /// `on_shortage`: told once when tasks have to wait because no further thread can be started.
+  explicit ReadingPool(std::function<void(const std::string& reason)> on_shortage)
+      : ReadingPool(std::move(on_shortage), Rules()) {}
+  ReadingPool(std::function<void(const std::string& reason)> on_shortage, Rules rules);
+  ~ReadingPool();  ///< as stop(), with nothing left to wait for
+  ReadingPool(const ReadingPool&) = delete;
+  ReadingPool& operator=(const ReadingPool&) = delete;
+
+  /// Returns at once. After stop() the task is dropped. Throws std::system_error when there can't
+  /// be even one thread.
+  void run(Task task);
+
+  /// Drops what waits, and returns when what runs has ended, or at `give_up`. False if something
+  /// hasn't ended by then: its thread is let go.
+  bool stop(Clock::time_point give_up);
+
+ private:
+  struct Worker;
+  struct Shared;
+
+  std::shared_ptr<Shared> shared_;  ///< outlives this where a thread was let go
+};
+
+}  // namespace django_session::plugin

@@ -1,0 +1,56 @@
+// One <Database> by collectd's schedule: when a reading is due it runs in a thread of ours, so that
+// whatever hangs holds up nothing else.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+#include "plugin/reader.hpp"
+#include "plugin/reading_pool.hpp"
+#include "plugin/settings.hpp"
+
+namespace django_session::plugin {
+
+/// Owned by shared pointers alone: a reading that had to be let go still uses it. All members may
+/// be called in any thread.
+class WatchedDatabase : public std::enable_shared_from_this<WatchedDatabase> {
+ public:
+  using Time = Output::Time;
+
+  WatchedDatabase(const DatabaseSettings& settings, Output output);
+
+  /// What a reading's thread does first: it takes over what collectd keeps for each thread.
+  using Preparation = std::function<void()>;
+
+  /// Called at each interval; returns at once. Starts a reading, unless the last one hasn't ended:
+  /// then values are left out, but a database that is down is said to be so at each interval.
+  void read_in(ReadingPool& pool, Preparation prepare);
+
+  /// The same in this thread, to its end.
+  void read_here();
+
+  /// No value and no message leaves after this has returned.
+  void close();
+
+ private:
+  bool begin();
+  void read();
+  void repeat_down();
+  void fail(const std::string& trouble);
+  void dispatch(const Samples& samples, Time time);
+  void log(LogLevel level, const std::string& line);
+
+  Reader reader_;      ///< of the reading under way
+  Output own_output_;  ///< the reader's: ends in `output_`, until closed
+
+  std::mutex mutex_;  ///< of all that follows
+  Output output_;
+  bool closed_ = false;
+  bool reading_ = false;  ///< one is under way
+  bool down_ = false;     ///< as of the last reading
+  Time repeated_{};       ///< when `up` = 0 was last repeated
+};
+
+}  // namespace django_session::plugin

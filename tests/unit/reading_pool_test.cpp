@@ -1,0 +1,185 @@
+// Few threads for tasks that are quick, and one more for each that hangs.
+#include "plugin/reading_pool.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <CppUTest/TestHarness.h>
+
+using namespace django_session::plugin;
+using namespace std::chrono_literals;
+
+namespace {
+
+/// What the tasks of a test do together. Shared, since a thread that was let go may still use it.
+struct Tasks {
+  std::atomic<int> running = 0, most = 0, ended = 0;
+  std::mutex mutex;
+  std::condition_variable opened;
+  bool open = false;
+
+  void begin() {
+    const int now = ++running;
+    int before = most;
+    while (before < now && !most.compare_exchange_weak(before, now)) continue;
+  }
+  void end() {
+    --running;
+    ++ended;
+  }
+  void let_go() {
+    const std::lock_guard lock(mutex);
+    open = true;
+    opened.notify_all();
+  }
+  void hang() {
+    begin();
+    std::unique_lock lock(mutex);
+    opened.wait(lock, [this] { return open; });
+    end();
+  }
+};
+
+void wait_until(const std::function<bool()>& condition) {
+  for (int i = 0; i < 1000 && !condition(); ++i) std::this_thread::sleep_for(5ms);
+  CHECK_TRUE(condition());
+}
+
+ReadingPool::Clock::time_point in(std::chrono::milliseconds time) {
+  return ReadingPool::Clock::now() + time;
+}
+
+}  // namespace
+
+TEST_GROUP(ReadingPool) {
+  std::shared_ptr<Tasks> tasks = std::make_shared<Tasks>();
+  std::atomic<int> shortages = 0;
+
+  ReadingPool::Rules rules(std::chrono::milliseconds long_after, std::chrono::milliseconds keep) {
+    ReadingPool::Rules the_rules;
+    the_rules.few = 3;
+    the_rules.long_after = long_after;
+    the_rules.keep = keep;
+    return the_rules;
+  }
+  std::function<void(const std::string&)> count_shortages() {
+    return [this](const std::string&) { ++shortages; };
+  }
+  ReadingPool::Task hanging() {
+    return [mine = tasks] { mine->hang(); };
+  }
+  ReadingPool::Task quick() {
+    return [mine = tasks] {
+      mine->begin();
+      std::this_thread::sleep_for(1ms);
+      mine->end();
+    };
+  }
+};
+
+TEST(ReadingPool, runs_quick_tasks_a_few_at_a_time) {
+  ReadingPool pool(count_shortages(), rules(10s, 60s));
+  for (int i = 0; i < 200; ++i) pool.run(quick());
+  wait_until([this] { return tasks->ended == 200; });
+  CHECK_COMPARE(tasks->most, <=, 3);
+  CHECK_TRUE(pool.stop(in(5s)));
+}
+
+TEST(ReadingPool, runs_what_is_quick_while_very_many_tasks_hang) {
+  ReadingPool pool(count_shortages(), rules(20ms, 60s));
+  for (int i = 0; i < 60; ++i) pool.run(hanging());
+  for (int i = 0; i < 10; ++i) pool.run(quick());
+  wait_until([this] { return tasks->ended == 10; });
+  LONGS_EQUAL(60, tasks->running);
+  tasks->let_go();
+  CHECK_TRUE(pool.stop(in(5s)));
+  LONGS_EQUAL(70, tasks->ended);
+}
+
+TEST(ReadingPool, starts_at_once_what_it_has_threads_for) {
+  ReadingPool pool(count_shortages(), rules(20ms, 60s));
+  for (int i = 0; i < 60; ++i) pool.run(hanging());
+  wait_until([this] { return tasks->running == 60; });
+  tasks->let_go();
+  wait_until([this] { return tasks->running == 0; });
+  std::this_thread::sleep_for(20ms);
+  const auto again = std::make_shared<Tasks>();
+  const auto asked = ReadingPool::Clock::now();
+  for (int i = 0; i < 60; ++i) pool.run([again] { again->hang(); });
+  wait_until([&] { return again->running == 60; });
+  const auto took = ReadingPool::Clock::now() - asked;
+  again->let_go();
+  CHECK_TRUE(pool.stop(in(5s)));
+  CHECK_TRUE(took < 1s);
+}
+
+TEST(ReadingPool, lets_threads_go_that_have_nothing_to_do) {
+  ReadingPool pool(count_shortages(), rules(10ms, 50ms));
+  for (int i = 0; i < 40; ++i) pool.run(hanging());
+  wait_until([this] { return tasks->running == 40; });
+  tasks->let_go();
+  wait_until([this] { return tasks->ended == 40; });
+  // Time and again a task, for a thread each that would be kept by it if all had their turn.
+  for (int i = 0; i < 50; ++i) {
+    pool.run(quick());
+    std::this_thread::sleep_for(4ms);
+  }
+  tasks->most = 0;
+  for (int i = 0; i < 30; ++i) pool.run(quick());
+  wait_until([this] { return tasks->ended == 120; });
+  CHECK_COMPARE(tasks->most, <=, 3);
+  CHECK_TRUE(pool.stop(in(5s)));
+}
+
+TEST(ReadingPool, drops_what_waits_when_it_stops) {
+  ReadingPool pool(count_shortages(), rules(10s, 60s));
+  for (int i = 0; i < 3; ++i) pool.run(hanging());
+  wait_until([this] { return tasks->running == 3; });
+  for (int i = 0; i < 50; ++i) pool.run(quick());
+  std::thread end([this] {
+    std::this_thread::sleep_for(50ms);
+    tasks->let_go();
+  });
+  CHECK_TRUE(pool.stop(in(5s)));
+  end.join();
+  LONGS_EQUAL(3, tasks->ended);
+  pool.run(quick());
+  std::this_thread::sleep_for(10ms);
+  LONGS_EQUAL(3, tasks->ended);
+}
+
+TEST(ReadingPool, waits_no_longer_than_it_was_told) {
+  const auto asked = ReadingPool::Clock::now();
+  {
+    ReadingPool pool(count_shortages(), rules(10ms, 60s));
+    for (int i = 0; i < 10; ++i) pool.run(hanging());
+    wait_until([this] { return tasks->running == 10; });
+    CHECK_FALSE(pool.stop(in(100ms)));
+  }
+  CHECK_TRUE(ReadingPool::Clock::now() - asked < 3s);
+  tasks->let_go();
+  wait_until([this] { return tasks->ended == 10; });
+  std::this_thread::sleep_for(20ms);
+}
+
+TEST(ReadingPool, can_be_used_and_stopped_from_many_threads) {
+  ReadingPool pool(count_shortages(), rules(1ms, 1ms));
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 4; ++i)
+      threads.emplace_back([&] {
+        for (int j = 0; j < 200; ++j) pool.run(quick());
+      });
+    std::this_thread::sleep_for(20ms);
+    CHECK_TRUE(pool.stop(in(5s)));
+  }
+  LONGS_EQUAL(0, tasks->running);
+  LONGS_EQUAL(0, shortages);
+}
