@@ -83,15 +83,119 @@ GRANT EXECUTE ON FUNCTION :statistics(regclass) TO :"monitor";
 \endif
 
 \if :{?cleaner}
--- The deleting role, for `django_session_cleanup --method delete`: it deletes rows by their address (ctid) and their expiry
--- time. It can't read a session's key or data; but whoever has it can delete live sessions, too, and so log everybody out.
+-- The deleting role, for `django_session_cleanup --method delete`. It has no right to delete: it calls a function of the
+-- table's owner that deletes expired sessions, and nothing else. It can't read a session's key or data. Use a role of its own
+-- for each owner of session tables: what an owner's function or trigger does could otherwise be done with rights on another's.
 SELECT format('CREATE ROLE %I LOGIN', :'cleaner')
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'cleaner') \gexec
 GRANT CONNECT ON DATABASE :"database" TO :"cleaner";
 GRANT USAGE ON SCHEMA :"schema" TO :"cleaner";
-GRANT SELECT (expire_date, ctid), DELETE ON :full_name TO :"cleaner";
+REVOKE SELECT (ctid), DELETE ON :full_name FROM :"cleaner"; -- former versions of this script have granted it
+GRANT SELECT (expire_date) ON :full_name TO :"cleaner";
 \if :{?statistics}
 GRANT EXECUTE ON FUNCTION :statistics(regclass) TO :"cleaner";
+\endif
+
+-- Deletes sessions that expired before `cutoff`, and before now, from any session table of its owner: at most `most`, from
+-- those on that expired at `beginning`, but for those at the addresses `passing_over`; or those at the addresses `only`.
+-- Where somebody else has a function of that name in this schema, his is left alone, and ours has the owner's name behind it.
+WITH candidate AS (
+  SELECT wanted.place, wanted.name, p.proowner
+  FROM (VALUES (1, 'django_session_delete_expired'::name),
+               (2, ('django_session_delete_expired_' || :'owner')::name)) AS wanted(place, name)
+  LEFT JOIN pg_proc p ON p.proname = wanted.name AND p.pronamespace = :schema_oid AND oidvectortypes(p.proargtypes)
+    = 'regclass, timestamp with time zone, timestamp with time zone, integer, tid[], tid[], boolean'::text
+), chosen AS (
+  SELECT name, proowner FROM candidate WHERE proowner IS NULL OR proowner = :owner_oid ORDER BY place LIMIT 1
+)
+SELECT (SELECT quote_ident(:'schema') || '.' || quote_ident(name) FROM chosen) AS delete_expired,
+       (SELECT CASE WHEN proowner IS NULL THEN 'CREATE' ELSE 'CREATE OR REPLACE' END FROM chosen) AS create_it \gset
+\if :{?delete_expired}
+:create_it FUNCTION :delete_expired(
+  "table" regclass, cutoff timestamptz, beginning timestamptz, most int4,
+  passing_over tid[], "only" tid[], skip_locked bool,
+  OUT is_ours bool, OUT is_locked bool, OUT swap_lives bool, OUT seen int4,
+  OUT free int4, OUT deleted int4, OUT moment timestamptz, OUT left_over tid[],
+  OUT left_last tid[], OUT lockers text[], OUT wal_bytes numeric)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  name text;
+  state text;
+  wal_before pg_lsn := pg_current_wal_insert_lsn();
+BEGIN
+  SELECT format('%I.%I', n.nspname, c.relname), format('%I.djs_%s_state', n.nspname, c.oid) INTO name, state
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.oid = c.relowner
+  WHERE c.oid = $1 AND c.relkind = 'r' AND r.rolname = current_user
+    AND 3 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped
+               AND (a.attname IN ('session_key', 'session_data')
+                    OR a.attname = 'expire_date' AND a.atttypid = 'timestamptz'::regtype));
+  IF name IS NULL THEN
+    RAISE EXCEPTION 'that is no session table of %', current_user;
+  END IF;
+  SELECT false, false, false, 0, 0, 0, '{}', '{}', '{}', 0
+  INTO is_ours, is_locked, swap_lives, seen, free, deleted, left_over, left_last, lockers, wal_bytes;
+
+  BEGIN  -- an exchange of the whole table that is under way must not be disturbed
+    IF to_regclass(state) IS NOT NULL THEN
+      EXECUTE format('SELECT count(*) > 0 FROM ONLY %s m WHERE m.lease_until > clock_timestamp()
+        AND EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = m.backend)', state) INTO swap_lives;
+    END IF;
+  EXCEPTION
+    WHEN lock_not_available THEN swap_lives := true;
+    WHEN undefined_table OR undefined_column THEN swap_lives := false;
+  END;
+  BEGIN
+    EXECUTE format('LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE', name);
+  EXCEPTION WHEN lock_not_available THEN
+    is_locked := true;
+  END;
+  is_ours := NOT is_locked AND pg_try_advisory_xact_lock(1684697955, $1::oid::int8::bit(32)::int4);  -- the cleanup's
+  IF swap_lives OR NOT is_ours THEN
+    RETURN;
+  END IF;
+
+  EXECUTE format($sql$
+    WITH seen AS MATERIALIZED (
+      SELECT s.ctid AS address, s.expire_date AS moment FROM ONLY %1$s s WHERE s.expire_date < $1 AND %2$s
+    ), free AS MATERIALIZED (%3$s
+    ), deleted AS (
+      DELETE FROM ONLY %1$s s
+      WHERE s.ctid = ANY (ARRAY(SELECT free.address FROM free)) AND s.expire_date < $1
+      RETURNING s.ctid AS address
+    ), left_over AS MATERIALIZED (
+      SELECT seen.address, seen.moment FROM seen
+      WHERE NOT EXISTS (SELECT FROM deleted WHERE deleted.address = seen.address)
+    )
+    SELECT (SELECT count(*) FROM seen), (SELECT count(*) FROM free), (SELECT count(*) FROM deleted),
+      (SELECT max(seen.moment) FROM seen), ARRAY(SELECT l.address FROM left_over l),
+      ARRAY(SELECT l.address FROM left_over l WHERE l.moment = (SELECT max(seen.moment) FROM seen)), %4$s
+    $sql$, name,
+    CASE WHEN cardinality("only") > 0 THEN 's.ctid = ANY ($5)'
+         WHEN cardinality(passing_over) > 0
+         THEN 's.expire_date >= $2 AND s.ctid <> ALL ($4) ORDER BY s.expire_date LIMIT $3'
+         ELSE 's.expire_date >= $2 ORDER BY s.expire_date LIMIT $3' END,
+    CASE WHEN skip_locked THEN format('SELECT s.ctid AS address FROM ONLY %s s
+           WHERE s.ctid = ANY (ARRAY(SELECT seen.address FROM seen)) AND s.expire_date < $1
+           FOR UPDATE SKIP LOCKED', name)
+         ELSE 'SELECT seen.address FROM seen' END,
+    CASE WHEN skip_locked THEN format('ARRAY(SELECT DISTINCT s.xmax::text FROM ONLY %s s
+           WHERE s.ctid = ANY (ARRAY(SELECT l.address FROM left_over l LIMIT 1000)) LIMIT 5)', name)
+         ELSE 'ARRAY[]::text[]' END)
+  INTO seen, free, deleted, moment, left_over, left_last, lockers
+  USING least(cutoff, now()), beginning, greatest(0, least(most, 50000)), passing_over, "only";
+  wal_bytes := pg_wal_lsn_diff(pg_current_wal_insert_lsn(), wal_before);
+END
+$$;
+ALTER FUNCTION :delete_expired(regclass, timestamptz, timestamptz, int4,
+  tid[], tid[], bool) OWNER TO :"owner";
+REVOKE ALL ON FUNCTION :delete_expired(regclass, timestamptz, timestamptz, int4,
+  tid[], tid[], bool) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION :delete_expired(regclass, timestamptz, timestamptz, int4,
+  tid[], tid[], bool) TO :"cleaner";
+\else
+\warn 'Others have all the names for the function that deletes: it is not made, and the role can''t delete.'
 \endif
 
 -- VACUUM and REINDEX are for the table's owner; since PostgreSQL 17 they can be granted. MAINTAIN reads nothing, but it may
@@ -102,7 +206,7 @@ GRANT MAINTAIN ON :full_name TO :"cleaner";
 
 -- Not granted: pg_read_all_stats (or pg_monitor, which has it). With it the cleanup would see how far a replica without a
 -- replication slot is behind, and for how long others' transactions have been going on. But it shows every statement that is
--- running, and in those of Django are the keys of sessions.
+-- running, and in those of Django are the keys of sessions; and the table's owner, whose code this role calls, hasn't got it.
 \endif
 
 \if :{?swapper}

@@ -22,7 +22,24 @@ class BatchSize {
   double rows_ = 500;
 };
 
-/// As long as the batch, so that the server has half its time for others; at most 5 s.
-std::chrono::milliseconds pause_after(std::chrono::milliseconds batch);
+/// The same for deleting beside a site's traffic. Its clients wait at each of their COMMITs until
+/// the WAL is on the disk, with ours in front of it; so batches are small in bytes of WAL as well
+/// as short, and most of the time is the clients'.
+class DeletePace {
+ public:
+  int rows() const { return static_cast<int>(rows_); }
+
+  /// A batch of rows() took this long, from sending it to the answer to COMMIT, and wrote so much.
+  void took(std::chrono::milliseconds elapsed, double wal_bytes);
+
+  /// A batch ran into its time limit. False: it can't be smaller.
+  bool was_too_much();
+
+  /// The rest after a batch.
+  static std::chrono::milliseconds pause_after(std::chrono::milliseconds batch);
+
+ private:
+  double rows_ = 500;
+};
 
 }  // namespace django_session

@@ -10,6 +10,8 @@
 #include "sessions/batch_delete.hpp"
 #include "sessions/catalog_query.hpp"
 #include "sessions/clock.hpp"
+#include "sessions/delete_access.hpp"
+#include "sessions/living_swap.hpp"
 #include "sessions/long_statement.hpp"
 #include "sessions/preflight.hpp"
 #include "sessions/probe.hpp"
@@ -169,6 +171,8 @@ class Run {
   bool is_swapped() const;
   void trust_the_clock();
   std::string cutoff();
+  DeleteOrder delete_order();
+  void say_what_was_left(const Undeleted& left);
   void measure_after();
   std::string lockers();
   std::string summary() const;
@@ -378,11 +382,35 @@ void Run::run_method() {
                       result_, successor_);
   }
   remove_reindex_leftovers(*connection_, target, options_, observer_);
-  delete_expired(*connection_, target, options_, cutoff(), run_end_, observer_, result_);
+  const DeleteAccess access = delete_access(*connection_, target.oid, soon());
+  const Undeleted left = delete_expired(*connection_, target, access, options_, delete_order(),
+                                        run_end_, observer_, result_);
+  if (const std::string text = left.text(); !text.empty()) observer_.on_note(text);
+  const auto look = [&] { stop_if_a_swap_lives(*connection_, target, access, options_); };
   if (planned_.plan.method == Method::full)
-    vacuum_full(*connection_, target, options_, run_end_, observer_, result_);
+    vacuum_full(*connection_, target, options_, run_end_, observer_, result_, look);
   else
-    reclaim_after_delete(*connection_, target, options_, run_end_, observer_, result_);
+    reclaim_after_delete(*connection_, target, options_, run_end_, observer_, result_, look);
+  say_what_was_left(left);
+}
+
+DeleteOrder Run::delete_order() {
+  const CleanupPlan& plan = planned_.plan;
+  DeleteOrder order{cutoff(), plan.expired_rows, std::nullopt};
+  const double rows = plan.live_rows.value_or(0) + plan.expired_rows.value_or(0);
+  if (rows > 0) order.bytes_per_row = planned_.preflight.target.bytes_before / rows;
+  return order;
+}
+
+/// Some that others hold are left to the next run; where it is more than that, this one hasn't done
+/// what it was for.
+void Run::say_what_was_left(const Undeleted& left) {
+  const std::string text = left.text();
+  if (text.empty()) return;
+  if (!left.few(result_.rows_deleted.value_or(0)))
+    throw Stopped(
+        fmt::format("{} deleted, but {}", quantity_text(result_.rows_deleted, Unit::rows), text));
+  result_.message = text + (result_.message.empty() ? "" : "; " + result_.message);
 }
 
 /// By name: after a swap another table has it. Unknown where nobody answers any more, and where

@@ -10,6 +10,7 @@
 #include "core/quantity.hpp"
 #include "core/sql_name.hpp"
 #include "sessions/catalog_query.hpp"
+#include "sessions/delete_access.hpp"
 #include "sessions/probe.hpp"
 #include "sessions/table_definition.hpp"
 
@@ -51,17 +52,8 @@ SELECT 'delete,full,swap' AS methods, 'the server' AS object,
 WHERE pg_is_in_recovery()
 UNION ALL
 SELECT 'delete,full', 'role ' || quote_ident(session_user),
-  format('has no right to delete; GRANT DELETE ON %s TO %I', t.name, session_user)
-FROM t WHERE NOT has_table_privilege(t.oid, 'DELETE')
-UNION ALL
-SELECT 'delete,full', 'role ' || quote_ident(session_user),
-  format('can''t read expire_date; GRANT SELECT (expire_date, ctid) ON %s TO %I', t.name,
-    session_user)
-FROM t WHERE NOT (coalesce(has_column_privilege(t.oid, t.expiry, 'SELECT'), true)
-                  AND has_column_privilege(t.oid, 'ctid', 'SELECT'))
-UNION ALL
-SELECT 'delete,full', 'row security', 'hides rows from this role'
-  FROM t WHERE row_security_active(t.oid)
+  format('can''t read expire_date; GRANT SELECT (expire_date) ON %s TO %I', t.name, session_user)
+FROM t WHERE NOT coalesce(has_column_privilege(t.oid, t.expiry, 'SELECT'), true)
 UNION ALL
 SELECT 'delete,full', 'rule ' || quote_ident(r.rulename), 'replaces or follows each DELETE'
 FROM t JOIN pg_rewrite r ON r.ev_class = t.oid AND r.ev_type = '4' AND r.ev_enabled <> 'D'
@@ -207,6 +199,9 @@ std::vector<Refusal> general_refusals(pg::Connection& connection, const std::str
   for (const pg::Row& row : ask_catalog(connection, query, deadline))
     for (const Method method : methods_of(row.text("methods")))
       refusals.push_back({method, row.text("object"), row.text("reason")});
+  for (const auto& obstacle : delete_access(connection, oid, deadline).obstacles)
+    for (const Method method : {Method::remove, Method::full})
+      refusals.push_back({method, obstacle.object, obstacle.reason});
   return refusals;
 }
 

@@ -121,13 +121,15 @@ std::optional<double> compact_bytes(const pg::Row& index) {
 
 class Reclaim {
  public:
-  Reclaim(pg::Connection& connection, const CleanupTarget& target, const CleanupOptions& options,
-          pg::Deadline run_end, CleanupObserver& observer)
+  Reclaim(
+      pg::Connection& connection, const CleanupTarget& target, const CleanupOptions& options,
+      pg::Deadline run_end, CleanupObserver& observer, LookAround look_around = [] {})
       : connection_(connection),
         target_(target),
         options_(options),
         run_end_(run_end),
-        observer_(observer) {}
+        observer_(observer),
+        look_around_(std::move(look_around)) {}
 
   void after_delete(CleanupResult& result) {
     const ReclaimRights rights = read_rights();
@@ -209,6 +211,7 @@ class Reclaim {
   /// Without truncation: that would take an exclusive lock, which standbys replay without yielding.
   void vacuum() {
     show_phase("vacuuming");
+    look_around_();
     const bool done = granted([this] {
       connection_.take_warnings();
       run_long(connection_,
@@ -248,6 +251,7 @@ class Reclaim {
     for (const IndexBloat& index : worth_rebuilding(measure_indexes())) {
       stop_if_wanted(observer_, run_end_);
       wait_for_calm(connection_, options_, run_end_, observer_);
+      look_around_();
       rebuild(index);
     }
   }
@@ -325,6 +329,7 @@ class Reclaim {
   /// comes back at the earliest when its launcher looks again.
   bool try_to_rewrite(CleanupResult& result) {
     if (!displace_autovacuum()) return false;
+    look_around_();
     const auto start = Clock::now();
     const bool done = rewrite_once();
     const auto locked = std::chrono::duration_cast<milliseconds>(Clock::now() - start);
@@ -374,6 +379,7 @@ class Reclaim {
   const CleanupOptions& options_;
   pg::Deadline run_end_;
   CleanupObserver& observer_;
+  LookAround look_around_;
   std::minstd_rand random_{std::random_device{}()};
 };
 
@@ -406,14 +412,15 @@ std::string why_nothing_is_reclaimed(const ReclaimRights& rights, const CleanupT
 
 void reclaim_after_delete(pg::Connection& connection, const CleanupTarget& target,
                           const CleanupOptions& options, pg::Deadline run_end,
-                          CleanupObserver& observer, CleanupResult& result) {
-  Reclaim(connection, target, options, run_end, observer).after_delete(result);
+                          CleanupObserver& observer, CleanupResult& result,
+                          const LookAround& look_around) {
+  Reclaim(connection, target, options, run_end, observer, look_around).after_delete(result);
 }
 
 void vacuum_full(pg::Connection& connection, const CleanupTarget& target,
                  const CleanupOptions& options, pg::Deadline run_end, CleanupObserver& observer,
-                 CleanupResult& result) {
-  Reclaim(connection, target, options, run_end, observer).full(result);
+                 CleanupResult& result, const LookAround& look_around) {
+  Reclaim(connection, target, options, run_end, observer, look_around).full(result);
 }
 
 int remove_reindex_leftovers(pg::Connection& connection, const CleanupTarget& target,

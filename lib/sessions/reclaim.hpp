@@ -1,6 +1,7 @@
 // The second half of the methods "delete" and "full": giving back the space of what was deleted.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "core/cleanup.hpp"
@@ -26,18 +27,22 @@ ReclaimRights reclaim_rights(pg::Connection& connection, const std::string& oid,
 /// it can.
 std::string why_nothing_is_reclaimed(const ReclaimRights& rights, const CleanupTarget& target);
 
+/// Called before each statement that changes the table; may throw, and so end the cleanup.
+using LookAround = std::function<void()>;
+
 /// VACUUM, and REINDEX CONCURRENTLY of indexes that are at least a third empty, smallest first.
 /// Without the right to do so it is left to autovacuum, which a note and result.message say. Where
 /// somebody's old snapshot keeps what was deleted alive, there is the VACUUM alone, and the note.
 void reclaim_after_delete(pg::Connection& connection, const CleanupTarget& target,
                           const CleanupOptions& options, pg::Deadline run_end,
-                          CleanupObserver& observer, CleanupResult& result);
+                          CleanupObserver& observer, CleanupResult& result,
+                          const LookAround& look_around);
 
 /// VACUUM (FULL, ANALYZE): locks everybody out while it rewrites the table. Its lock is tried for
 /// at most options.lock_timeout at a time. Sets result.longest_lock.
 void vacuum_full(pg::Connection& connection, const CleanupTarget& target,
                  const CleanupOptions& options, pg::Deadline run_end, CleanupObserver& observer,
-                 CleanupResult& result);
+                 CleanupResult& result, const LookAround& look_around);
 
 /// Drops the invalid indexes (..._ccnew, ..._ccold) that an interrupted REINDEX CONCURRENTLY left
 /// on this table. What can't be dropped now is said in a note;

@@ -131,7 +131,8 @@ std::string read_state_sql(const SwapNames& names, TransactionLimits limits);
 std::string take_over_sql(const SwapNames& names, TransactionLimits limits,
                           const std::string& former);
 
-/// Query: the indexes that a swap finds sessions by. Rows: name, not quoted; is_key: the primary key.
+/// Query: the indexes that a swap finds sessions by. Rows: name, not quoted; is_key: the primary
+/// key.
 std::string search_indexes_query(const SwapNames& names);
 
 /// Query: the table's columns in their order. Rows: name, quoted.

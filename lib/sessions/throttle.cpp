@@ -122,6 +122,20 @@ FROM pg_stat_activity a WHERE a.pid <> pg_backend_pid() AND a.pid IN (SELECT pid
 ORDER BY seconds DESC NULLS LAST LIMIT 3;
 )";
 
+// {0} ids of transactions, as strings.
+constexpr const char* kTransactions = R"(
+SELECT 'prepared' AS kind, x.gid AS name, x.owner AS role, '' AS application,
+  extract(epoch FROM now() - x.prepared) AS seconds
+FROM pg_prepared_xacts x WHERE x.transaction::text IN ({0})
+UNION ALL
+SELECT 'backend', a.pid::text, a.usename, a.application_name,
+  extract(epoch FROM now() - a.xact_start)
+FROM pg_stat_activity a WHERE a.pid <> pg_backend_pid() AND a.pid IN (
+  SELECT l.pid FROM pg_locks l
+  WHERE l.locktype = 'transactionid' AND l.granted AND l.transactionid::text IN ({0}))
+ORDER BY seconds DESC NULLS LAST LIMIT 3;
+)";
+
 constexpr const char* kAnyAge = "true";
 // A slot's age in time isn't known, but it is more than a moment by its nature.
 constexpr const char* kAMinuteOld = "holder.seconds >= 60 OR holder.kind IN ('slot', 'prepared')";
@@ -190,6 +204,15 @@ std::string describe_holder(const pg::Row& row) {
   return describe_backend(row);
 }
 
+/// "a; b; c" of what a query finds; empty where it finds nobody.
+std::string describe_holders(pg::Connection& connection, const std::string& query,
+                             pg::Deadline deadline) {
+  std::string text;
+  for (const pg::Row& row : ask_catalog(connection, query, deadline))
+    text += (text.empty() ? "" : "; ") + without_controls(describe_holder(row), '?');
+  return text;
+}
+
 std::vector<std::string> holders(pg::Connection& connection, const std::string& mark,
                                  const char* condition, pg::Deadline deadline) {
   std::vector<std::string> result;
@@ -250,10 +273,18 @@ std::string missing_synchronous_standby(pg::Connection& connection, pg::Deadline
 
 std::string lock_holders(pg::Connection& connection, const std::string& oid,
                          pg::Deadline deadline) {
-  std::string text;
-  for (const pg::Row& row : ask_catalog(connection, fmt::format(kLockHolders, oid), deadline))
-    text += (text.empty() ? "" : "; ") + without_controls(describe_holder(row), '?');
+  const std::string text = describe_holders(connection, fmt::format(kLockHolders, oid), deadline);
   return text.empty() ? "somebody who is gone by now" : text;
+}
+
+std::string row_lock_holders(pg::Connection& connection, const std::string& oid,
+                             const std::vector<std::string>& transactions, pg::Deadline deadline) {
+  std::string text;
+  if (!transactions.empty()) {
+    const std::string ids = fmt::format("'{}'", fmt::join(transactions, "', '"));
+    text = describe_holders(connection, fmt::format(kTransactions, ids), deadline);
+  }
+  return text.empty() ? lock_holders(connection, oid, deadline) : text;
 }
 
 std::string snapshot_mark(pg::Connection& connection, pg::Deadline deadline) {

@@ -74,8 +74,49 @@ TEST(BatchSize, recovers_from_one_row) {
   LONGS_EQUAL(4096, size.rows());
 }
 
-TEST(BatchSize, the_pause_is_as_long_as_the_batch) {
-  LONGS_EQUAL(0, pause_after(milliseconds(0)).count());
-  LONGS_EQUAL(180, pause_after(milliseconds(180)).count());
-  LONGS_EQUAL(5000, pause_after(milliseconds(60'000)).count());
+TEST_GROUP(DeletePace){};
+
+namespace {
+
+/// The size after 40 batches on a server that deletes so many rows in a millisecond, with so much
+/// WAL for each.
+int settled_pace(double rows_per_ms, double wal_per_row) {
+  DeletePace pace;
+  for (int i = 0; i < 40; ++i)
+    pace.took(milliseconds(static_cast<int>(pace.rows() / rows_per_ms)), pace.rows() * wal_per_row);
+  return pace.rows();
+}
+
+}  // namespace
+
+TEST(DeletePace, settles_at_some_60_ms_where_rows_are_slow) {
+  for (const double rows_per_ms : {3.0, 10.0, 100.0}) {
+    const double ms = settled_pace(rows_per_ms, 1) / rows_per_ms;
+    CHECK_TEXT(40 <= ms && ms <= 90, std::to_string(ms).c_str());
+  }
+}
+
+TEST(DeletePace, settles_at_some_256_kB_where_the_wal_is_much) {
+  for (const double wal_per_row : {60.0, 400.0, 2000.0}) {
+    const double bytes = settled_pace(1000, wal_per_row) * wal_per_row;
+    CHECK_TEXT(170e3 <= bytes && bytes <= 400e3, std::to_string(bytes).c_str());
+  }
+}
+
+TEST(DeletePace, does_not_become_tiny_because_a_batch_has_a_cost_of_its_own) {
+  DeletePace pace;
+  for (int i = 0; i < 40; ++i) pace.took(milliseconds(500 + pace.rows() / 10), 1);
+  LONGS_EQUAL(100, pace.rows());
+}
+
+TEST(DeletePace, becomes_smaller_until_it_is_one_row_when_the_time_is_over) {
+  DeletePace pace;
+  while (pace.was_too_much()) continue;
+  LONGS_EQUAL(1, pace.rows());
+}
+
+TEST(DeletePace, two_thirds_of_the_time_are_for_the_clients) {
+  LONGS_EQUAL(2, DeletePace::pause_after(milliseconds(0)).count());
+  LONGS_EQUAL(120, DeletePace::pause_after(milliseconds(60)).count());
+  LONGS_EQUAL(5000, DeletePace::pause_after(milliseconds(60'000)).count());
 }
