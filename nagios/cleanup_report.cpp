@@ -54,19 +54,42 @@ std::string notes_text(const CleanupPlan& plan) {
 }
 
 std::string needs_text(const CleanupPlan& plan) {
+  if (plan.nothing_to_do) return "nothing";
   if (!plan.extra_disk_bytes && !plan.wal_bytes) return "unknown";
-  const std::string room =
-      plan.free_disk_bytes ? fmt::format(" ({} are free)", bytes(plan.free_disk_bytes)) : "";
+  const std::string temporary =
+      plan.temporary_bytes.value_or(0) > 0
+          ? fmt::format(" ({} of it temporary files)", bytes(plan.temporary_bytes))
+          : "";
   return fmt::format("{} of disk in between{}, and writes {} of WAL", bytes(plan.extra_disk_bytes),
-                     room, about(plan.wal_bytes));
+                     temporary, about(plan.wal_bytes));
+}
+
+std::string fits_text(const CleanupPlan& plan) {
+  if (plan.nothing_to_do) return "yes";
+  if (!plan.free_disk_bytes) return "unknown: the server's disk can't be seen from here";
+  if (!plan.fits) return fmt::format("unknown: {} are free", bytes(plan.free_disk_bytes));
+  return (*plan.fits ? "yes: " : "no: only ") + bytes(plan.free_disk_bytes) + " are free";
+}
+
+/// "~29.1k" where it is an estimate.
+std::string count(std::optional<double> number, bool counted) {
+  return (number && !counted ? "~" : "") + rows(number);
+}
+
+std::string sessions_text(const CleanupPlan& plan) {
+  const std::string expired = count(plan.expired_rows, plan.expired_is_counted),
+                    live = count(plan.live_rows, plan.live_is_counted);
+  if (plan.keep.count() == 0) return fmt::format("{} expired, {} live", expired, live);
+  const auto keep = static_cast<double>(plan.keep.count());
+  return fmt::format("{} that expired more than {} ago, {} others, which are kept", expired,
+                     format_quantity(keep, Unit::seconds), live);
 }
 
 std::string work_text(const CleanupPlan& plan) {
-  return line("sessions",
-              fmt::format("{} expired, {} live", rows(plan.expired_rows), rows(plan.live_rows))) +
+  return line("sessions", sessions_text(plan)) +
          line("size", fmt::format("{} now, {} afterwards", bytes(plan.bytes_before),
                                   about(plan.bytes_after))) +
-         line("needs", needs_text(plan)) +
+         line("needs", needs_text(plan)) + line("fits", fits_text(plan)) +
          (plan.unknown.empty() ? "" : line("unknown", plan.unknown));
 }
 

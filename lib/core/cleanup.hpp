@@ -54,11 +54,17 @@ struct CleanupPlan {
   std::vector<Refusal> refusals;  ///< of every method that is not possible
   std::vector<std::string>
       notes;  ///< what will slow it down or be of little use, say an old transaction and whose
+  bool nothing_to_do = false;    ///< nothing has expired, and nothing is worth giving back
+  std::chrono::seconds keep{0};  ///< what has expired less than this ago counts as live
   // Nothing where it isn't known.
   std::optional<double> live_rows, expired_rows;
-  std::optional<double> bytes_before, bytes_after;  ///< table, TOAST and indexes
-  std::optional<double> extra_disk_bytes, wal_bytes, free_disk_bytes;
-  std::string unknown;  ///< why some of these are not known; empty when all are
+  bool live_is_counted = false, expired_is_counted = false;  ///< else estimated
+  std::optional<double> bytes_before, bytes_after;           ///< table, TOAST and indexes
+  /// In between, beside what is there: new files, of that temporary ones, and WAL.
+  std::optional<double> extra_disk_bytes, temporary_bytes, wal_bytes;
+  std::optional<double> free_disk_bytes;
+  std::optional<bool> fits;  ///< all three onto the disk
+  std::string unknown;       ///< why some of these are not known; empty when all are
 };
 
 enum class Outcome { done, stopped, failed, refused };  ///< exit codes 0 to 3

@@ -16,114 +16,198 @@ const Refusal* refusal_of(Method method, const std::vector<Refusal>& refusals) {
   return found == refusals.end() ? nullptr : &*found;
 }
 
-/// The figures that all methods share; nothing where one isn't known.
-struct Sizes {
-  std::optional<double> total, reclaimable, live, expired, indexes;
-  std::string unknown;  ///< why; empty when all are known
-
-  bool known() const { return total && reclaimable && live && expired; }
-};
-
-Sizes sizes_of(const MetricValues& values) {
-  Sizes sizes;
-  const auto number = [&](Metric metric) {
-    const MetricValue& value = values[metric];
-    if (!value.number && sizes.unknown.empty()) sizes.unknown = value.reason;
-    return value.number;
-  };
-  sizes.expired = number(Metric::expired);
-  sizes.live = number(Metric::live);
-  sizes.total = number(Metric::total);
-  sizes.reclaimable = number(Metric::reclaimable);
-  sizes.indexes = number(Metric::indexes);
-  return sizes;
-}
-
-double live_share(const Sizes& sizes) {
-  const double live = sizes.live.value_or(0), all = live + sizes.expired.value_or(0);
-  return all > 0 ? live / all : 0;
-}
-
-/// Why a swap wouldn't pay; empty where it does.
-std::string not_worth_a_swap(const Sizes& sizes) {
-  if (!sizes.known())
-    return fmt::format("it isn't known what a swap would give back: {}", sizes.unknown);
-  if (*sizes.reclaimable < kSwapWorthBytes)
-    return fmt::format("{} to give back is less than the {} that a swap is worth",
-                       format_quantity(*sizes.reclaimable, Unit::bytes),
-                       format_quantity(kSwapWorthBytes, Unit::bytes));
-  if (live_share(sizes) > kSwapMostLive)
-    return fmt::format("{} of the sessions are live, more than the {} up to which a swap pays",
-                       format_quantity(100 * live_share(sizes), Unit::percent),
-                       format_quantity(100 * kSwapMostLive, Unit::percent));
-  return "";
-}
-
-void choose(CleanupPlan& plan, const Sizes& sizes) {
-  const Refusal* refusal = refusal_of(Method::swap, plan.refusals);
-  const std::string worthless = not_worth_a_swap(sizes);
-  plan.method = refusal == nullptr && worthless.empty() ? Method::swap : Method::remove;
-  if (refusal != nullptr)
-    plan.reason = "a swap is not possible: " + describe(*refusal);
-  else if (!worthless.empty())
-    plan.reason = worthless;
-  else
-    plan.reason = fmt::format("a swap gives back {} and copies {} of the sessions",
-                              format_quantity(*sizes.reclaimable, Unit::bytes),
-                              format_quantity(100 * live_share(sizes), Unit::percent));
-}
+std::string bytes_text(double bytes) { return format_quantity(bytes, Unit::bytes); }
 
 // Measured on PostgreSQL 15 with sessions of 190 bytes: WAL for each expired row deleted and
 // vacuumed, and for each byte of the new table with its indexes.
 constexpr double kWalPerDeletedRow = 300;
 constexpr double kWalPerNewByte = 1.1;
+// While an index is built, an entry takes so many times its size: in memory, and on disk where that
+// isn't enough.
+constexpr double kSortMemory = 2, kSortFile = 1.1;
 
-double reclaimable_in_indexes(const Sizes& sizes) {
-  return *sizes.total > 0 ? *sizes.reclaimable * *sizes.indexes / *sizes.total : 0;
+double sum_of(const std::vector<IndexBloat>& indexes, double (*bytes)(const IndexBloat&)) {
+  double sum = 0;
+  for (const IndexBloat& index : indexes) sum += bytes(index);
+  return sum;
 }
 
-/// What a table without anything to reclaim would take; nothing where it isn't known.
-std::optional<double> compact_size(const Sizes& sizes) {
-  if (!sizes.total || !sizes.reclaimable) return std::nullopt;
-  return std::max(*sizes.total - *sizes.reclaimable, 0.0);
+double largest(const std::vector<IndexBloat>& indexes) {
+  double bytes = 0;
+  for (const IndexBloat& index : indexes) bytes = std::max(bytes, index.compact_bytes);
+  return bytes;
 }
 
-/// A new table is written beside the old one, and to the WAL, which mostly is on the same disk.
-constexpr double kRoomForCopies = 2;
+/// What one method would cost and leave; nothing where it isn't known.
+struct Forecast {
+  std::optional<double> bytes_after, extra_disk, temporary, wal;
+};
 
-void refuse_for_want_of_room(CleanupPlan& plan, const Sizes& sizes, const DiskRoom& room) {
-  const auto compact = compact_size(sizes);
-  if (!compact || !room.free || *room.free >= kRoomForCopies * *compact) return;
-  const std::string reason = fmt::format("has {} free in {}: the new table and its WAL take {}",
-                                         format_quantity(*room.free, Unit::bytes), room.folder,
-                                         format_quantity(kRoomForCopies * *compact, Unit::bytes));
-  for (const Method method : {Method::swap, Method::full})
-    plan.refusals.push_back({method, "the server's disk", reason});
-}
-
-void foresee(CleanupPlan& plan, const Sizes& sizes) {
-  plan.live_rows = sizes.live;
-  plan.expired_rows = sizes.expired;
-  plan.bytes_before = sizes.total;
-  plan.unknown = sizes.unknown;
-  const auto compact = compact_size(sizes);
-  if (!compact) return;
-  std::optional<double> deleting;
-  if (sizes.expired) deleting = *sizes.expired * kWalPerDeletedRow;
-  switch (plan.method) {
-    case Method::swap:
-      plan.bytes_after = plan.extra_disk_bytes = *compact;
-      plan.wal_bytes = *compact * kWalPerNewByte;
-      break;
-    case Method::full:
-      plan.bytes_after = plan.extra_disk_bytes = *compact;
-      if (deleting) plan.wal_bytes = *deleting + *compact;
-      break;
-    default:
-      if (sizes.indexes) plan.bytes_after = *sizes.total - reclaimable_in_indexes(sizes);
-      plan.extra_disk_bytes = *compact / 2;
-      if (deleting) plan.wal_bytes = *deleting + *compact / 2;
+/// The figures that the methods share.
+class Outlook {
+ public:
+  explicit Outlook(const Circumstances& c) : c_(c) {
+    for (const Metric metric : {Metric::expired, Metric::live, Metric::total, Metric::reclaimable})
+      if (const MetricValue& value = c.values[metric]; !value.number && unknown_.empty())
+        unknown_ = value.reason;
   }
+
+  std::optional<double> number(Metric metric) const { return c_.values[metric].number; }
+  const std::string& unknown() const { return unknown_; }  ///< why; empty when all is known
+  bool known() const { return c_.afresh && number(Metric::total) && number(Metric::expired); }
+
+  Forecast of(Method method) const {
+    if (!known()) return {};
+    return method == Method::remove ? of_deleting() : of_rewriting(method);
+  }
+
+ private:
+  double wal_of_deleting() const { return *number(Metric::expired) * kWalPerDeletedRow; }
+
+  double temporary(const std::vector<IndexBloat>& built) const {
+    const double bytes = largest(built);
+    return bytes * kSortMemory > c_.sorting.memory ? bytes * kSortFile : 0;
+  }
+
+  Forecast of_rewriting(Method method) const {
+    const double after = c_.afresh->total(), sorting = temporary(c_.afresh->indexes);
+    const double wal = method == Method::swap ? after * kWalPerNewByte : wal_of_deleting() + after;
+    return {after, after + sorting, sorting, wal};
+  }
+
+  /// Without VACUUM no space is there for the new index' entries to be fewer.
+  Forecast of_deleting() const {
+    std::vector<IndexBloat> rebuilt;
+    if (c_.giving_back.vacuum && c_.giving_back.reindex)
+      rebuilt = worth_rebuilding(c_.afresh->indexes);
+    const double built =
+        sum_of(rebuilt, [](const IndexBloat& index) { return index.compact_bytes; });
+    const double gain = sum_of(rebuilt, [](const IndexBloat& index) { return index.gain(); });
+    const double sorting = temporary(rebuilt);
+    return {*number(Metric::total) - gain, largest(rebuilt) + sorting, sorting,
+            wal_of_deleting() + built};
+  }
+
+  const Circumstances& c_;
+  std::string unknown_;
+};
+
+/// Why a swap wouldn't pay; empty where it does.
+std::string not_worth_a_swap(const Outlook& outlook) {
+  if (!outlook.known())
+    return fmt::format("it isn't known what a swap would give back: {}", outlook.unknown());
+  const double total = *outlook.number(Metric::total);
+  const double swapped = *outlook.of(Method::swap).bytes_after;
+  const double more = *outlook.of(Method::remove).bytes_after - swapped;
+  if (more < kSwapWorthBytes)
+    return fmt::format(
+        "a swap (--method swap) would give back {} more, less than the {} that it "
+        "is worth",
+        bytes_text(std::max(more, 0.0)), bytes_text(kSwapWorthBytes));
+  if (swapped > kSwapMostWritten * total)
+    return fmt::format(
+        "a swap would write {} of the bytes anew, more than the {} up to which it "
+        "pays",
+        format_quantity(100 * swapped / total, Unit::percent),
+        format_quantity(100 * kSwapMostWritten, Unit::percent));
+  return "";
+}
+
+/// An interrupted swap is gone on with, whatever would be chosen afresh.
+bool is_to_be_resumed(const Circumstances& c) {
+  return c.interrupted_swap_age && *c.interrupted_swap_age <= kOldestSwapToResume;
+}
+
+void choose(CleanupPlan& plan, const Circumstances& c, const Outlook& outlook) {
+  const Refusal* refusal = refusal_of(Method::swap, plan.refusals);
+  const std::string worthless = not_worth_a_swap(outlook);
+  plan.method = Method::remove;
+  if (refusal != nullptr) {
+    plan.reason = "a swap is not possible: " + describe(*refusal);
+  } else if (is_to_be_resumed(c)) {
+    plan.method = Method::swap;
+    plan.reason = "goes on with the swap that was interrupted";
+  } else if (!worthless.empty()) {
+    plan.reason = worthless;
+  } else {
+    const double total = *outlook.number(Metric::total);
+    const double after = *outlook.of(Method::swap).bytes_after;
+    plan.method = Method::swap;
+    plan.reason = fmt::format("gives back {} and writes {} anew", bytes_text(total - after),
+                              bytes_text(after));
+  }
+}
+
+/// Where both the new files and their WAL would be on one disk.
+void refuse_for_want_of_room(CleanupPlan& plan, const Outlook& outlook, const Circumstances& c) {
+  for (const Method method : {Method::swap, Method::full}) {
+    const Forecast cost = outlook.of(method);
+    if (!cost.extra_disk) continue;
+    const double needed = *cost.extra_disk + *cost.wal;
+    if (c.room.free && *c.room.free < needed)
+      plan.refusals.push_back(
+          {method, "the server's disk",
+           fmt::format("has {} free in {}: the new table and its WAL take {}",
+                       bytes_text(*c.room.free), c.room.folder, bytes_text(needed))});
+    const auto limit = c.sorting.temporary_files_max;
+    if (limit && *limit < *cost.temporary)
+      plan.refusals.push_back(
+          {method, "the server's temp_file_limit",
+           fmt::format("is {}: to build the largest index takes {} of temporary files, or more "
+                       "maintenance_work_mem",
+                       bytes_text(*limit), bytes_text(*cost.temporary))});
+  }
+}
+
+void foresee(CleanupPlan& plan, const Outlook& outlook, const Circumstances& c) {
+  const auto is_exact = [&](Metric metric) {
+    const MetricValue& value = c.values[metric];
+    return value.number && value.certainty == Certainty::exact;
+  };
+  plan.live_rows = outlook.number(Metric::live);
+  plan.expired_rows = outlook.number(Metric::expired);
+  plan.live_is_counted = is_exact(Metric::live);
+  plan.expired_is_counted = is_exact(Metric::expired);
+  plan.bytes_before = outlook.number(Metric::total);
+  plan.unknown = outlook.unknown();
+  plan.free_disk_bytes = c.room.free;
+  const Forecast cost = outlook.of(plan.method);
+  plan.bytes_after = cost.bytes_after;
+  plan.extra_disk_bytes = cost.extra_disk;
+  plan.temporary_bytes = cost.temporary;
+  plan.wal_bytes = cost.wal;
+  if (c.room.free && cost.extra_disk) plan.fits = *c.room.free >= *cost.extra_disk + *cost.wal;
+}
+
+/// Nothing has expired, and what the method gives back isn't worth the word.
+void look_for_nothing_to_do(CleanupPlan& plan) {
+  constexpr double kWorthAWord = 1024 * 1024;
+  const bool none = plan.expired_is_counted && plan.expired_rows == 0.0;
+  const double gain = plan.bytes_before.value_or(0) - plan.bytes_after.value_or(0);
+  plan.nothing_to_do = none && !plan.refused && plan.bytes_after && gain < kWorthAWord;
+  if (!plan.nothing_to_do) return;
+  plan.reason =
+      plan.keep.count() > 0
+          ? fmt::format("nothing to do: no session expired more than {} ago",
+                        format_quantity(static_cast<double>(plan.keep.count()), Unit::seconds))
+          : "nothing to do: no session has expired";
+}
+
+/// Of the method that was chosen.
+void add_notes(CleanupPlan& plan, const Circumstances& c) {
+  const bool locks = plan.method != Method::remove;
+  if (!locks && !c.giving_back.who_can.empty()) plan.notes.push_back(c.giving_back.who_can);
+  if (plan.method == Method::full)
+    plan.notes.push_back(
+        "the site stands still while the table is rewritten: VACUUM FULL locks it");
+  for (const std::string& standby : c.standbys)
+    plan.notes.push_back(
+        standby +
+        (locks
+             ? " will replay an exclusive lock on the table: replay waits there for queries that "
+               "use it, and cancels them after its max_standby_streaming_delay (30 s by default)"
+             : " will replay the VACUUM: queries there that began before it may be cancelled after "
+               "its max_standby_streaming_delay, unless it has hot_standby_feedback"));
 }
 
 /// What stands in the way of this method stands in that of every other, too.
@@ -157,13 +241,13 @@ std::string describe(const Refusal& refusal) { return refusal.object + " " + ref
 
 CleanupPlan plan_from(const Circumstances& circumstances, const CleanupOptions& options) {
   CleanupPlan plan;
+  plan.keep = options.keep;
   plan.refusals = circumstances.refusals;
   plan.notes = circumstances.notes;
-  plan.free_disk_bytes = circumstances.room.free;
-  const Sizes sizes = sizes_of(circumstances.values);
-  refuse_for_want_of_room(plan, sizes, circumstances.room);
+  const Outlook outlook(circumstances);
+  refuse_for_want_of_room(plan, outlook, circumstances);
   if (options.method == Method::automatic) {
-    choose(plan, sizes);
+    choose(plan, circumstances, outlook);
   } else {
     plan.method = options.method;
     plan.reason = "asked for";
@@ -172,7 +256,9 @@ CleanupPlan plan_from(const Circumstances& circumstances, const CleanupOptions& 
     plan.refused = true;
     plan.reason = why_refused(*refusal, plan);
   }
-  foresee(plan, sizes);
+  foresee(plan, outlook, circumstances);
+  look_for_nothing_to_do(plan);
+  add_notes(plan, circumstances);
   return plan;
 }
 

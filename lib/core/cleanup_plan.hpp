@@ -6,13 +6,17 @@
 #include <vector>
 
 #include "core/cleanup.hpp"
+#include "core/measurement.hpp"
 #include "core/metric.hpp"
 
 namespace django_session {
 
-/// Where a swap pays: at least so much to gain, and at most this share of the sessions to copy.
-inline constexpr double kSwapWorthBytes = 256.0 * 1024 * 1024;
-inline constexpr double kSwapMostLive = 0.4;
+/// Where a swap pays: at least so much to gain that a deletion would not give back, and at most
+/// this share of the bytes to write anew.
+inline constexpr double kSwapWorthBytes = 64.0 * 1024 * 1024;
+inline constexpr double kSwapMostWritten = 0.4;
+/// A swap that was interrupted is gone on with up to this age, in seconds.
+inline constexpr double kOldestSwapToResume = 8 * 24 * 3600;
 
 /// Of the disk where the table is. A server's disk is seen from its own host alone, by roles that
 /// may see where it keeps its data.
@@ -21,12 +25,29 @@ struct DiskRoom {
   std::string folder;
 };
 
+/// The server's settings for sorting, in bytes: an index is built in memory or by temporary files.
+struct SortSpace {
+  double memory = 64.0 * 1024 * 1024;         ///< maintenance_work_mem
+  std::optional<double> temporary_files_max;  ///< temp_file_limit, if there is one
+};
+
+/// What our role may do after a deletion, and if it can't do all, who can.
+struct GivingBack {
+  bool vacuum = true, reindex = true;
+  std::string who_can;
+};
+
 /// All that the decision rests on.
 struct Circumstances {
-  MetricValues values;
+  MetricValues values;  ///< `live`: what stays
+  std::optional<SizesAfresh> afresh;
   std::vector<Refusal> refusals;
   std::vector<std::string> notes;
   DiskRoom room;
+  SortSpace sorting;
+  GivingBack giving_back;
+  std::vector<std::string> standbys;           ///< their names, for people
+  std::optional<double> interrupted_swap_age;  ///< seconds, where its copy is still there
 };
 
 CleanupPlan plan_from(const Circumstances& circumstances, const CleanupOptions& options);

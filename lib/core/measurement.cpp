@@ -110,19 +110,33 @@ Rows count_rows(const Measurement& m) {
   return rows;
 }
 
-std::optional<Reclaimable> reclaimable_of(const Measurement& m, const Rows& rows) {
-  if (!rows.live.number || !rows.expired.number || !m.sizes_unknown.empty()) return std::nullopt;
-  const RowKinds kinds{*rows.live.number, *rows.expired.number, rows.dead.number.value_or(0)};
-  const HeapFile heap{m.heap_bytes, m.fillfactor, widths_of(m, nullptr)};
-  const RowCount chunks = estimate_rows(m.toast_counters, m.toast_heap_bytes / kPage);
-  const ToastFiles toast{m.toast_heap_bytes, m.toast_index_bytes, chunks.rows};
+/// What estimate_reclaimable() works on.
+struct Files {
+  RowKinds rows;
+  HeapFile heap;
+  ToastFiles toast;
   std::vector<IndexFile> indexes;
+};
+
+std::optional<Files> files_of(const Measurement& m, const Rows& rows) {
+  if (!rows.live.number || !rows.expired.number || !m.sizes_unknown.empty()) return std::nullopt;
+  Files files;
+  files.rows = {*rows.live.number, *rows.expired.number, rows.dead.number.value_or(0)};
+  files.heap = {m.heap_bytes, m.fillfactor, widths_of(m, nullptr)};
+  const RowCount chunks = estimate_rows(m.toast_counters, m.toast_heap_bytes / kPage);
+  files.toast = {m.toast_heap_bytes, m.toast_index_bytes, chunks.rows};
   for (const Index& index : m.indexes) {
     const ColumnWidths widths = index.plain_btree ? widths_of(m, &index.columns) : std::nullopt;
-    indexes.push_back({index.bytes, index.fillfactor, index.unique, widths});
+    files.indexes.push_back({index.bytes, index.fillfactor, index.unique, widths});
   }
-  Reclaimable result = estimate_reclaimable(kinds, heap, toast, indexes);
-  if (!rows.dead.number && kinds.all() > 0) result.at_least = true;
+  return files;
+}
+
+std::optional<Reclaimable> reclaimable_of(const Measurement& m, const Rows& rows) {
+  const auto files = files_of(m, rows);
+  if (!files) return std::nullopt;
+  Reclaimable result = estimate_reclaimable(files->rows, files->heap, files->toast, files->indexes);
+  if (!rows.dead.number && files->rows.all() > 0) result.at_least = true;
   return result;
 }
 
@@ -189,6 +203,34 @@ Findings evaluate(const Measurement& m) {
     values[Metric::reclaimable] = MetricValue::unknown(why_not_reclaimable(m, rows));
   }
   return findings;
+}
+
+double SizesAfresh::indexes_total() const {
+  return std::accumulate(
+      indexes.begin(), indexes.end(), 0.0,
+      [](double sum, const IndexBloat& index) { return sum + index.compact_bytes; });
+}
+
+std::optional<SizesAfresh> sizes_afresh(const Measurement& m) {
+  const auto files = files_of(m, count_rows(m));
+  if (!files) return std::nullopt;
+  constexpr double kMaps = 4 * kPage;  // free space (three pages) and visibility
+  const auto left_of = [&](double bytes, const HeapFile& heap, const ToastFiles& toast,
+                           const std::vector<IndexFile>& indexes) {
+    return std::max(0.0, bytes - estimate_reclaimable(files->rows, heap, toast, indexes).total());
+  };
+  SizesAfresh afresh;
+  afresh.table =
+      left_of(m.heap_bytes, files->heap, {}, {}) + std::min(kMaps, m.table_bytes - m.heap_bytes);
+  afresh.toast = left_of(m.toast_bytes(), {}, files->toast, {});
+  for (std::size_t i = 0; i < m.indexes.size(); ++i) {
+    const IndexFile& index = files->indexes[i];
+    const double built = index.columns ? compact_index_bytes(files->rows.live, *index.columns,
+                                                             index.fillfactor, index.unique)
+                                       : left_of(index.bytes, {}, {}, {index});
+    afresh.indexes.push_back({m.indexes[i].name, index.bytes, std::min(built, index.bytes)});
+  }
+  return afresh;
 }
 
 bool swap_was_abandoned(const Measurement& m) {

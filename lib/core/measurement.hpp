@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/index_bloat.hpp"
 #include "core/metric.hpp"
 #include "core/reclaimable.hpp"
 #include "core/row_estimate.hpp"
@@ -91,6 +92,19 @@ struct Findings {
 };
 
 Findings evaluate(const Measurement& measurement);
+
+/// What the files of the table would take with the live sessions alone in them, written afresh; in
+/// bytes.
+struct SizesAfresh {
+  double table = 0, toast = 0;      ///< with their maps and TOAST's index
+  std::vector<IndexBloat> indexes;  ///< as they are, and afresh
+
+  double indexes_total() const;
+  double total() const { return table + toast + indexes_total(); }
+};
+
+/// Nothing where sizes or rows aren't known.
+std::optional<SizesAfresh> sizes_afresh(const Measurement& measurement);
 
 /// A swap that began so long ago (an hour) that it was interrupted, and its log grows for nothing.
 bool swap_was_abandoned(const Measurement& measurement);

@@ -48,6 +48,15 @@ constexpr const char* kCutoff = R"(
 SET LOCAL datestyle = 'ISO';
 SELECT (now() - {} * interval '1 second')::text AS cutoff;
 )";
+// Counting goes on up to here, each in rows and all together in time.
+constexpr double kCountLiveUpTo = 10e6, kCountExpiredUpTo = 100e3;
+constexpr milliseconds kCountFor{5000};
+// {0} the table, {1} seconds to keep, {2} and {3} how far to count.
+constexpr const char* kCounts = R"(
+SELECT (SELECT count(*) FROM (SELECT FROM ONLY {0} s
+    WHERE s.expire_date >= now() - {1} * interval '1 second' LIMIT {2:.0f} + 1) q) AS live,
+  (SELECT count(*) FROM (SELECT FROM ONLY {0} s
+    WHERE s.expire_date < now() - {1} * interval '1 second' LIMIT {3:.0f} + 1) q) AS expired)";
 constexpr const char* kSize = "SELECT pg_total_relation_size({}::regclass) AS bytes;";
 
 pg::Deadline end_of(const CleanupOptions& options) {
@@ -82,7 +91,9 @@ class Planner {
  private:
   pg::Deadline soon() const { return pg::Deadline::after(options_.answer_timeout); }
   Measurement measure();
-  void refuse_by_the_clock(Preflight& preflight);
+  void refuse_by_the_clock(Preflight& preflight, ReadingAs who);
+  void count_what_stays(Measurement& measurement, const CleanupTarget& target, ReadingAs who);
+  GivingBack giving_back(const CleanupTarget& target);
 
   const pg::Parameters& parameters_;
   const TableName& table_;
@@ -109,30 +120,75 @@ Planned Planner::inspect() {
   return {measurement, look(*connection_, {measurement.schema, measurement.table}, soon()), {}};
 }
 
-void Planner::refuse_by_the_clock(Preflight& preflight) {
+void Planner::refuse_by_the_clock(Preflight& preflight, ReadingAs who) {
   auto doubt = doubt_about_the_clock(*connection_, options_.max_clock_skew, soon());
-  if (!doubt) {
-    const CleanupTarget& target = preflight.target;
-    const ReadingAs who = who_may_read(*connection_, target, soon());
-    doubt = doubt_by_new_sessions(*connection_, target, who, options_.max_clock_skew);
-  }
+  if (!doubt)
+    doubt = doubt_by_new_sessions(*connection_, preflight.target, who, options_.max_clock_skew);
   if (!doubt) return;
   for (const Method method : {Method::full, Method::swap, Method::remove})
     preflight.refusals.insert(preflight.refusals.begin(), {method, "the server's clock", *doubt});
 }
 
+/// As long as that is cheaper than the copy that follows; else the estimates stay, as of the moment
+/// before which what has expired is deleted.
+void Planner::count_what_stays(Measurement& measurement, const CleanupTarget& target,
+                               ReadingAs who) {
+  if (options_.keep.count() > 0) {
+    measurement.now -= static_cast<double>(options_.keep.count());
+    measurement.counted_live.reset();
+    measurement.counted_expired.reset();
+  }
+  const std::string query = fmt::format(kCounts, target.sql_name, options_.keep.count(),
+                                        kCountLiveUpTo, kCountExpiredUpTo);
+  const auto limit = pg::Deadline::after(std::min(kCountFor, options_.answer_timeout / 2));
+  const auto row = ask_sessions(*connection_, target, who, {"live", "expired"}, query, limit);
+  if (!row) return;
+  const double live = *row->number("live"), expired = *row->number("expired");
+  measurement.counted_live.reset();
+  measurement.counted_expired.reset();
+  if (live <= kCountLiveUpTo) measurement.counted_live = live;
+  if (expired <= kCountExpiredUpTo) measurement.counted_expired = expired;
+}
+
+GivingBack Planner::giving_back(const CleanupTarget& target) {
+  const ReclaimRights rights = reclaim_rights(*connection_, target.oid, soon());
+  return {rights.vacuum, rights.reindex, why_nothing_is_reclaimed(rights, target)};
+}
+
+/// Of a swap whose copy is still there.
+std::optional<double> interrupted_swap_age(const Preflight& preflight) {
+  const auto& objects = preflight.leftovers.objects;
+  const auto is_copy = [&](const std::string& object) {
+    return object.ends_with(fmt::format("djs_{}_new", preflight.target.oid)) ||
+           object.ends_with(fmt::format("djs_{}_old", preflight.target.oid));
+  };
+  if (!preflight.leftovers.state || std::none_of(objects.begin(), objects.end(), is_copy))
+    return std::nullopt;
+  return preflight.leftovers.age.value_or(0);
+}
+
 Planned Planner::plan() {
   Planned planned = inspect();
   Preflight& preflight = planned.preflight;
+  const CleanupTarget& target = preflight.target;
   if (is_pooled(*connection_, soon()))
     preflight.refusals.push_back({Method::full, "the connection",
                                   "goes through a pooler; VACUUM FULL needs a direct connection"});
-  refuse_by_the_clock(preflight);
-  std::vector<std::string> notes = preflight.notes;
+  const ReadingAs who = who_may_read(*connection_, target, soon());
+  refuse_by_the_clock(preflight, who);
+  count_what_stays(planned.measurement, target, who);
+  Circumstances circumstances;
+  circumstances.values = evaluate(planned.measurement).values;
+  circumstances.afresh = sizes_afresh(planned.measurement);
+  circumstances.refusals = preflight.refusals;
+  circumstances.notes = preflight.notes;
   if (preflight.leftovers.any())
-    notes.push_back("there is " + describe_leftovers(preflight.leftovers));
-  const Circumstances circumstances{evaluate(planned.measurement).values, preflight.refusals, notes,
-                                    preflight.room};
+    circumstances.notes.push_back("there is " + describe_leftovers(preflight.leftovers));
+  circumstances.room = preflight.room;
+  circumstances.sorting = preflight.sorting;
+  circumstances.giving_back = giving_back(target);
+  circumstances.standbys = preflight.standbys;
+  circumstances.interrupted_swap_age = interrupted_swap_age(preflight);
   planned.plan = plan_from(circumstances, options_);
   return planned;
 }

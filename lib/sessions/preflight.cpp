@@ -20,6 +20,8 @@ namespace {
 constexpr const char* kTarget = R"(
 SELECT c.oid, n.nspname AS schema, c.relname AS "table", pg_get_userbyid(c.relowner) AS owner,
   coalesce(pg_total_relation_size(c.oid), 0) AS bytes,
+  pg_size_bytes(current_setting('maintenance_work_mem')) AS sort_memory,
+  nullif(pg_size_bytes(current_setting('temp_file_limit')), -1) AS temporary_max,
   -- Nothing if a pooler is connected by TCP, and nothing for a role that may not see where the server keeps its data.
   CASE WHEN inet_server_addr() IS NULL THEN coalesce(
     nullif(pg_tablespace_location(coalesce(nullif(c.reltablespace, 0), d.dattablespace)), ''),
@@ -181,8 +183,22 @@ WHERE x.database = current_database()
 UNION ALL
 SELECT 'an autovacuum against wraparound is due or under way on the table: it gives way to nobody'
 FROM pg_class c WHERE c.oid = {0}
-  AND age(c.relfrozenxid) > current_setting('autovacuum_freeze_max_age')::bigint
+  AND age(c.relfrozenxid) > least(current_setting('autovacuum_freeze_max_age')::bigint,
+    (SELECT option_value::bigint FROM pg_options_to_table(c.reloptions)
+     WHERE option_name = 'autovacuum_freeze_max_age'))
   AND EXISTS (SELECT FROM pg_stat_progress_vacuum v WHERE v.relid = c.oid);
+)";
+
+// Of what receives this server's WAL, as far as this role may see it; a base backup replays
+// nothing, nor does whoever decodes. A standby that is away has its slot.
+constexpr const char* kStandbys = R"(
+SELECT DISTINCT format('standby %I', r.application_name) AS name FROM pg_stat_replication r
+WHERE r.state IS DISTINCT FROM 'backup' AND NOT EXISTS (
+  SELECT FROM pg_replication_slots s WHERE s.active_pid = r.pid AND s.slot_type = 'logical')
+UNION ALL
+SELECT format('the standby of replication slot %I, which is away,', s.slot_name)
+FROM pg_replication_slots s
+WHERE s.slot_type = 'physical' AND NOT s.active AND s.restart_lsn IS NOT NULL ORDER BY 1;
 )";
 
 std::vector<Method> methods_of(const std::string& list) {
@@ -248,6 +264,9 @@ Preflight look(pg::Connection& connection, const TableName& table, pg::Deadline 
   target.sql_name =
       connection.identifier(target.schema) + "." + connection.identifier(target.table);
   if (connection.is_local()) preflight.room = room_in(row.text("folder"));
+  preflight.sorting = {row.number("sort_memory").value_or(0), row.number("temporary_max")};
+  for (const pg::Row& standby : ask_catalog(connection, kStandbys, deadline))
+    preflight.standbys.push_back(standby.text("name"));
   preflight.refusals = general_refusals(connection, target.oid, deadline);
   for (Refusal& refusal : swap_refusals(connection, target.oid, deadline))
     preflight.refusals.push_back(std::move(refusal));

@@ -21,6 +21,8 @@ struct Preflight {
   std::vector<std::string> notes;  ///< who or what will slow a cleanup down
   Leftovers leftovers;
   DiskRoom room;
+  SortSpace sorting;
+  std::vector<std::string> standbys;  ///< and whoever else replays or receives the WAL
 };
 
 /// Reads catalogues and statistics views; takes no lock on the table. Throws pg::Error; a table

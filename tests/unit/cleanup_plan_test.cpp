@@ -13,14 +13,14 @@ constexpr double kMb = 1024 * 1024;
 
 MetricValue known(double number) { return {number, Certainty::estimated, ""}; }
 
-/// A neglected site's: 3 % live, 97 % of the bytes to reclaim.
+/// A neglected site's: 3 % live. 20 MB of it would be left of the table, 10 of its one index.
 Circumstances neglected() {
   Circumstances c;
   c.values[Metric::live] = known(30'000);
   c.values[Metric::expired] = known(970'000);
   c.values[Metric::total] = known(1000 * kMb);
-  c.values[Metric::indexes] = known(500 * kMb);
   c.values[Metric::reclaimable] = known(970 * kMb);
+  c.afresh = SizesAfresh{20 * kMb, 0, {{"i", 500 * kMb, 10 * kMb}}};
   return c;
 }
 
@@ -43,22 +43,23 @@ void chosen(Method method, const char* reason, const Circumstances& circumstance
 TEST_GROUP(CleanupPlan){};
 
 TEST(CleanupPlan, a_swap_where_it_pays) {
-  chosen(Method::swap, "a swap gives back 970 MB and copies 3% of the sessions", neglected());
+  chosen(Method::swap, "gives back 970 MB and writes 30 MB anew", neglected());
 }
 
 TEST(CleanupPlan, else_delete) {
   Circumstances little = neglected();
-  little.values[Metric::reclaimable] = known(255 * kMb);
-  chosen(Method::remove, "255 MB to give back is less than the 256 MB that a swap is worth",
+  little.values[Metric::total] = known(583 * kMb);
+  chosen(Method::remove,
+         "a swap (--method swap) would give back 63 MB more, less than the 64 MB that it is worth",
          little);
 
   Circumstances lively = neglected();
-  lively.values[Metric::live] = known(710'000);
+  lively.afresh->table = 411 * kMb;
   chosen(Method::remove,
-         "42% of the sessions are live, more than the 40% up to which a swap pays", lively);
+         "a swap would write 42% of the bytes anew, more than the 40% up to which it pays", lively);
 
   Circumstances not_analyzed = neglected();
-  not_analyzed.values[Metric::live] = MetricValue::unknown("no statistics yet");
+  not_analyzed.values[Metric::expired] = MetricValue::unknown("no statistics yet");
   chosen(Method::remove, "it isn't known what a swap would give back: no statistics yet",
          not_analyzed);
 
@@ -67,12 +68,73 @@ TEST(CleanupPlan, else_delete) {
   chosen(Method::remove, "a swap is not possible: view public.v depends on the table", with_a_view);
 }
 
+TEST(CleanupPlan, bytes_decide_and_not_rows) {
+  Circumstances cleaned = neglected();  // but not compacted
+  cleaned.values[Metric::live] = known(30'000);
+  cleaned.values[Metric::expired] = known(0);
+  chosen(Method::swap, "gives back 970 MB and writes 30 MB anew", cleaned);
+}
+
 TEST(CleanupPlan, the_thresholds_themselves_are_good_for_a_swap) {
   Circumstances c = neglected();
-  c.values[Metric::reclaimable] = known(kSwapWorthBytes);
-  c.values[Metric::live] = known(400'000);
-  c.values[Metric::expired] = known(600'000);
+  c.afresh->table = 390 * kMb;  // and 10 of the index
   CHECK_TRUE(planned(c).method == Method::swap);
+  c = neglected();
+  c.values[Metric::total] = known(584 * kMb);  // 490 of it a deletion would give back
+  CHECK_TRUE(planned(c).method == Method::swap);
+}
+
+TEST(CleanupPlan, an_interrupted_swap_is_gone_on_with) {
+  Circumstances c = neglected();
+  c.values[Metric::total] = known(583 * kMb);
+  c.interrupted_swap_age = 8 * 24 * 3600;
+  chosen(Method::swap, "goes on with the swap that was interrupted", c);
+  CHECK_TRUE(planned(c, Method::remove).method == Method::remove);
+  c.interrupted_swap_age = 8 * 24 * 3600 + 1;
+  CHECK_TRUE(planned(c).method == Method::remove);
+  c.interrupted_swap_age = 60;
+  c.refusals = {{Method::swap, "view public.v", "depends on the table"}};
+  CHECK_TRUE(planned(c).method == Method::remove);
+}
+
+TEST(CleanupPlan, a_role_gives_back_what_it_may) {
+  Circumstances c = neglected();
+  DOUBLES_EQUAL(510 * kMb, *planned(c, Method::remove).bytes_after, 1);
+  c.giving_back = {true, false, ""};
+  DOUBLES_EQUAL(1000 * kMb, *planned(c, Method::remove).bytes_after, 1);
+  c.giving_back = {false, false, "not vacuumed: role r may not"};
+  const CleanupPlan plan = planned(c, Method::remove);
+  DOUBLES_EQUAL(1000 * kMb, *plan.bytes_after, 1);
+  STRCMP_EQUAL("not vacuumed: role r may not", plan.notes.at(0).c_str());
+  CHECK_TRUE(planned(c, Method::full).notes.at(0).find("VACUUM FULL") != std::string::npos);
+}
+
+TEST(CleanupPlan, nothing_to_do_is_said) {
+  Circumstances c = neglected();
+  c.values[Metric::expired] = {0, Certainty::exact, ""};
+  c.afresh->indexes[0].bytes = 10 * kMb;
+  const CleanupPlan plan = planned(c, Method::remove);
+  CHECK_TRUE(plan.nothing_to_do);
+  STRCMP_EQUAL("nothing to do: no session has expired", plan.reason.c_str());
+  CHECK_FALSE(planned(c, Method::swap).nothing_to_do);  // it gives free space back
+  c.values[Metric::expired].certainty = Certainty::estimated;
+  CHECK_FALSE(planned(c, Method::remove).nothing_to_do);
+}
+
+TEST(CleanupPlan, standbys_are_named_with_what_they_will_notice) {
+  Circumstances c = neglected();
+  c.standbys = {"standby replica"};
+  STRCMP_CONTAINS("standby replica will replay an exclusive lock",
+                  planned(c, Method::swap).notes.at(0).c_str());
+  STRCMP_CONTAINS("standby replica will replay the VACUUM",
+                  planned(c, Method::remove).notes.at(0).c_str());
+}
+
+TEST(CleanupPlan, what_is_in_the_way_of_everything_is_no_methods_fault) {
+  Circumstances c = neglected();
+  for (const Method method : {Method::swap, Method::remove, Method::full})
+    c.refusals.push_back({method, "the server's clock", "is wrong"});
+  STRCMP_EQUAL("nothing can be cleaned: the server's clock is wrong", planned(c).reason.c_str());
 }
 
 TEST(CleanupPlan, what_is_asked_for_is_done_or_refused_with_what_is_possible) {
@@ -92,15 +154,29 @@ TEST(CleanupPlan, what_is_asked_for_is_done_or_refused_with_what_is_possible) {
 
 TEST(CleanupPlan, a_new_table_needs_room_on_the_disk) {
   Circumstances c = neglected();
-  c.room = {60 * kMb, "/srv/pg"};  // 30 MB for the table, as much for its WAL
+  c.room = {63 * kMb, "/srv/pg"};  // 30 MB for the table, 33 for its WAL
   CHECK_TRUE(planned(c).method == Method::swap);
-  c.room.free = 59 * kMb;
+  CHECK_TRUE(*planned(c).fits);
+  c.room.free = 62.9 * kMb;
   chosen(Method::remove,
-         "a swap is not possible: the server's disk has 59 MB free in /srv/pg: the new table and "
-         "its WAL take 60 MB",
+         "a swap is not possible: the server's disk has 62.9 MB free in /srv/pg: the new table and "
+         "its WAL take 63 MB",
          c);
   CHECK_TRUE(planned(c, Method::full).refused);
   CHECK_FALSE(planned(c, Method::remove).refused);
+  CHECK_FALSE(planned(neglected()).fits.has_value());
+}
+
+TEST(CleanupPlan, an_index_that_is_not_sorted_in_memory_needs_temporary_files) {
+  Circumstances c = neglected();
+  DOUBLES_EQUAL(0, *planned(c).temporary_bytes, 1);
+  c.sorting.memory = 19 * kMb;
+  DOUBLES_EQUAL(11 * kMb, *planned(c).temporary_bytes, 1);
+  DOUBLES_EQUAL(41 * kMb, *planned(c).extra_disk_bytes, 1);
+  c.sorting.temporary_files_max = 10 * kMb;
+  STRCMP_CONTAINS("a swap is not possible: the server's temp_file_limit is 10 MB",
+                  planned(c).reason.c_str());
+  CHECK_TRUE(planned(c, Method::full).refused);
 }
 
 TEST(CleanupPlan, the_cost_is_that_of_the_method) {
@@ -108,11 +184,12 @@ TEST(CleanupPlan, the_cost_is_that_of_the_method) {
   DOUBLES_EQUAL(30 * kMb, *swap.bytes_after, 1);
   DOUBLES_EQUAL(30 * kMb, *swap.extra_disk_bytes, 1);
   const CleanupPlan remove = planned(neglected(), Method::remove);
-  DOUBLES_EQUAL(515 * kMb, *remove.bytes_after, 1);  // the heap stays as large as it is
+  DOUBLES_EQUAL(510 * kMb, *remove.bytes_after, 1);  // the heap stays as large as it is
   CHECK_TRUE(*remove.wal_bytes > *swap.wal_bytes);
 
   Circumstances unknown = neglected();
   unknown.values[Metric::reclaimable] = MetricValue::unknown("no statistics yet");
+  unknown.afresh.reset();
   const CleanupPlan plan = planned(unknown);
   CHECK_FALSE(plan.bytes_after || plan.extra_disk_bytes || plan.wal_bytes);
   STRCMP_EQUAL("no statistics yet", plan.unknown.c_str());

@@ -20,6 +20,7 @@ CleanupPlan plan() {
   plan.reason = "a swap is not possible";
   plan.live_rows = 98'622;
   plan.expired_rows = 2'901'378;
+  plan.live_is_counted = true;
   plan.bytes_before = 1128 * kMb;
   plan.bytes_after = 585 * kMb;
   plan.extra_disk_bytes = 13 * kMb;
@@ -51,9 +52,10 @@ TEST(CleanupReport, the_plan_is_for_people) {
   STRCMP_EQUAL(
       "Plan for public.django_session\n"
       "  method     delete: a swap is not possible\n"
-      "  sessions   2.9M expired, 98.6k live\n"
+      "  sessions   ~2.9M expired, 98.6k live\n"
       "  size       1.1 GB now, about 585 MB afterwards\n"
       "  needs      13 MB of disk in between, and writes about 1.1 GB of WAL\n"
+      "  fits       unknown: the server's disk can't be seen from here\n"
       "  note       pid 4711 is in the way\n"
       "Not possible:\n"
       "  swap       view public.v depends on the table\n"
@@ -69,10 +71,40 @@ TEST(CleanupReport, a_refused_plan_says_so) {
   STRCMP_CONTAINS("  refused    swap is not possible: view v", write_plan("t", p).c_str());
 }
 
-TEST(CleanupReport, room_that_is_known_is_told) {
+TEST(CleanupReport, whether_it_fits_is_a_yes_or_a_no) {
   CleanupPlan p = plan();
+  p.temporary_bytes = 5 * kMb;
   p.free_disk_bytes = 80 * kMb;
-  STRCMP_CONTAINS("  needs      13 MB of disk in between (80 MB are free), and writes",
+  p.fits = false;
+  STRCMP_CONTAINS(
+      "  needs      13 MB of disk in between (5 MB of it temporary files), and writes about 1.1 GB "
+      "of WAL\n"
+      "  fits       no: only 80 MB are free\n",
+      write_plan("t", p).c_str());
+  p.fits = true;
+  STRCMP_CONTAINS("  fits       yes: 80 MB are free\n", write_plan("t", p).c_str());
+}
+
+TEST(CleanupReport, what_is_kept_is_told_apart) {
+  CleanupPlan p = plan();
+  p.keep = std::chrono::hours(7 * 24);
+  p.expired_rows = 0;
+  p.expired_is_counted = true;
+  STRCMP_CONTAINS("  sessions   0 that expired more than 7 d ago, 98.6k others, which are kept\n",
+                  write_plan("t", p).c_str());
+}
+
+TEST(CleanupReport, nothing_to_do_needs_nothing) {
+  CleanupPlan p = plan();
+  p.nothing_to_do = true;
+  STRCMP_CONTAINS("  needs      nothing\n  fits       yes\n", write_plan("t", p).c_str());
+}
+
+TEST(CleanupReport, what_is_in_the_way_of_several_methods_is_said_once) {
+  CleanupPlan p = plan();
+  for (const Method method : {Method::remove, Method::swap, Method::full})
+    p.refusals.push_back({method, "the server's clock", "is wrong"});
+  STRCMP_CONTAINS("Not possible:\n  delete, swap, full the server's clock is wrong\n",
                   write_plan("t", p).c_str());
 }
 
@@ -127,6 +159,7 @@ TEST(CleanupReport, a_plan_says_what_is_unknown_and_why) {
       "  sessions   unknown expired, unknown live\n"
       "  size       8 MB now, unknown afterwards\n"
       "  needs      unknown\n"
+      "  fits       unknown: the server's disk can't be seen from here\n"
       "  unknown    no statistics yet: ANALYZE public.django_session\n",
       write_plan("t", p).c_str());
 }
