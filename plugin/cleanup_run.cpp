@@ -3,10 +3,14 @@
 
 #include <fmt/format.h>
 
+#include <unistd.h>
+
 #include <chrono>
 
+#include "core/printable.hpp"
 #include "core/quantity.hpp"
 #include "plugin/command_runner.hpp"
+#include "plugin/program_user.hpp"
 #include "sessions/cleanup.hpp"
 
 namespace django_session::plugin {
@@ -58,12 +62,21 @@ Outcome outcome_of(const CommandEnd& end) {
   return end.how == CommandEnd::How::exited && end.number == 0 ? Outcome::done : Outcome::failed;
 }
 
-CleanupResult run_program(const DatabaseSettings& settings, const CleanupCause& cause,
-                          const StopSignal& stop, const Log& log) {
+/// All of it but what depends on the cause.
+Command command_of(const DatabaseSettings& settings) {
   Command command;
   command.words = settings.cleanup->command;
-  command.environment = environment_of(cause, settings);
   command.time_limit = settings.cleanup->options.max_duration.value();
+  try {
+    command.user = program_user_of(*settings.cleanup, geteuid());
+  } catch (const ConfigError& error) {
+    throw ConfigError(fmt::format("<Database \"{}\">: {}", without_controls(settings.database, '?'),
+                                  error.what()));
+  }
+  return command;
+}
+
+CleanupResult run_program(const Command& command, const StopSignal& stop, const Log& log) {
   const auto started = std::chrono::steady_clock::now();
   const CommandEnd end = run_command(command, stop, log);
   CleanupResult result;
@@ -83,8 +96,11 @@ CleanupRun cleanup_run(const DatabaseSettings& settings) {
   CleanupRun run;
   run.what = settings.cleanup->command.front();
   run.has_figures = false;
-  run.run = [settings](const CleanupCause& cause, const StopSignal& stop, const Log& log) {
-    return run_program(settings, cause, stop, log);
+  run.run = [settings, command = command_of(settings)](const CleanupCause& cause,
+                                                       const StopSignal& stop, const Log& log) {
+    Command caused = command;
+    caused.environment = environment_of(cause, settings);
+    return run_program(caused, stop, log);
   };
   return run;
 }

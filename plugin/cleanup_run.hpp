@@ -31,7 +31,7 @@ struct CleanupRun {
       run;
 };
 
-/// By the settings, which must have a <Cleanup>.
+/// By the settings, which must have a <Cleanup>. Throws ConfigError about the CommandUser.
 CleanupRun cleanup_run(const DatabaseSettings& settings);
 
 }  // namespace django_session::plugin

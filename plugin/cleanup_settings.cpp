@@ -30,6 +30,7 @@ std::vector<std::string> command_of(const ConfigItem& item) {
 }
 
 constexpr std::string_view kTrigger = "METRIC=RANGE in quotes, for example \"reclaimable=1GB\"";
+constexpr std::string_view kUser = "the name of an ordinary user in quotes";
 constexpr std::string_view kHost = "a host's name in quotes, or \"*\" for any host";
 constexpr std::string_view kMethod = "one of \"auto\", \"delete\", \"swap\", \"full\"";
 constexpr std::string_view kWindow = "a part of the day in quotes, for example \"01:00-05:00\"";
@@ -60,7 +61,7 @@ void set_method(const ConfigItem& item, CleanupSettings& settings) {
 
 using Item = const ConfigItem&;
 
-constexpr std::array<Option<CleanupSettings>, 11> kOptions = {{
+constexpr std::array<Option<CleanupSettings>, 12> kOptions = {{
     {"Trigger", [](Item i, CleanupSettings& s) { add_trigger(i, s); }, Times::repeated},
     {"Host", [](Item i, CleanupSettings& s) { s.host = text_of(i, kHost); }},
     {"Method", [](Item i, CleanupSettings& s) { set_method(i, s); }},
@@ -72,6 +73,7 @@ constexpr std::array<Option<CleanupSettings>, 11> kOptions = {{
     {"Service", [](Item i, CleanupSettings& s) { s.service = text_of(i); }},
     {"PassFile", [](Item i, CleanupSettings& s) { s.passfile = text_of(i); }},
     {"Command", [](Item i, CleanupSettings& s) { s.command = command_of(i); }},
+    {"CommandUser", [](Item i, CleanupSettings& s) { s.command_user = text_of(i, kUser); }},
 }};
 
 /// What a Command would not be told.
@@ -86,6 +88,19 @@ void check_against_command(const ConfigItem& block) {
             fmt::format("<Cleanup>: {} is for the built-in cleanup, and Command runs a program "
                         "instead; one of the two is right",
                         option));
+}
+
+/// Triggers beside Method and Keep.
+void check_triggers(CleanupSettings& settings) {
+  for (const CleanupTrigger& trigger : settings.rules.triggers) {
+    try {
+      check_against_keep(trigger, settings.options.keep);
+    } catch (const ConfigError& error) {
+      throw ConfigError(fmt::format("<Cleanup>: Trigger {}", error.what()));
+    }
+    if (const auto advice = advice_on(trigger, settings.options.method))
+      settings.warnings.push_back("<Cleanup>: " + *advice);
+  }
 }
 
 }  // namespace
@@ -103,7 +118,12 @@ CleanupSettings read_cleanup_block(const ConfigItem& block) {
   read_options(block, "<Cleanup>", kOptions, settings);
   if (settings.rules.triggers.empty())
     throw ConfigError("<Cleanup>: Trigger is missing; it takes " + std::string(kTrigger));
-  if (!settings.command.empty()) check_against_command(block);
+  if (settings.command.empty() && !settings.command_user.empty())
+    throw ConfigError("<Cleanup>: CommandUser is for a Command, which is missing");
+  if (settings.command.empty())
+    check_triggers(settings);
+  else
+    check_against_command(block);
   return settings;
 }
 

@@ -18,6 +18,8 @@ struct CleanupSettings {
   CleanupOptions options = default_options();
   std::string user, service, passfile;  ///< of the cleaning role; empty: the reading one's
   std::vector<std::string> command;     ///< program and arguments instead of the built-in cleanup
+  std::string command_user;             ///< whom it runs as; empty: the daemon's own user
+  std::vector<std::string> warnings;    ///< what is taken, but hardly meant so; each one line
 
   static CleanupOptions default_options();
 };

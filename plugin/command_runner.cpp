@@ -30,7 +30,7 @@ namespace {
 using Clock = StopSignal::Clock;
 using std::chrono::milliseconds;
 
-constexpr std::size_t kLongestLine = 500;
+constexpr std::size_t kLongestLine = 500, kLongestCharacter = 4;  // bytes
 constexpr std::size_t kMostLines = 200;
 constexpr milliseconds kReapTime(300);   // before give_up: for SIGKILL and what follows it
 constexpr milliseconds kDrainTime(500);  // for output after the program's end
@@ -74,12 +74,24 @@ Pipe make_pipe() {
   return {Descriptor(ends[0]), Descriptor(ends[1])};
 }
 
-bool is_secret(std::string_view variable) { return variable.substr(0, 11) == "PGPASSWORD="; }
+bool is_secret(std::string_view variable) { return variable.starts_with("PGPASSWORD="); }
+
+bool is_of_a_user(std::string_view variable) {
+  constexpr std::array<std::string_view, 4> kNames = {"HOME=", "USER=", "LOGNAME=", "SHELL="};
+  return std::any_of(kNames.begin(), kNames.end(),
+                     [variable](std::string_view name) { return variable.starts_with(name); });
+}
 
 std::vector<std::string> environment_of(const Command& command) {
   std::vector<std::string> all = command.environment;
+  if (command.user) {
+    const ProgramUser& user = *command.user;
+    all.insert(all.end(), {"HOME=" + user.home, "USER=" + user.name, "LOGNAME=" + user.name,
+                           "SHELL=" + user.shell});
+  }
   for (char** variable = environ; variable != nullptr && *variable != nullptr; ++variable)
-    if (!is_secret(*variable)) all.emplace_back(*variable);
+    if (!is_secret(*variable) && !(command.user && is_of_a_user(*variable)))
+      all.emplace_back(*variable);
   return all;
 }
 
@@ -97,6 +109,7 @@ std::vector<char*> pointers_to(std::vector<std::string>& texts) {
 struct Plan {
   char* const* words;
   char* const* environment;
+  const ProgramUser* user;   ///< nullptr: the daemon's own
   int null, output, report;  ///< descriptors
 };
 
@@ -121,7 +134,20 @@ void tell(int descriptor, bool started, int number) {
   [[maybe_unused]] const ssize_t written = write(descriptor, &report, sizeof(report));
 }
 
+/// By the system's own calls: the library's want to reach all threads that it remembers, and they
+/// are not in this process.
+bool become_user(const ProgramUser& user) {
+  return syscall(SYS_setgroups, 1UL, &user.group) == 0 &&
+         syscall(SYS_setresgid, user.group, user.group, user.group) == 0 &&
+         syscall(SYS_setresuid, user.user, user.user, user.user) == 0;
+}
+
 [[noreturn]] void become_program(const Plan& plan) {
+  if (plan.user != nullptr && !become_user(*plan.user)) {
+    tell(plan.report, false, errno);
+    _exit(127);
+  }
+  // Last, since the kernel forgets it where the user changes.
   prctl(PR_SET_PDEATHSIG, SIGKILL);  // also finds a program that has left the group
   set_signals(SIG_DFL);
   unblock_signals();
@@ -200,10 +226,8 @@ class Lines {
     for (const char c : output) {
       if (c == '\n')
         end_line();
-      else if (line_.size() < kLongestLine)
+      else if (line_.size() <= kLongestLine + kLongestCharacter)
         line_ += c;
-      else
-        cut_ = true;
     }
   }
 
@@ -217,15 +241,14 @@ class Lines {
   void end_line() {
     if (++count_ <= kMostLines) {
       if (!line_.empty() && line_.back() == '\r') line_.pop_back();
-      on_line_(without_controls(line_, '?') + (cut_ ? "..." : ""));
+      const std::string_view shown = cut_to_bytes(line_, kLongestLine);
+      on_line_(without_controls(shown, '?') + (shown.size() < line_.size() ? "..." : ""));
     }
     line_.clear();
-    cut_ = false;
   }
 
   const std::function<void(const std::string&)>& on_line_;
   std::string line_;
-  bool cut_ = false;
   std::size_t count_ = 0;
 };
 
@@ -267,7 +290,8 @@ class Running {
     if (null.number() < 0) fail("/dev/null");
     Pipe output = make_pipe();
     Pipe report = make_pipe();
-    guard_ = start_guard({word_pointers.data(), environment_pointers.data(), null.number(),
+    guard_ = start_guard({word_pointers.data(), environment_pointers.data(),
+                          command_.user ? &*command_.user : nullptr, null.number(),
                           output.write_end.number(), report.write_end.number()});
     setpgid(guard_, guard_);  // whoever comes first: from here on the group exists
     output_ = std::move(output.read_end);

@@ -3,9 +3,11 @@
 
 #include <chrono>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "plugin/program_user.hpp"
 #include "plugin/stop_signal.hpp"
 
 namespace django_session::plugin {
@@ -13,6 +15,7 @@ namespace django_session::plugin {
 struct Command {
   std::vector<std::string> words;        ///< the program's full path and its arguments
   std::vector<std::string> environment;  ///< NAME=value, besides (and before) the daemon's own
+  std::optional<ProgramUser> user;       ///< nothing: the daemon's own
   std::chrono::milliseconds time_limit{};
   std::chrono::milliseconds grace{10000};  ///< between SIGTERM and SIGKILL at the time limit
 };
@@ -37,14 +40,15 @@ std::string describe(const CommandEnd& end);  ///< "exit code 3", "ended by sign
 /// plugin waits for whatever child there is.)
 ///
 /// The program gets /dev/null to read, a process group of its own, no open files besides, default
-/// signals, and the daemon's environment without what is a secret there. It is ended (SIGTERM, then
-/// SIGKILL, to the whole group) when its time is over and when `stop` is requested, then so that
-/// it is gone by the time at which nobody waits any more. It doesn't outlive this thread. What it
-/// leaves behind in the background by its own will is let alone.
+/// signals, and the daemon's environment without what is a secret there. Another user's has his
+/// group alone, no right of the daemon's, and his HOME, USER, LOGNAME and SHELL. It is ended
+/// (SIGTERM, then SIGKILL, to the whole group) when its time is over and when `stop` is requested,
+/// then so that it is gone by the time at which nobody waits any more. It doesn't outlive this
+/// thread. What it leaves behind in the background by its own will is let alone.
 ///
-/// Each line of its output goes to `on_line` as it comes, control characters replaced. Lines over
-/// 500 bytes are cut, and after 200 lines the rest is only counted.
-/// Throws std::system_error when the means are missing (descriptors, processes).
+/// Each line of its output goes to `on_line` as it comes, as valid UTF-8 without control
+/// characters. Lines over 500 bytes are cut, and after 200 lines the rest is only counted. Throws
+/// std::system_error when the means are missing (descriptors, processes).
 CommandEnd run_command(const Command& command, const StopSignal& stop,
                        const std::function<void(const std::string& line)>& on_line);
 

@@ -12,6 +12,7 @@
 #include <optional>
 #include <utility>
 
+#include "core/printable.hpp"
 #include "core/quantity.hpp"
 #include "plugin/past_file.hpp"
 
@@ -36,9 +37,7 @@ constexpr std::chrono::hours kForgotten(48);
 std::string shortened(std::string text) {
   if (text.size() <= kLongestNotification) return text;
   constexpr std::string_view kEllipsis = "...";
-  std::size_t cut = kLongestNotification - kEllipsis.size();
-  while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xc0) == 0x80) --cut;  // UTF-8
-  return text.substr(0, cut).append(kEllipsis);
+  return std::string(cut_to_bytes(text, kLongestNotification - kEllipsis.size())).append(kEllipsis);
 }
 
 struct Ending {

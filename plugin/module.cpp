@@ -355,6 +355,8 @@ void register_database(const ConfigItem& block) {
   if (!hook) return;
   register_hook(hook);
   explain_foreign_values(settings);
+  for (const std::string& warning : settings.cleanup->warnings)
+    log_line(LogLevel::warning, fmt::format("{}: {}", settings.instance, warning));
 }
 
 /// What is wrong is left out, with an error; the daemon, the other options and blocks go on.

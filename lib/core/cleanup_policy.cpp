@@ -17,6 +17,7 @@ using std::chrono::seconds;
 
 constexpr seconds kLongestWait = std::chrono::hours(7 * 24);
 constexpr seconds kShortestDoubledWait = std::chrono::minutes(1);  // doubling nothing gives nothing
+constexpr long long kDay = 24 * 3600, kTwoDays = 2 * kDay;         // in seconds
 constexpr int kMinutesOfDay = 24 * 60;
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -79,6 +80,63 @@ std::string format_window(const TimeWindow& window) {
 
 CleanupTrigger parse_trigger(std::string_view text) {
   return {parse_threshold(text, State::critical), std::string(text)};
+}
+
+bool can_hardly_end(Method method, Metric metric) {
+  switch (metric) {
+    case Metric::live:
+      return true;
+    case Metric::database:
+    case Metric::database_percent:
+    case Metric::table:
+    case Metric::toast:
+    case Metric::total:
+    case Metric::reclaimable:
+      return method == Method::remove;
+    default:
+      return false;
+  }
+}
+
+std::optional<std::string> advice_on(const CleanupTrigger& trigger, Method method) {
+  const Metric metric = trigger.threshold.metric;
+  if (!can_hardly_end(method, metric)) return std::nullopt;
+  if (metric == Metric::live)
+    return fmt::format(
+        "Trigger \"{}\": no cleanup deletes sessions that have not expired; Trigger "
+        "\"expired_percent=50\" with Method \"{}\" works",
+        trigger.text, method_name(method));
+  return fmt::format(
+      "Trigger \"{}\" with Method \"delete\": deleting leaves the table's space to the table, and "
+      "the disk gets hardly any back, so that each cleanup waits longer than the one before; the "
+      "same Trigger with Method \"auto\" and a role that may swap works, or Trigger \"overdue=2d\" "
+      "with Method \"delete\"",
+      trigger.text);
+}
+
+namespace {
+
+/// Whether a range alerts on a session that has been expired for at most `keep`, in seconds.
+bool alerts_on_kept(const Range& range, double keep) {
+  // Between the range's borders and `keep` nothing changes.
+  for (const double age : {keep, range.start, range.end, std::nextafter(range.end, keep + 1)})
+    if (age > 0 && age <= keep && range.alerts(age)) return true;
+  return false;
+}
+
+}  // namespace
+
+void check_against_keep(const CleanupTrigger& trigger, std::chrono::seconds keep) {
+  const Threshold& threshold = trigger.threshold;
+  const auto kept = static_cast<double>(keep.count());
+  if (threshold.metric != Metric::overdue || !alerts_on_kept(threshold.range, kept)) return;
+  const long long beyond = keep.count() + kTwoDays;
+  const std::string right =
+      beyond % kDay == 0 ? fmt::format("{}d", beyond / kDay) : fmt::format("{}", beyond);
+  throw ConfigError(fmt::format(
+      "\"{}\" alerts on sessions that Keep leaves for {}, so that no cleanup ends it; right is a "
+      "Trigger beyond that, say \"overdue={}\", or a smaller Keep",
+      trigger.text, format_quantity(kept, Unit::seconds), right));
 }
 
 std::optional<Metric> metric_of_sample(std::string_view type, std::string_view type_instance) {

@@ -41,6 +41,17 @@ struct CleanupTrigger {
 /// Reads `[METRIC=]RANGE`. Throws ConfigError.
 CleanupTrigger parse_trigger(std::string_view text);
 
+/// Whether a cleanup by this method can hardly bring the metric down, whatever the threshold.
+bool can_hardly_end(Method method, Metric metric);
+
+/// What is to be said of a trigger that its method can hardly end, with a pair that works: "Trigger
+/// "reclaimable=1GB" ...". Nothing if there is nothing to say.
+std::optional<std::string> advice_on(const CleanupTrigger& trigger, Method method);
+
+/// Throws ConfigError if the trigger alerts on sessions that `keep` leaves: it would alert for
+/// ever.
+void check_against_keep(const CleanupTrigger& trigger, std::chrono::seconds keep);
+
 struct CleanupRules {
   std::vector<CleanupTrigger> triggers;  ///< any one that alerts is enough
   std::vector<TimeWindow> windows;       ///< when a cleanup may start; none: at any time

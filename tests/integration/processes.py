@@ -23,10 +23,11 @@ PLAIN_ENVIRONMENT = {
 PLAIN_ENVIRONMENT.update(LANG="C.UTF-8", LC_ALL="C.UTF-8", TZ="UTC")
 
 
-def ordinary(command, dies_with="KILL"):
-    """`command` as an ordinary user; the kernel sends it a signal should the tests be killed."""
+def ordinary(command, dies_with="KILL", as_root=False):
+    """`command` as an ordinary user, or as root where the tests are; the kernel sends it a signal
+    should the tests be killed."""
     prefix = ["setpriv", f"--pdeathsig={dies_with}"]
-    if AM_ROOT:
+    if AM_ROOT and not as_root:
         prefix += [f"--reuid={USER.pw_uid}", f"--regid={USER.pw_gid}", "--clear-groups"]
     return prefix + [str(word) for word in command]
 
@@ -118,12 +119,12 @@ def children(parent):
 class Process:
     """A program that runs in the foreground and writes its output into a log file."""
 
-    def __init__(self, command, log, environment=None, dies_with="KILL"):
+    def __init__(self, command, log, environment=None, dies_with="KILL", as_root=False):
         self.log = Path(log)
         self.name = Path(str(command[0])).name
         with open(self.log, "ab") as output:
             self._popen = subprocess.Popen(
-                ordinary(command, dies_with), cwd="/", stdin=subprocess.DEVNULL,
+                ordinary(command, dies_with, as_root), cwd="/", stdin=subprocess.DEVNULL,
                 stdout=output, stderr=subprocess.STDOUT,
                 env={**PLAIN_ENVIRONMENT, **(environment or {})})
 

@@ -14,12 +14,13 @@ import collectd_packets
 from collectd_daemon import HOST, database_block, plugin_block
 from django_site import MONITOR, OWNER, TABLE
 from paths import COLLECTD_SAMPLE
-from processes import USER, free_port, private_file, program, wait_for
+from processes import AM_ROOT, USER, free_port, private_file, program, wait_for
 
 UP = "django_session-site/bool-up"
 READ = "django_session-site/response_time-read"
 RUNS = "django_session-site/total_operations-cleanup"
 FAILED = "django_session-site/total_operations-cleanup_failed"
+CLEANING = "django_session-site/bool-cleaning"
 DURATION = "django_session-site/duration-cleanup"
 
 ENDED = "site: cleanup ended: "
@@ -253,6 +254,63 @@ def test_reading_once_for_a_test_cleans_nothing(collectd, cluster, neglected, sc
     assert clean.notes() == []
 
 
+def test_a_cleanup_without_a_trigger_is_an_error(collectd, cluster, site):
+    daemon = collectd(hooked(cluster, "    <Cleanup>\n    </Cleanup>\n"))
+    daemon.wait_for_log('<Database "site">: <Cleanup>: Trigger is missing')
+    assert "[error]" in daemon.log_text()
+
+
+needs_root = pytest.mark.skipif(not AM_ROOT, reason="needs root")
+
+
+@needs_root
+def test_roots_command_runs_as_another_user(collectd, cluster, neglected, script):
+    clean = script("id -un; id -G; echo $HOME; touch /django_session_test; echo $?")
+    daemon = collectd(hooked(cluster, cleanup_block(
+        Command=clean.path, CommandUser=USER.pw_name)), as_root=True)
+    daemon.wait_for_log(ENDED)
+    said = re.findall("site: cleanup: (.*)", daemon.log_text())
+    assert said[:3] == [USER.pw_name, str(USER.pw_gid), USER.pw_dir] and said[-1] != "0"
+
+
+@needs_root
+@pytest.mark.parametrize("options, why", [
+    ({}, "Command needs CommandUser, since collectd runs as root"),
+    ({"CommandUser": "root"}, 'CommandUser "root" is root'),
+    ({"CommandUser": "nobody-here"}, 'CommandUser "nobody-here" is no user of this host')],
+    ids=["missing", "root", "unknown"])
+def test_roots_command_without_an_ordinary_user_is_an_error(
+        collectd, cluster, neglected, script, options, why):
+    clean = script("echo run >>$NOTES")
+    daemon = collectd(hooked(cluster, cleanup_block(Command=clean.path, **options)), as_root=True)
+    daemon.wait_for_log(f'<Database "site">: <Cleanup>: {why}')
+    assert clean.notes() == []
+
+
+def test_what_a_command_says_is_sent_on_as_utf8(collectd, cluster, neglected, script):
+    clean = script(r"printf 'b\344r \033[31m \303\244\n'")
+    daemon = collectd(hooked(cluster, cleanup_block(Command=clean.path)))
+    daemon.wait_for_log(ENDED)
+    assert "site: cleanup: b?r ?[31m \u00e4\n".encode() in (daemon.folder / "collectd.log").read_bytes()
+
+
+@pytest.mark.parametrize("trigger, method, works", [
+    ("reclaimable=1TB", "delete", False), ("reclaimable=1TB", "auto", True),
+    ("overdue=1000d", "delete", True)])
+def test_a_trigger_that_its_method_can_hardly_end_is_warned_of(
+        collectd, cluster, site, trigger, method, works):
+    daemon = collectd(hooked(cluster, cleanup_block(trigger, Method=method)))
+    daemon.wait_for_value(RUNS, lambda value: value == 0)
+    warned = f'[warning] django_session plugin: site: <Cleanup>: Trigger "{trigger}" with'
+    assert (warned in daemon.log_text()) != works
+
+
+def test_a_trigger_within_keep_is_an_error(collectd, cluster, site):
+    daemon = collectd(hooked(cluster, cleanup_block("overdue=2d", Keep="7d")))
+    daemon.wait_for_log('<Database "site">: <Cleanup>: Trigger "overdue=2d" alerts on sessions that '
+                        'Keep leaves for 7 d.* say "overdue=9d"')
+
+
 def test_a_wrong_block_leaves_the_others_at_work(collectd, cluster, neglected, new_site):
     new_site("shop")
     wrong = database_block(cluster, "site", inner=cleanup_block("reclaimable=1-10"))
@@ -367,6 +425,21 @@ def test_collectd_stops_in_time_while_the_server_of_a_cleanup_hangs(
     assert live_rows(neglected) == live
 
 
+def test_a_cleanup_elsewhere_is_neither_useless_nor_a_failure(
+        built_in, start_cleanup, cluster, neglected, nagios_file):
+    with cluster.locked("site", mode="ACCESS SHARE"):
+        elsewhere = start_cleanup("-d", "site", "--method", "swap", user=OWNER)
+        wait_for(lambda: neglected.value(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted") == 1, "its claim")
+        daemon = built_in(Timeout=5, Cooldown=600)
+        daemon.wait_for_log("site: cleanup put off: another cleanup of this table is ")
+        daemon.wait_for_reads(RUNS, 2)
+        assert (daemon.values()[RUNS], daemon.values()[FAILED]) == (0, 0)
+    elsewhere.result()
+    assert "didn't end that" not in daemon.log_text()
+    assert {line.split(";")[3] for line in nagios_file.read_text().splitlines()} == {"0"}
+
+
 @pytest.mark.parametrize("left_out", [r"Command", r"Method|Keep|User|PassFile|Service"])
 def test_the_block_of_the_sample_is_taken_as_it_stands_there(collectd, cluster, site, left_out):
     """Behind its '#', all but the options that exclude each other."""
@@ -436,6 +509,131 @@ def listening(collectd, cluster):
         daemon.port = port
         return daemon
     return make
+
+
+def past_of(daemon):
+    """The file in which the hook keeps its waits."""
+    return daemon.folder / "django_session-site.cleanups"
+
+
+def test_waits_outlast_a_restart(collectd, cluster, neglected, script):
+    clean = script("echo run >>$NOTES")
+    daemon = collectd(hooked(cluster, cleanup_block(Command=clean.path, Cooldown="7d")))
+    daemon.wait_for_log(ENDED)
+    for _ in range(2):
+        daemon.stop()
+        daemon.start().wait_for_reads(READ, 2)
+    assert clean.notes() == ["run"]
+    assert past_of(daemon).stat().st_mode & 0o777 == 0o600
+    assert daemon.log_text().count("the last cleanup didn't end that") == 3
+
+
+def test_waits_outlast_a_kill_in_the_middle_of_a_cleanup(collectd, cluster, neglected, script):
+    clean = script("echo $$ >>$NOTES; exec sleep 60")
+    daemon = collectd(hooked(cluster, cleanup_block(Command=clean.path)))
+    clean.pid()
+    os.kill(daemon.pid, signal.SIGKILL)
+    wait_for(lambda: not daemon.running, "collectd's end")
+    daemon.start().wait_for_reads(READ, 2)
+    assert len(clean.notes()) == 1
+    daemon.wait_for_log("the last cleanup didn't end that")
+
+
+def test_a_damaged_past_costs_a_cooldown(collectd, cluster, neglected, script):
+    clean = script("echo run >>$NOTES")
+    daemon = collectd(hooked(cluster, cleanup_block(Command=clean.path, Cooldown=4)), start=False)
+    private_file(past_of(daemon), "django_session cleanups 1\nuse")
+    daemon.start()
+    try:
+        daemon.wait_for_reads(READ, 2)
+        assert clean.notes() == []
+        daemon.wait_for_log(ENDED)
+        assert daemon.log_text().count("it is damaged") == 1
+    finally:
+        daemon.stop()
+    assert past_of(daemon).read_text().endswith("\nwhole\n")
+
+
+def blocks(cluster, count, cleanup, **options):
+    return [database_block(cluster, "site", inner=cleanup, Instance=f"site{i}", Timeout=2, **options)
+            for i in range(count)]
+
+
+def most_at_once(notes):
+    running = most = 0
+    for note in notes:
+        running += 1 if note == "start" else -1
+        most = max(most, running)
+    return most
+
+
+@pytest.mark.parametrize("at_once, line", [(1, ""), (2, "  MaxCleanups 2\n")])
+def test_no_more_cleanups_at_once_than_allowed(collectd, cluster, neglected, script, at_once, line):
+    clean = script("echo start >>$NOTES; sleep 0.5; echo end >>$NOTES")
+    daemon = collectd(plugin_block(line, *blocks(cluster, 5, cleanup_block(Command=clean.path))))
+    wait_for(lambda: len(clean.notes()) == 10, "five cleanups", timeout=30)
+    assert most_at_once(clean.notes()) == at_once
+    assert f"cleanup waits for its turn (MaxCleanups {at_once}): expired_perc" in daemon.log_text()
+
+
+def test_collectd_stops_in_time_with_cleanups_that_wait_for_their_turn(
+        collectd, cluster, neglected, script):
+    clean = script("trap '' TERM; echo $$ >>$NOTES; while :; do sleep 0.2; done")
+    daemon = collectd(plugin_block(*blocks(cluster, 10, cleanup_block(Command=clean.path))))
+    clean.pid()
+    wait_for(lambda: daemon.log_text().count("waits for its turn") == 9, "the others")
+    assert daemon.stop() < 2 + 1
+    assert len(clean.notes()) == 1
+
+
+@pytest.mark.parametrize("value", ["0", '"2"', "1.5", "1001", "true", "1 2"])
+def test_a_wrong_number_of_cleanups_is_an_error(collectd, cluster, site, value):
+    daemon = collectd(plugin_block(f"  MaxCleanups {value}\n", database_block(cluster, "site")))
+    daemon.wait_for_value(UP, bool)
+    assert "<Plugin django_session>: MaxCleanups takes a whole number from 1" in daemon.log_text()
+
+
+def test_the_end_of_a_failure_is_notified(collectd, cluster, neglected, script, nagios_file):
+    clean = script("exit 3")
+    daemon = collectd(NAGIOS.format(path=nagios_file) + hooked(
+        cluster, cleanup_block(Command=clean.path)))
+    daemon.wait_for_log("site: cleanup failed: exit code 3")
+    neglected.psql(f"DELETE FROM {TABLE} WHERE expire_date < now()")
+    neglected.psql(f"VACUUM (ANALYZE) {TABLE}")
+    daemon.wait_for_log("site: cleanup no longer needed: expired_percent is 0%")
+    daemon.wait_for_reads(READ, 2)
+    *_, failed, over = nagios_file.read_text().splitlines()
+    assert ";2;site: cleanup failed: exit code 3" in failed
+    assert over.endswith(";0;site: cleanup no longer needed: expired_percent is 0%; that the last "
+                         "one failed is over")
+
+
+def test_a_value_tells_that_a_cleanup_runs_though_the_server_hangs(
+        collectd, running_cluster, neglected, script):
+    clean = script("echo $$ >>$NOTES; exec sleep 60")
+    daemon = collectd(hooked(running_cluster, cleanup_block(Command=clean.path, MaxDuration=8)))
+    clean.pid()
+    running_cluster.pause()
+    time.sleep(1.5)  # into a reading that hangs
+    daemon.wait_for_reads(CLEANING, 1)
+    assert daemon.values()[CLEANING] == 1
+    daemon.wait_for_value(CLEANING, lambda value: value == 0)
+    running_cluster.resume()
+
+
+def test_a_flood_of_invented_hosts_is_one_cleanup(listening, site, script):
+    site.fill(sessions=1000, expired_share=0)
+    clean = script("echo run >>$NOTES")
+    daemon = listening(Host="*", Command=clean.path)
+    send_until_written(daemon, "db0", 91.25)
+    daemon.wait_for_log(ENDED)
+    mark = daemon.log_mark()
+    collectd_packets.send(daemon.port, *[collectd_packets.packet(f"invented{i}", 91.25)
+                                         for i in range(2000)])
+    send_until_written(daemon, "last", 92.25)
+    assert len(list((daemon.folder / "csv").glob("invented*"))) > 500
+    assert clean.notes() == ["run"]
+    assert daemon.log_text(mark).count("django_session plugin: ") <= 3
 
 
 def send_until_written(daemon, host, value):

@@ -64,12 +64,12 @@ TEST(CleanupSettings, need_no_more_than_a_trigger) {
 
 TEST(CleanupSettings, take_every_option) {
   const CleanupSettings settings = settings_of(
-      {kTrigger, line("trigger", "overdue=2d"), line("Host", "db1"), line("METHOD", "swap"),
+      {kTrigger, line("trigger", "overdue=9d"), line("Host", "db1"), line("METHOD", "swap"),
        line("Cooldown", {600.0}), line("Window", "01:00-05:00"), line("Window", "22:00-23:00"),
        line("MaxDuration", "1h"), line("Keep", "7d"), line("User", "cleaner"),
        line("Service", "direct"), line("PassFile", "/etc/collectd/cleaner")});
   UNSIGNED_LONGS_EQUAL(2, settings.rules.triggers.size());
-  STRCMP_EQUAL("overdue=2d", settings.rules.triggers[1].text.c_str());
+  STRCMP_EQUAL("overdue=9d", settings.rules.triggers[1].text.c_str());
   UNSIGNED_LONGS_EQUAL(2, settings.rules.windows.size());
   STRCMP_EQUAL("db1", settings.host.c_str());
   CHECK_TRUE(settings.options.method == Method::swap);
@@ -157,12 +157,62 @@ TEST(CleanupSettings, say_what_is_wrong_and_what_would_be_right) {
        "the two is right"},
       {{kTrigger, line("Password", "x")},
        "<Cleanup>: Password is not an option here; there are Trigger, Host, Method, Cooldown, "
-       "Window, MaxDuration, Keep, User, Service, PassFile, Command"},
+       "Window, MaxDuration, Keep, User, Service, PassFile, Command, CommandUser"},
+      {{kTrigger, line("CommandUser", "nobody")},
+       "<Cleanup>: CommandUser is for a Command, which is missing"},
+      {{kTrigger, line("CommandUser", {65534.0})},
+       "<Cleanup>: CommandUser takes the name of an ordinary user in quotes"},
+      {{line("Trigger", "overdue=2d"), line("Keep", "7d")},
+       "<Cleanup>: Trigger \"overdue=2d\" alerts on sessions that Keep leaves for 7 d, so that no "
+       "cleanup ends it; right is a Trigger beyond that, say \"overdue=9d\", or a smaller Keep"},
       {{kTrigger, {"Host", {}, {line("Name", "db1")}}},
        "<Cleanup>: Host is a block, but takes a host's name in quotes, or \"*\" for any host"},
   };
   for (const WrongBlock& block : blocks)
     STRCMP_CONTAINS(block.message, why_refused(block.lines).c_str());
+}
+
+TEST(CleanupSettings, contradict_themselves_with_a_trigger_within_keep) {
+  const auto is_refused = [](const char* trigger, const char* keep) {
+    return !why_refused({line("Trigger", trigger), line("Keep", keep)}).empty();
+  };
+  CHECK_TRUE(is_refused("overdue=2d", "49h") && is_refused("overdue=@1d:3d", "7d"));
+  CHECK_TRUE(is_refused("overdue=0", "1d"));
+  CHECK_FALSE(is_refused("overdue=2d", "2d") || is_refused("overdue=2d", "1d"));
+  CHECK_FALSE(is_refused("overdue=@8d:9d", "7d") || is_refused("overdue=3d:9d", "7d") ||
+              is_refused("overdue=0", "0"));
+  CHECK_FALSE(is_refused("expired_percent=50", "7d"));
+}
+
+TEST(CleanupSettings, warn_of_a_trigger_that_its_method_can_hardly_end) {
+  struct Pair {
+    const char *trigger, *method;
+    bool works;
+  };
+  for (const Pair& pair : {Pair{"overdue=2d", "delete", true},
+                           {"expired_percent=50", "delete", true},
+                           {"expired=1000", "delete", true},
+                           {"dead=1000", "delete", true},
+                           {"indexes=1GB", "delete", true},
+                           {"reclaimable=1GB", "delete", false},
+                           {"1GB", "delete", false},
+                           {"table=1GB", "delete", false},
+                           {"toast=1GB", "delete", false},
+                           {"database=1GB", "delete", false},
+                           {"database_percent=50", "delete", false},
+                           {"reclaimable=1GB", "auto", true},
+                           {"total=1GB", "swap", true},
+                           {"total=1GB", "full", true},
+                           {"live=1000", "swap", false}}) {
+    const CleanupSettings settings =
+        settings_of({line("Trigger", pair.trigger), line("Method", pair.method)});
+    LONGS_EQUAL_TEXT(pair.works ? 0 : 1, settings.warnings.size(), pair.trigger);
+  }
+  STRCMP_CONTAINS(
+      "<Cleanup>: Trigger \"reclaimable=1GB\" with Method \"delete\": deleting leaves the table's "
+      "space to the table",
+      settings_of({kTrigger}).warnings.front().c_str());
+  CHECK_TRUE(with(line("Command", "/bin/clean")).warnings.empty());
 }
 
 TEST(CleanupSettings, refuse_a_value_behind_the_blocks_name) {

@@ -131,6 +131,37 @@ TEST(CommandRunner, replaces_control_characters_and_cuts_long_lines) {
   STRCMP_EQUAL("xxx...", lines.at(1).substr(497).c_str());
 }
 
+TEST(CommandRunner, hands_on_valid_utf8_alone) {
+  run_script(
+      "printf 'b\\344r \\303\\244 \\000 \\302\\205\\n'; head -c 499 /dev/zero | tr '\\0' x; "
+      "printf '\\303\\244y\\n'");
+  STRCMP_EQUAL("b?r \xc3\xa4 ? ?", lines.at(0).c_str());
+  STRCMP_EQUAL((std::string(499, 'x') + "...").c_str(), lines.at(1).c_str());
+}
+
+TEST(CommandRunner, runs_as_another_user_without_any_right_of_the_daemon) {
+  if (geteuid() != 0) return;
+  command.user = ProgramUser{65534, 65534, "nobody", "/nonexistent", "/bin/false"};
+  setenv("HOME", "/root", 1);
+  run_script(
+      "id -u; id -G; grep -E '^(Uid|Gid|Groups|CapEff)' /proc/self/status; "
+      "env | grep -E '^(HOME|USER|LOGNAME|SHELL)=' | sort");
+  STRCMP_EQUAL(
+      "65534\n65534\nUid:?65534?65534?65534?65534\nGid:?65534?65534?65534?65534\n"
+      "Groups:?65534 \nCapEff:?0000000000000000\n"
+      "HOME=/nonexistent\nLOGNAME=nobody\nSHELL=/bin/false\nUSER=nobody\n",
+      output().c_str());
+}
+
+TEST(CommandRunner, ends_another_users_program_too) {
+  if (geteuid() != 0) return;
+  command.user = ProgramUser{65534, 65534, "nobody", "/nonexistent", "/bin/false"};
+  command.time_limit = 300ms;
+  STRCMP_EQUAL("ended at its time limit",
+               end_of("trap '' TERM; echo $$; while :; do sleep 0.1; done").c_str());
+  CHECK_TRUE(is_gone_soon(std::stoi(lines.at(0))));
+}
+
 TEST(CommandRunner, counts_the_lines_that_are_too_many) {
   run_script("seq 1 100000");
   UNSIGNED_LONGS_EQUAL(201, lines.size());
