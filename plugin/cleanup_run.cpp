@@ -37,7 +37,7 @@ CleanupRun built_in_cleanup(const DatabaseSettings& settings) {
   options.answer_timeout =
       std::chrono::milliseconds(static_cast<long long>(settings.timeout_seconds * 1000));
   CleanupRun run;
-  run.what = fmt::format("method {}", method_name(options.method));
+  run.what = cleanup_name(settings);
   run.run = [connection = cleaning_connection(settings.connection, cleanup), table = settings.table,
              options](const CleanupCause&, const StopSignal& stop, const Log& log) {
     Observer observer(stop, log);
@@ -91,10 +91,16 @@ CleanupResult run_program(const Command& command, const StopSignal& stop, const 
 
 }  // namespace
 
+std::string cleanup_name(const DatabaseSettings& settings) {
+  const CleanupSettings& cleanup = *settings.cleanup;
+  return cleanup.command.empty() ? fmt::format("method {}", method_name(cleanup.options.method))
+                                 : cleanup.command.front();
+}
+
 CleanupRun cleanup_run(const DatabaseSettings& settings) {
   if (settings.cleanup->command.empty()) return built_in_cleanup(settings);
   CleanupRun run;
-  run.what = settings.cleanup->command.front();
+  run.what = cleanup_name(settings);
   run.has_figures = false;
   run.run = [settings, command = command_of(settings)](const CleanupCause& cause,
                                                        const StopSignal& stop, const Log& log) {

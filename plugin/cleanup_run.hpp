@@ -22,7 +22,7 @@ struct CleanupCause {
 };
 
 struct CleanupRun {
-  std::string what;  ///< for messages: "method delete", "/usr/local/bin/clean"
+  std::string what;  ///< cleanup_name()
   /// Whether the result's rows, bytes and locks mean something; a program doesn't tell them.
   bool has_figures = true;
   /// Runs it to its end, in the calling thread.
@@ -30,6 +30,9 @@ struct CleanupRun {
                               const std::function<void(const std::string& line)>& log)>
       run;
 };
+
+/// For messages: "method delete", "/usr/local/bin/clean".
+std::string cleanup_name(const DatabaseSettings& settings);
 
 /// By the settings, which must have a <Cleanup>. Throws ConfigError about the CommandUser.
 CleanupRun cleanup_run(const DatabaseSettings& settings);

@@ -119,7 +119,7 @@ CleanupSettings read_cleanup_block(const ConfigItem& block) {
   if (settings.rules.triggers.empty())
     throw ConfigError("<Cleanup>: Trigger is missing; it takes " + std::string(kTrigger));
   if (settings.command.empty() && !settings.command_user.empty())
-    throw ConfigError("<Cleanup>: CommandUser is for a Command, which is missing");
+    settings.warnings.emplace_back("<Cleanup>: CommandUser is for a Command, and there is none");
   if (settings.command.empty())
     check_triggers(settings);
   else

@@ -158,8 +158,6 @@ TEST(CleanupSettings, say_what_is_wrong_and_what_would_be_right) {
       {{kTrigger, line("Password", "x")},
        "<Cleanup>: Password is not an option here; there are Trigger, Host, Method, Cooldown, "
        "Window, MaxDuration, Keep, User, Service, PassFile, Command, CommandUser"},
-      {{kTrigger, line("CommandUser", "nobody")},
-       "<Cleanup>: CommandUser is for a Command, which is missing"},
       {{kTrigger, line("CommandUser", {65534.0})},
        "<Cleanup>: CommandUser takes the name of an ordinary user in quotes"},
       {{line("Trigger", "overdue=2d"), line("Keep", "7d")},
@@ -213,6 +211,13 @@ TEST(CleanupSettings, warn_of_a_trigger_that_its_method_can_hardly_end) {
       "space to the table",
       settings_of({kTrigger}).warnings.front().c_str());
   CHECK_TRUE(with(line("Command", "/bin/clean")).warnings.empty());
+}
+
+TEST(CleanupSettings, warn_of_a_user_without_a_program) {
+  const CleanupSettings settings =
+      settings_of({line("Trigger", "overdue=2d"), line("CommandUser", "nobody")});
+  STRCMP_EQUAL("<Cleanup>: CommandUser is for a Command, and there is none",
+               settings.warnings.front().c_str());
 }
 
 TEST(CleanupSettings, refuse_a_value_behind_the_blocks_name) {
