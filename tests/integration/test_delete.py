@@ -516,6 +516,40 @@ def test_of_two_through_pgbouncer_one_stops(cleaned_site, pooled, start_cleanup)
     assert cleaned_site.value(EXPIRED) == 0
 
 
+STATE = "SELECT count(*) FROM pg_class WHERE relname ~ '^djs_[0-9]+_state$'"
+
+
+@contextlib.contextmanager
+def living_swap(site, slot, start_cleanup, environment):
+    """A swap that has begun to copy, and waits for a slot."""
+    site.fill(sessions=10_000)  # more WAL than the slot may be behind
+    swap = start_cleanup("--method", "swap", "--no-progress", "--max-lag", "1MB", environment=environment)
+    wait_for(lambda: site.value(STATE) == 1, "the swap's state")
+    yield
+    site.psql(f"SELECT pg_drop_replication_slot('{slot}')")
+    result = swap.result()
+    assert result.code == DONE and "again" not in result.stderr, result
+    assert site.value(EXPIRED) == 0
+
+
+def test_a_swap_that_runs_through_another_pooler_is_left_alone(neglected, slot, pooled, start_cleanup):
+    with living_swap(neglected, slot, start_cleanup, pooled_environment(pooled, SWAPPER)):
+        result = start_cleanup(*DELETE, environment=pooled_environment(pooled, CLEANER)).result()
+        assert result.code == STOPPED and "a swap of this table is under way" in result.message, result
+
+
+def test_no_index_is_rebuilt_under_a_swap_that_began_meanwhile(neglected, slot, pooled, start_cleanup):
+    mark = neglected.cluster.log_mark()
+    with transaction(neglected, "SELECT 1", isolation="REPEATABLE READ") as old:  # which VACUUM is held back for
+        delete = start_cleanup(*DELETE, environment=pooled_environment(pooled, SWAPPER))
+        wait_for(lambda: neglected.value(EXPIRED) == 0, "the delete's end")
+        with living_swap(neglected, slot, start_cleanup, pooled_environment(pooled, SWAPPER)):
+            old.rollback()
+            result = delete.result()
+            assert result.code == STOPPED and "a swap of this table is under way" in result.message, result
+            assert not commands(neglected, mark, "REINDEX")
+
+
 # -- under traffic -----------------------------------------------------------------------------------------
 
 
