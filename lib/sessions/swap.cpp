@@ -18,6 +18,7 @@
 #include <algorithm>
 #include <functional>
 #include <iterator>
+#include <map>
 #include <optional>
 #include <random>
 
@@ -40,7 +41,12 @@ using Clock = std::chrono::steady_clock;
 
 // For how long a lock is tried for, again and again, before the run gives up.
 constexpr seconds kLockPatience{600};
-constexpr milliseconds kShortestPause{100}, kLongestPause{1000};  // between two tries
+// Between two tries. They grow: each one that is in vain makes clients wait for the lock timeout.
+constexpr milliseconds kShortestPause{100}, kLongestPause{5000};
+// Whoever holds a lock for longer won't be gone soon; only after so long without a better moment is
+// it tried all the same, where all transactions always take long.
+constexpr milliseconds kLongTransaction{1000};
+constexpr seconds kHopeForBetter{240};  // or a third of the run
 constexpr milliseconds kFirstNote{2000}, kBetweenNotes{30'000};
 // For locks on our own helpers; nobody else uses them, but a process of ours that was killed may
 // still run.
@@ -49,33 +55,48 @@ constexpr milliseconds kOwnLock{3000};
 // dumps, which may last for hours, are not waited for.
 constexpr seconds kSnapshotPatience{30};
 constexpr double kVacuumAfter = 50'000;  // drained keys
-constexpr int kMostRestarts = 3;
+constexpr int kMostRestarts = 3, kMostGrants = 3;
 // An interrupted run is not taken up again beyond these: to begin anew is quicker, or safer.
 constexpr double kOldestState = 24 * 3600;            // seconds
 constexpr double kLongestLog = 1024.0 * 1024 * 1024;  // bytes
 // The exchange reads the log under its lock, and files don't shrink.
 constexpr double kSmallLog = 16.0 * 1024 * 1024, kLogGrowth = 1024.0 * 1024;  // bytes
 constexpr double kUnknownRows = -1;  // in the state's rows_before
+// The exclusive lock is held for as long as one may wait for it, longer only where that has failed.
+constexpr milliseconds kLongestHeld{2000};
 // Fewer sessions than this are not worth a transaction.
 constexpr long long kSmallestCopy = 500;
 constexpr milliseconds kOurselvesFirst{5000};  // before the server's own limit ends a statement
 constexpr seconds kTidyUpTime{5};
 constexpr milliseconds kOneDay{24 * 3600 * 1000};
-// More changed sessions than this aren't brought up to date under the exclusive lock.
-constexpr int kMostKeysUnderLock = 500;
+// More changed sessions than this aren't brought up to date under the exclusive lock; fewer where
+// they take long, say because they are large.
+constexpr int kMostKeysUnderLock = 500, kFewestKeysUnderLock = 20;
+// What is measured of fewer keys says little about the time that one takes.
+constexpr double kEnoughKeys = 20;
 
 /// Which locks of others are in the way.
 enum class Lock { share_row_exclusive, access_exclusive };
 
-// {0} the table's OID, {1} modes of locks that don't matter. The age of others' transactions is
-// hidden without pg_read_all_stats; then the lock's time limit is all that protects clients.
-// Autovacuum gives way, see kLockAgainstVacuum.
-constexpr const char* kLongHolders = R"(
-SELECT count(*) AS holders FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-WHERE l.locktype = 'relation' AND l.relation = {0} AND l.granted AND l.pid <> pg_backend_pid()
+// {0} the table's OID, {1} modes of locks that don't matter. Of the table and of the swap's
+// helpers. pg_locks hides nothing; the age of others' transactions is hidden without
+// pg_read_all_stats, and a prepared transaction has no process. What has no role there is
+// autovacuum, which gives way, see kLockAgainstVacuum.
+constexpr const char* kHolders = R"(
+SELECT DISTINCT l.virtualtransaction AS holder,
+  extract(epoch FROM clock_timestamp() - a.xact_start) * 1000 AS ms
+FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+  AND (c.oid = {0} OR c.relname IN ('djs_{0}_state', 'djs_{0}_log', 'djs_{0}_new'))
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND l.mode NOT IN ({1}) AND a.backend_type <> 'autovacuum worker'
-  AND a.xact_start < clock_timestamp() - interval '1 second';
+  AND l.mode NOT IN ({1}) AND (a.pid IS NULL OR a.usesysid IS NOT NULL);
+)";
+
+// While somebody waits for a lock that we hold, and we for one of his, it is he who is cancelled if
+// his deadlock_timeout is over first.
+constexpr const char* kDeadlockTimeout = R"(
+SELECT extract(epoch FROM current_setting('deadlock_timeout')::interval) * 1000 AS ms;
 )";
 
 // {0} a snapshot_mark().
@@ -97,12 +118,18 @@ bool is_lock_trouble(const pg::Error& error) {
   return error.lock_not_available() || error.statement_timed_out() || is(error, kDeadlock);
 }
 
+/// Of a lock that somebody else needs longer: tried again, so that nobody waits for us in vain.
+bool is_given_way(const pg::Error& error) {
+  constexpr const char* kDeadlock = "40P01";
+  return error.lock_not_available() || is(error, kDeadlock);
+}
+
 bool is_taken_over(const pg::Error& error) { return is(error, kTakenOver); }
 
 /// The table isn't any more what it was when the copy began.
 bool is_changed(const pg::Error& error) { return is(error, kChanged); }
 
-/// In the exchange, and nowhere else: "tuple concurrently updated", a GRANT that was quicker.
+/// "tuple concurrently updated": a GRANT, which takes no lock on the table, was quicker.
 bool is_concurrent_grant(const pg::Error& error) { return is(error, "XX000"); }
 
 std::string replaced_is_left(const std::exception& reason) {
@@ -142,7 +169,9 @@ class Swap {
         run_end_(run_end),
         observer_(observer),
         result_(result),
-        twin_(twin) {
+        twin_(twin),
+        lock_timeout_(options.lock_timeout),
+        held_(options.lock_timeout) {
     names_.oid = target.oid;
     names_.schema = connection.identifier(target.schema);
     names_.table = target.sql_name;
@@ -180,6 +209,7 @@ class Swap {
   void vacuum_shadow();
   void drain();
   double drain_once();
+  int most_keys_under_lock() const;
   void keep_log_small();
   bool vacuum(const std::string& what, const std::string& table);
   void verify();
@@ -202,20 +232,23 @@ class Swap {
   // Waiting for locks
   void with_lock(const std::string& doing, Lock lock, const std::function<void()>& attempt);
   bool long_holders(Lock lock);
+  void limit_waits();
+  void wait_for_table(const pg::Error& error);
   void note_holders(const std::string& doing);
+  std::string who_holds();
   void timed(const std::string& sql, TransactionLimits limits);
 
   // Messages
   TransactionLimits quick() const {
-    return limits(std::min(kOwnLock, options_.answer_timeout / 4));
+    return limits(std::min(own_lock_, options_.answer_timeout / 4));
   }
-  TransactionLimits on_table() const { return limits(options_.lock_timeout); }
+  TransactionLimits on_table() const { return limits(lock_timeout_); }
   /// The server ends a statement before we give up the connection.
   TransactionLimits limits(milliseconds lock) const {
     return {lock, lock + options_.answer_timeout / 2};
   }
   TransactionLimits unhurried() const {
-    return {kOwnLock, std::min(run_end_.remaining(), kOneDay) + kOurselvesFirst};
+    return {own_lock_, std::min(run_end_.remaining(), kOneDay) + kOurselvesFirst};
   }
   pg::Deadline answer_to(TransactionLimits limits) const {
     return pg::Deadline::after(limits.lock + options_.answer_timeout);
@@ -252,6 +285,12 @@ class Swap {
   double rows_before_ = 0, bytes_before_ = 0, copied_ = 0, drained_ = 0;
   double log_bytes_ = 0;          ///< of the log, when last looked at
   double log_worth_ = kSmallLog;  ///< bytes of the log from which on it is worth a collapse
+  double ms_per_key_ = 0;         ///< of the last drain that was long enough to tell
+  double more_keys_ = 1;          ///< times what was meant to be enough under the exclusive lock
+  milliseconds own_lock_ = kOwnLock, lock_timeout_;
+  milliseconds held_;                             ///< for so long the exclusive lock may be held
+  std::map<std::string, Clock::time_point> met_;  ///< holders of locks, since when they are known
+  std::optional<Clock::time_point> locked_out_;   ///< since when the table is locked
   int restarts_ = 0;
   bool ours_ = false;  ///< the state's row is
   CleanupProgress progress_;
@@ -355,6 +394,7 @@ void Swap::run(const CleanupPlan& plan) {
   bytes_before_ = target_.bytes_before;
   progress_.rows_total = plan.live_rows.value_or(0);
   try {
+    limit_waits();
     acquire();
     while (phase_ != "done") go_on();
   } catch (const Paused& paused) {
@@ -378,7 +418,7 @@ void Swap::run(const CleanupPlan& plan) {
     }
     if (is_lock_trouble(error)) {
       tidy_up();
-      throw Stopped("the table is locked: " + lock_holders(connection_, names_.oid, soon()));
+      throw Stopped("the table is locked: " + who_holds());
     }
     if (error.kind() == pg::Error::Kind::statement) tidy_up();
     throw;
@@ -396,8 +436,17 @@ void Swap::go_on() try {
   if (phase_ == "exchanged") return drop_replaced();
   throw std::logic_error("a swap's state has the unknown phase " + phase_);
 } catch (const pg::Error& error) {
+  if (is_given_way(error)) return wait_for_table(error);
   if (!is_changed(error)) throw;
   begin_anew(error.what());
+}
+
+/// Each step is one transaction and can be tried again.
+void Swap::wait_for_table(const pg::Error& error) {
+  if (!locked_out_) locked_out_ = Clock::now();
+  if (since(*locked_out_) > kLockPatience) throw;
+  observer_.on_note(fmt::format("waiting: {}", error.what()));
+  pause_for(kLongTransaction, run_end_, observer_);
 }
 
 void Swap::create() {
@@ -483,7 +532,7 @@ void Swap::vacuum_shadow() {
 /// False where this role may not.
 bool Swap::vacuum(const std::string& what, const std::string& table) {
   try {
-    run_long(connection_, fmt::format("VACUUM {} {}", what, table), kOwnLock, options_, run_end_,
+    run_long(connection_, fmt::format("VACUUM {} {}", what, table), own_lock_, options_, run_end_,
              observer_);
   } catch (const pg::Error& error) {
     if (error.kind() != pg::Error::Kind::statement) throw;
@@ -527,8 +576,18 @@ double Swap::drain_once() {
   if (drained.flag("truncated"))
     throw pg::Error(pg::Error::Kind::statement, "the table was truncated", kChanged);
   const double keys = drained.number("keys").value();
+  const double ms = drained.number("ms").value_or(0);
+  if (keys >= kEnoughKeys || ms > 50) ms_per_key_ = ms / std::max(keys, 1.0);
   if (keys >= drain_size_.rows()) drain_size_.took(since(start));
   return keys;
+}
+
+/// As many as take half of the time for which the lock may be waited for; more where that is less
+/// than what changes until the lock is granted.
+int Swap::most_keys_under_lock() const {
+  if (ms_per_key_ <= 0) return kMostKeysUnderLock;
+  const double keys = more_keys_ * static_cast<double>(lock_timeout_.count()) / 2 / ms_per_key_;
+  return static_cast<int>(std::clamp<double>(keys, kFewestKeysUnderLock, kMostKeysUnderLock));
 }
 
 void Swap::verify() try {
@@ -602,8 +661,10 @@ void Swap::note_what_it_was() {
 
 void Swap::try_exchange() {
   try {
-    timed(exchange_sql(names_, on_table(), columns_, kMostKeysUnderLock), on_table());
+    timed(exchange_sql(names_, on_table(), columns_, {most_keys_under_lock(), held_}), on_table());
   } catch (const pg::Error& error) {
+    // On a slow server less time than this never suffices.
+    if (error.statement_timed_out()) held_ = std::min(2 * held_, lock_timeout_ + kLongestHeld);
     if (!is_concurrent_grant(error)) throw;
     throw pg::Error(pg::Error::Kind::statement, error.what(), kChanged);
   }
@@ -707,6 +768,7 @@ void Swap::take_over_to_remove() try { take_over(read_state()); } catch (const p
 }
 
 bool Swap::remove_leftovers() try {
+  limit_waits();
   const Leftovers leftovers = find_leftovers();
   remove_orphans(leftovers);
   if (!leftovers.any()) return !leftovers.orphans.empty();
@@ -722,23 +784,47 @@ bool Swap::remove_leftovers() try {
 // -- Waiting for locks
 // -----------------------------------------------------------------------------------
 
+/// Waits of ours end well before somebody else's deadlock_timeout, so that whoever waits for us,
+/// and we for him, is never the one who is cancelled.
+void Swap::limit_waits() {
+  const pg::Row row = ask_catalog(connection_, kDeadlockTimeout, soon()).front();
+  const milliseconds most(std::max(1LL, static_cast<long long>(row.number("ms").value() / 2)));
+  own_lock_ = std::min(kOwnLock, most);
+  if (lock_timeout_ <= most) return;
+  lock_timeout_ = held_ = most;
+  observer_.on_note(fmt::format(
+      "each lock is tried for {} ms and not {}: half of the server's deadlock_timeout, so that "
+      "nobody else is cancelled for a deadlock",
+      most.count(), options_.lock_timeout.count()));
+}
+
 /// Tries until the lock is granted, not more often than every 100 ms, and not while somebody is
 /// there who won't be gone soon: whoever comes after us in the lock's queue waits behind us.
 void Swap::with_lock(const std::string& doing, Lock lock, const std::function<void()>& attempt) {
-  const auto patience = pg::Deadline::after(kLockPatience);
   const auto start = Clock::now();
   auto next_note = start + kFirstNote;
   std::string refused = "not tried, because of a long transaction";
   static thread_local std::minstd_rand random{std::random_device{}()};
-  for (auto pause = kShortestPause;; pause = std::min(pause * 2, kLongestPause)) {
+  const auto hope = std::min<milliseconds>(kHopeForBetter, run_end_.remaining() / 3);
+  int grants = 0;
+  met_.clear();
+  for (auto pause = kShortestPause;;) {
     stop_if_wanted(observer_, run_end_);
-    if (!long_holders(lock)) {
+    const bool hopeless = long_holders(lock);
+    if (!hopeless || since(start) > hope) {
       try {
         return attempt();
       } catch (const pg::Error& error) {
-        if (!is_lock_trouble(error) && !is(error, kTryAgain)) throw;
         refused = error.what();
-        result_.longest_lock = std::max(result_.longest_lock, options_.lock_timeout);
+        if (is(error, kTryAgain)) {
+          more_keys_ *= 2;
+        } else if (is_lock_trouble(error) ||
+                   (is_concurrent_grant(error) && ++grants <= kMostGrants)) {
+          result_.longest_lock = std::max(result_.longest_lock, lock_timeout_);
+          pause = std::min(pause * 2, hopeless ? kLongestPause * 2 : kLongestPause);
+        } else {
+          throw;
+        }
       }
     } else if (phase_ == "ready") {
       drain();  // the log must not grow while we wait
@@ -747,25 +833,44 @@ void Swap::with_lock(const std::string& doing, Lock lock, const std::function<vo
       note_holders(doing);
       next_note = Clock::now() + kBetweenNotes;
     }
-    if (patience.passed())
-      throw Stopped(fmt::format("the lock {} was never granted: {}; last: {}", doing,
-                                lock_holders(connection_, names_.oid, soon()), refused));
-    pause_for(pause + milliseconds(random() % 100), run_end_, observer_);
+    if (since(start) > kLockPatience)
+      throw Paused(
+          fmt::format("the lock {} was never granted: {}; last: {}", doing, who_holds(), refused));
+    pause_for(std::min(pause, hopeless ? kLongTransaction : pause) + milliseconds(random() % 100),
+              run_end_, observer_);
   }
 }
 
+/// Whether somebody has had a lock for long: by what the server says of his transaction, or by two
+/// looks.
 bool Swap::long_holders(Lock lock) {
   if (phase_ == "exchanged") return false;  // nobody but us uses the replaced table
   const std::string harmless =
       lock == Lock::share_row_exclusive ? "'AccessShareLock', 'RowShareLock'" : "''";
-  const pg::Rows rows =
-      ask_catalog(connection_, fmt::format(kLongHolders, names_.oid, harmless), soon());
-  return rows.front().number("holders").value_or(0) > 0;
+  std::map<std::string, Clock::time_point> now;
+  bool any = false;
+  for (const pg::Row& row :
+       ask_catalog(connection_, fmt::format(kHolders, names_.oid, harmless), soon())) {
+    const std::string holder = row.text("holder");
+    const auto known = met_.find(holder);
+    const auto met = now[holder] = known == met_.end() ? Clock::now() : known->second;
+    any = any || since(met) >= kLongTransaction ||
+          row.number("ms").value_or(0) > static_cast<double>(kLongTransaction.count());
+  }
+  met_ = std::move(now);
+  return any;
+}
+
+std::string Swap::who_holds() {
+  const std::string relations = fmt::format(
+      "ANY (SELECT c.oid FROM pg_class c WHERE c.oid = {0} OR c.relname IN ('djs_{0}_state', "
+      "'djs_{0}_log', 'djs_{0}_new'))",
+      names_.oid);
+  return lock_holders(connection_, relations, soon());
 }
 
 void Swap::note_holders(const std::string& doing) {
-  observer_.on_note(fmt::format("waiting for the lock {}: {}", doing,
-                                lock_holders(connection_, names_.oid, soon())));
+  observer_.on_note(fmt::format("waiting for the lock {}: {}", doing, who_holds()));
 }
 
 /// A message with the rows asked and ended; the time in between is how long others may have waited
@@ -785,7 +890,7 @@ void Swap::timed(const std::string& sql, TransactionLimits limits) {
 
 pg::Rows Swap::send_long(const std::string& sql, pg::Deadline end) {
   try {
-    return run_long(connection_, sql, kOwnLock, options_, end, observer_);
+    return run_long(connection_, sql, own_lock_, options_, end, observer_);
   } catch (const pg::Error& error) {
     if (error.kind() == pg::Error::Kind::statement) connection_.finish(soon());
     throw;
@@ -793,6 +898,7 @@ pg::Rows Swap::send_long(const std::string& sql, pg::Deadline end) {
 }
 
 void Swap::tell(const std::string& phase) {
+  if (phase != progress_.phase) locked_out_.reset();
   progress_.phase = phase;
   progress_.rows = copied_;
   observer_.on_progress(progress_);

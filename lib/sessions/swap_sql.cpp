@@ -60,13 +60,30 @@ constexpr const char* kGuard = R"(
 )";
 
 // An autovacuum of the table gives way to SHARE UPDATE EXCLUSIVE after deadlock_timeout, and only
-// to a wait that lasts that long. Clients don't notice this lock, so it may be waited for.
+// to a wait that lasts that long. Clients don't notice this lock, so it may be waited for. It is
+// given back before a stronger one is asked for: to wait for that while holding this makes the
+// server cancel, at once, whoever has read the table and then runs ANALYZE or builds an index.
 constexpr const char* kLockAgainstVacuum = R"(
+SAVEPOINT against_vacuum;
+{prepare}
 SELECT set_config('lock_timeout',
   (2000 + 1000 * extract(epoch FROM current_setting('deadlock_timeout')::interval))::int::text,
   true);
 LOCK TABLE ONLY {locked} IN SHARE UPDATE EXCLUSIVE MODE;
 SET LOCAL lock_timeout = {lock_ms};
+{run}
+ROLLBACK TO SAVEPOINT against_vacuum;
+)";
+
+// Whoever has read the table, and waits for an index that we have renamed, is cancelled after
+// deadlock_timeout if we wait for the table then. So we don't, from when on he may wait.
+constexpr const char* kNoteWhen =
+    "SELECT set_config('djs.locked_at', extract(epoch FROM clock_timestamp())::text, true);\n";
+constexpr const char* kShortenWait = R"(
+SELECT set_config('lock_timeout', greatest(1, least({lock_ms}, 1000 * (
+    0.8 * extract(epoch FROM current_setting('deadlock_timeout')::interval)
+    - (extract(epoch FROM clock_timestamp()) - current_setting('djs.locked_at')::numeric)
+  )))::int::text, true);
 )";
 
 // Nobody waits for our locks while a disk or a replica writes. What is lost in a crash is lost with
@@ -472,9 +489,11 @@ constexpr const char* kDrain = R"(
   END IF;
 )";
 
+constexpr const char* kStartClock = "  started := clock_timestamp();\n";
 constexpr const char* kReportDrain = R"(
-  RAISE INFO 'djs: keys=% truncated=%', item.keys,
-    EXISTS (SELECT FROM ONLY {log} l WHERE l.truncated);
+  RAISE INFO 'djs: keys=% truncated=% ms=%', item.keys,
+    EXISTS (SELECT FROM ONLY {log} l WHERE l.truncated),
+    extract(epoch FROM clock_timestamp() - started) * 1000;
 )";
 
 // A site that saves a session at each request notes the same keys over and over.
@@ -613,20 +632,13 @@ constexpr const char* kCountByKey = R"(
 // then so is all that was written into the new table. Before the old one is dropped, the WAL is
 // written out.
 //
-// All that needs no exclusive lock comes before it. SHARE UPDATE EXCLUSIVE keeps every ALTER away;
-// an index' own lock is enough to rename it. The twin is locked first: nobody else uses it, but
-// should somebody (a dump), it must not be waited for under the other lock.
+// All that needs no exclusive lock comes before it, and takes none on the table, so that nobody who
+// has one waits for us; what others alter meanwhile shows in the stamp. An index' own lock is
+// enough to rename it. The twin is locked first: nobody else uses it, but should somebody (a dump),
+// it must not be waited for under the other lock.
 constexpr const char* kPrepareExchange = R"(
   SELECT c.relnamespace INTO schema FROM pg_class c WHERE c.oid = {oid};
   SELECT * INTO run FROM {state};
-  -- A GRANT on a column takes no lock on the table, but it can't change a column's row that we have
-  -- changed: one that is under way is waited for, and one that comes later fails.
-  FOR item IN SELECT a.attname, coalesce(to_jsonb(a) ->> 'attstattarget', '-1') AS target
-              FROM pg_attribute a
-              WHERE a.attrelid = run.source AND a.attnum > 0 AND NOT a.attisdropped LOOP
-    EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS %s', run.source::regclass,
-      item.attname, item.target);
-  END LOOP;
   IF {taken_later} IS NOT NULL THEN
     RAISE EXCEPTION '%', {taken_later} USING ERRCODE = 'DJS06';
   END IF;
@@ -660,23 +672,53 @@ constexpr const char* kCompare = R"(
   END IF;
 )";
 
-// What may change although SHARE UPDATE EXCLUSIVE is held: grants, comments on indexes, and what
-// depends on the table. Not its name.
-constexpr const char* kStamp = R"((SELECT concat_ws(' ', c.relacl,
-      (SELECT string_agg(a.xmin::text, ' ' ORDER BY a.attnum)
-        FROM pg_attribute a WHERE a.attrelid = c.oid),
+// Sets what is set already.
+constexpr const char* kTouchColumns = R"(
+  EXECUTE (SELECT format('ALTER TABLE %s %s', {oid}::oid::regclass,
+      string_agg(format('ALTER COLUMN %I SET STATISTICS %s', a.attname,
+        coalesce(to_jsonb(a) ->> 'attstattarget', '-1')), ', '))
+    FROM pg_attribute a WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped);
+)";
+
+// What may change between the comparison and the exclusive lock: all but names and statistics that
+// the exchange itself changes, and the transactions that wrote them. Quicker than to compare once
+// more. Some servers keep a counter of their own among a column's options, see kLines.
+constexpr const char* kStamp = R"((SELECT concat_ws(' ',
+      to_jsonb(c) - ARRAY['relname', 'relpages', 'reltuples', 'relallvisible', 'relallfrozen',
+        'relfrozenxid', 'relminmxid', 'relhasindex'],
+      (SELECT reloptions FROM pg_class t WHERE t.oid = c.reltoastrelid),
+      (SELECT string_agg(concat(to_jsonb(a) - 'attoptions',
+         ARRAY(SELECT o FROM unnest(a.attoptions) o WHERE o NOT LIKE 'pg\_%')), ' ' ORDER BY a.attnum)
+       FROM pg_attribute a WHERE a.attrelid = c.oid),
+      (SELECT string_agg(format('%s %s', d.oid, d.xmin), ' ' ORDER BY d.oid)
+       FROM pg_attrdef d WHERE d.adrelid = c.oid),
+      (SELECT string_agg((to_jsonb(n) - 'conname')::text, ' ' ORDER BY n.oid)
+       FROM pg_constraint n WHERE c.oid IN (n.conrelid, n.confrelid)),
+      (SELECT string_agg(format('%s %s', i.indexrelid, i.xmin), ' ' ORDER BY i.indexrelid)
+       FROM pg_index i WHERE i.indrelid = c.oid),
+      (SELECT string_agg(format('%s %s', g.oid, g.xmin), ' ' ORDER BY g.oid)
+       FROM pg_trigger g WHERE g.tgrelid = c.oid),
+      (SELECT count(*) FROM pg_inherits i WHERE c.oid IN (i.inhrelid, i.inhparent)),
+      (SELECT string_agg(format('%s %s', p.oid, p.xmin), ' ' ORDER BY p.oid) FROM pg_publication p),
+      (SELECT count(*) FROM pg_seclabel l
+       WHERE l.classoid = 'pg_class'::regclass AND l.objoid = c.oid),
       (SELECT count(*) FROM pg_depend d WHERE d.refclassid = 'pg_class'::regclass
         AND d.refobjid = c.oid),
       (SELECT count(*) FROM pg_depend d WHERE d.refclassid = 'pg_type'::regclass
-        AND d.refobjid = c.reltype),
-      (SELECT string_agg(d.xmin::text, ' ' ORDER BY d.objoid) FROM pg_description d
-       WHERE d.classoid = 'pg_class'::regclass
-         AND d.objoid IN (SELECT i.indexrelid FROM pg_index i WHERE i.indrelid = c.oid)))
+        AND d.refobjid IN (c.reltype, (SELECT y.typarray FROM pg_type y WHERE y.oid = c.reltype))),
+      (SELECT string_agg(d.xmin::text, ' ' ORDER BY d.classoid, d.objoid, d.objsubid)
+       FROM pg_description d WHERE d.classoid = 'pg_class'::regclass
+         AND (d.objoid = c.oid OR d.objoid IN (SELECT i.indexrelid FROM pg_index i
+                                               WHERE i.indrelid = c.oid))
+         OR d.classoid = 'pg_constraint'::regclass AND d.objoid IN (
+           SELECT n.oid FROM pg_constraint n WHERE n.conrelid = c.oid)
+         OR d.classoid = 'pg_type'::regclass AND d.objoid = c.reltype))
     FROM pg_class c WHERE c.oid = {oid}))";
 
 // Runs while everybody waits: a few milliseconds. Each statement in it sees all that was committed
-// before the lock was granted. The stamp is compared after the original is renamed: from then on a
-// GRANT, which takes no lock on the table, waits for us and then fails, instead of being lost.
+// before the lock was granted. The stamp is compared after the original is renamed and its columns
+// are touched: from then on a GRANT, which takes no lock on the table, waits for us and then fails,
+// instead of being lost.
 constexpr const char* kExchange = R"(
   SELECT * INTO run FROM {state};
   SELECT c.relname, c.relnamespace INTO table_name, schema FROM pg_class c WHERE c.oid = run.source;
@@ -695,6 +737,7 @@ constexpr const char* kExchange = R"(
   END IF;
 
   EXECUTE format('ALTER TABLE %s RENAME TO %I', run.source::regclass, 'djs_' || run.twin || '_old');
+  {touch_columns}
   IF {stamp} IS DISTINCT FROM run.stamp THEN
     RAISE EXCEPTION 'the table was altered in the last moment' USING ERRCODE = 'DJS03';
   END IF;
@@ -880,6 +923,7 @@ DECLARE
   lines text[];
   differs text;
   seen text;
+  started timestamptz;
 BEGIN
 {}{}
 END;)";
@@ -901,9 +945,11 @@ std::string transaction(const SwapNames& names, TransactionLimits limits, const 
   return transaction(names, limits, "", work(names, limits, body, Guarded::with_triggers));
 }
 
+/// `meanwhile`: undone with it.
 std::string lock_against_vacuum(const SwapNames& names, TransactionLimits limits,
-                                const std::string& table) {
-  return fill(kLockAgainstVacuum, names, limits, fmt::arg("locked", table));
+                                const std::string& table, const OwnersWork& meanwhile = {}) {
+  return fill(kLockAgainstVacuum, names, limits, fmt::arg("locked", table),
+              fmt::arg("prepare", meanwhile.define), fmt::arg("run", meanwhile.run));
 }
 
 std::string drain(const SwapNames& names, TransactionLimits limits, const Columns& columns,
@@ -986,7 +1032,8 @@ std::string flush_statistics_sql(const SwapNames& names, TransactionLimits limit
 
 std::string drain_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
                       long long rows) {
-  const std::string body = drain(names, limits, columns, rows) + fill(kReportDrain, names, limits);
+  const std::string body =
+      kStartClock + drain(names, limits, columns, rows) + fill(kReportDrain, names, limits);
   return transaction(names, limits, kByIndex, work(names, limits, body, Guarded::with_triggers));
 }
 
@@ -1004,38 +1051,44 @@ std::string count_live_sql(const SwapNames& names, TransactionLimits limits, Cou
 }
 
 std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
-                         int most_keys) {
-  const auto short_time = limits.lock + std::chrono::seconds(2);
+                         ExchangeLimits most) {
   const auto compare = [](const std::string& relation, const char* code, const char* what) {
     return fmt::format(kCompare, fmt::arg("lines", definition_lines(relation, "run.function")),
                        fmt::arg("code", code), fmt::arg("what", what));
   };
   const std::string stamp = fill(kStamp, names, limits);
+  const std::string touch = fill(kTouchColumns, names, limits);
+  // Whoever grants something on a column is waited for here, and not under the exclusive lock.
+  const OwnersWork wait_for_grants = work(names, limits, touch, Guarded::no);
   const OwnersWork prepare = work(
       names, limits,
       fill(kPrepareExchange, names, limits,
            fmt::arg("compare_original", compare("run.source", kChanged, "the table was altered")),
            fmt::arg("compare_twin",
                     compare("run.twin", kNoTwin, "can''t be reproduced in a new table")),
-           fmt::arg("stamp", stamp), fmt::arg("taken_later", taken_later(names, "run.twin"))) +
-          drain(names, limits, columns, kMostKeysBeforeLock));
-  const OwnersWork exchange = work(
-      names, limits,
-      fill(kExchange, names, limits, fmt::arg("most_keys", most_keys),
-           fmt::arg("trigger_mark", fill(kTriggerMark, names, limits)), fmt::arg("stamp", stamp),
-           fmt::arg("drain_rest", drain(names, limits, columns, most_keys))),
-      Guarded::no, 2);
-  const std::string locks =
-      kByIndex + std::string(kQuickCommit) + lock_against_vacuum(names, limits, names.table) +
-      fmt::format("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE;\n", names.shadow());
+           fmt::arg("stamp", stamp), fmt::arg("taken_later", taken_later(names, "run.twin"))));
+  const OwnersWork exchange =
+      work(names, limits,
+           fill(kExchange, names, limits, fmt::arg("most_keys", most.keys),
+                fmt::arg("trigger_mark", fill(kTriggerMark, names, limits)),
+                fmt::arg("stamp", stamp), fmt::arg("touch_columns", touch),
+                fmt::arg("drain_rest", drain(names, limits, columns, most.keys))),
+           Guarded::no, 2);
+  const std::string locks = kByIndex + std::string(kQuickCommit) +
+                            fmt::format("LOCK TABLE ONLY {}, {} IN ACCESS EXCLUSIVE MODE;\n",
+                                        names.shadow(), names.state()) +
+                            kNoteWhen;
   const std::string rest =
-      exchange.define +
+      exchange.define + fill(kShortenWait, names, limits) +
       fmt::format(
           "SET LOCAL statement_timeout = {};\n{}LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE "
           "MODE;\n",
-          short_time.count(), kAsked, names.table) +
+          std::max(most.held, limits.lock).count() + 1, kAsked, names.table) +
       exchange.run + kEnded;
-  return transaction(names, limits, locks, prepare, rest);
+  return fill(kBegin, names, limits) +
+         lock_against_vacuum(names, limits, names.table, wait_for_grants) + "COMMIT;\n" +
+         drain_sql(names, limits, columns, kMostKeysBeforeLock) +
+         transaction(names, limits, locks, prepare, rest);
 }
 
 std::string remove_sql(const SwapNames& names, TransactionLimits limits, bool guarded,

@@ -85,7 +85,7 @@ std::string flush_statistics_sql(const SwapNames& names, TransactionLimits limit
 /// ANALYZE of the shadow as its owner.
 std::string analyze_sql(const SwapNames& names, TransactionLimits limits);
 
-/// Brings up to `rows` of the changed sessions up to date. Report: keys, truncated.
+/// Brings up to `rows` of the changed sessions up to date. Report: keys, truncated, ms (of the server).
 /// Locks: ACCESS SHARE on the table; no row locks.
 std::string drain_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
                       long long rows);
@@ -101,12 +101,17 @@ enum class CountBy { heap, index, key };
 /// Report: heap, index or key: the live sessions found that way. Locks: ACCESS SHARE on the table.
 std::string count_live_sql(const SwapNames& names, TransactionLimits limits, CountBy by);
 
-/// Exchanges the two, unless more than `most_keys` are left to bring up to date under the exclusive
-/// lock (kTryAgain). Rows: asked, ended (epochs: from just before the exclusive lock is asked for
+/// What may be done under the exclusive lock.
+struct ExchangeLimits {
+  int keys;                        ///< changed sessions to bring up to date; with more: kTryAgain
+  std::chrono::milliseconds held;  ///< else the statement times out
+};
+
+/// Exchanges the two. Rows: asked, ended (epochs: from just before the exclusive lock is asked for
 /// until just before it is given back). Locks: SHARE UPDATE EXCLUSIVE, then for at most limits.lock
 /// ACCESS EXCLUSIVE on the table.
 std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
-                         int most_keys);
+                         ExchangeLimits most);
 
 /// Drops all that is there under the names and belongs to the owner, in whatever schema: triggers,
 /// function, log, shadow, replaced table, state. `guarded`: only if the state is ours; else

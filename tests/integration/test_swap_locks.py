@@ -1,0 +1,129 @@
+"""The method "swap" and the locks of others: who holds one is found out without rights to see him, waited for without
+making others wait, named, and never cancelled for a deadlock with us."""
+
+import contextlib
+import re
+import threading
+import time
+
+import psycopg2
+import pytest
+
+from cluster import SUPERUSER
+from django_site import OWNER, DjangoSite
+from test_swap import (DONE, STOPPED, cleanup, cleanup_program, clients, ended, helpers, live, oid,  # noqa: F401
+                       phase, start_cleanup, wait_for_phase)
+from test_swap_hard_cases import interrupt
+
+
+def tries(cluster, mark):
+    return len(re.findall("canceling statement due to (lock|statement) timeout", cluster.log_text(mark)))
+
+
+def test_a_prepared_transaction_is_named_and_seldom_tried_against(own_cluster, folder, cleanup, start_cleanup):  # noqa: F811
+    server = own_cluster(max_prepared_transactions="5")
+    server.create_database("shop", OWNER)
+    shop = DjangoSite(folder, server, "shop")
+    shop.migrate()
+    shop.fill(sessions=10_000)
+    with contextlib.closing(server.connect("shop")) as other:
+        other.cursor().execute("BEGIN; SELECT count(*) FROM django_session; PREPARE TRANSACTION 'forgotten'")
+    mark = server.log_mark()
+    text = cleanup("--max-duration", "6", conninfo=server.conninfo("shop", OWNER), code=STOPPED)
+    assert 'prepared transaction "forgotten"' in text, text
+    assert 1 <= tries(server, mark) <= 8
+    server.psql("ROLLBACK PREPARED 'forgotten'", "shop")
+    assert "going on with an interrupted swap" in cleanup("-v", conninfo=server.conninfo("shop", OWNER))
+    assert helpers(shop) == []
+
+
+@pytest.mark.parametrize("relation", ["django_session", "djs_{oid}_state"])
+def test_a_reader_whose_age_is_hidden_is_seldom_tried_against(site, cluster, start_cleanup, relation):  # noqa: F811
+    """As a nightly dump is, to a role without pg_read_all_stats."""
+    site.fill(sessions=60_000, expired_share=0.3)
+    mark = cluster.log_mark()
+    process = start_cleanup("--max-duration", "8")
+    wait_for_phase(site, "copying")
+    with contextlib.closing(cluster.connect(site.database, SUPERUSER, autocommit=False)) as reader:
+        reader.cursor().execute(f"SELECT 1 FROM {relation.format(oid=oid(site))} LIMIT 1")
+        assert ended(process) == STOPPED, process.log_text()
+        assert "of role postgres" in process.log_text(), process.log_text()
+        assert tries(cluster, mark) <= 8
+
+
+def test_a_site_whose_views_always_take_seconds_is_swapped_in_the_end(site, cluster, start_cleanup):  # noqa: F811
+    site.fill(sessions=10_000)
+    over = threading.Event()
+
+    def views():
+        with contextlib.closing(cluster.connect(site.database, OWNER, autocommit=False)) as view:
+            while not over.is_set():
+                view.cursor().execute("SELECT count(*) FROM django_session; SELECT pg_sleep(1.3)")
+                view.commit()
+    worker = threading.Thread(target=views)
+    worker.start()
+    try:
+        process = start_cleanup("--lock-timeout", "0.4", "--max-duration", "60")
+        assert ended(process, 90) == DONE, process.log_text()
+    finally:
+        over.set()
+        worker.join()
+    assert helpers(site) == []
+
+
+def test_an_index_built_concurrently_is_no_victim_of_an_abort(site, cluster, cleanup, start_cleanup):  # noqa: F811
+    site.fill(sessions=60_000, expired_share=0.3)
+    interrupt(site, start_cleanup)
+    errors = []
+
+    def build():
+        try:
+            site.psql("CREATE INDEX CONCURRENTLY theirs ON django_session (length(session_data))")
+        except psycopg2.Error as error:
+            errors.append(str(error))
+    with contextlib.closing(cluster.connect(site.database, SUPERUSER, autocommit=False)) as old:
+        old.set_session(isolation_level="REPEATABLE READ")
+        old.cursor().execute("SELECT count(*) FROM django_session")
+        builder = threading.Thread(target=build)
+        builder.start()
+        cleanup("--abort", "--max-duration", "5", code=STOPPED)
+        old.rollback()
+    builder.join()
+    assert not errors
+    cleanup("--abort")
+    assert helpers(site) == []
+
+
+def test_nobody_who_analyzes_is_cancelled_for_a_deadlock(site, cluster, start_cleanup):  # noqa: F811
+    """He has read the table, and then waits for the lock that the exchange has already."""
+    site.fill(sessions=10_000)
+    process = start_cleanup("--lock-timeout", "5", "--max-duration", "12")
+    wait_for_phase(site, "ready")
+    with contextlib.closing(cluster.connect(site.database, SUPERUSER, autocommit=False)) as analyst:
+        while process.running:
+            analyst.cursor().execute("SELECT count(*) FROM django_session")
+            time.sleep(0.1)
+            analyst.cursor().execute("ANALYZE django_session")
+            analyst.commit()
+    assert process.returncode in (DONE, STOPPED), process.log_text()
+    assert "half of the server's deadlock_timeout" in process.log_text()
+
+
+def test_large_sessions_that_keep_changing_do_not_lengthen_the_lock(site, cleanup):  # noqa: F811
+    site.fill(sessions=400, expired_share=0.2, data_bytes=100_000)  # a drained one takes about a millisecond
+    over = threading.Event()
+
+    def save():
+        while not over.is_set():
+            site.psql("UPDATE django_session SET session_data = 'x' || session_data WHERE session_key IN (SELECT "
+                      "session_key FROM django_session WHERE expire_date > now() LIMIT 40)", OWNER)
+            time.sleep(0.05)
+    worker = threading.Thread(target=save)
+    worker.start()
+    try:
+        text = cleanup()
+    finally:
+        over.set()
+        worker.join()
+    assert float(re.search(r"longest_lock=([\d.]+)s", text)[1]) < 0.25, text
+    assert helpers(site) == []
