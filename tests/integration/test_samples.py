@@ -1,9 +1,12 @@
 """The samples of conf.d as the real programs take them: collectd, Nagios 4 and Icinga 2."""
 
+import re
+
 import pytest
 
 import paths
 from check import parse_perfdata
+from collectd_daemon import database_block, plugin_block
 
 METRICS = {"database", "table", "toast", "indexes", "total", "reclaimable", "live", "expired",
            "dead", "expired_percent", "database_percent", "overdue"}
@@ -80,3 +83,41 @@ object Host "db1" {{
     assert METRICS <= {value["label"] for value in values}
     total = next(value for value in values if value["label"] == "total")
     assert (total["value"], total["unit"]) == (neglected.sizes()["total"], "bytes")
+
+
+def pairs_of_the_samples():
+    """(what triggers, method) of each sample that cleans up when something is measured."""
+    collectd = paths.COLLECTD_SAMPLE.read_text()
+    method = re.search(r'#Method "(\w+)"', collectd)[1]
+    pairs = [(trigger, method) for trigger in re.findall(r'#Trigger "(.*)"', collectd)]
+    nagios = paths.NAGIOS_CLEANUP_SAMPLE.read_text()
+    thresholds = re.search(r"check_command .*!(-.*)", nagios)[1]
+    method = re.search(r"event_handler +django_session_cleanup!.*!(\w+)", nagios)[1]
+    pairs += [(trigger, method) for trigger in re.findall(r"-[wc] (\S+)", thresholds)]
+    icinga = paths.ICINGA_CLEANUP_SAMPLE.read_text()
+    method = re.search(r'^  vars.django_session_cleanup_method = "(\w+)"', icinga, re.M)[1]
+    critical = re.search(r'vars.django_session_critical = "(.*)"', icinga)[1]
+    assert "vars.django_session_warning = null" in icinga
+    return [*pairs, (critical, method)]
+
+
+def test_the_samples_clean_by_what_their_method_can_end(collectd, cluster, site):
+    """The plugin itself is the judge: it warns of a Trigger that the Method can hardly end."""
+    pairs = pairs_of_the_samples()
+    assert len(pairs) >= 3
+    blocks = [database_block(
+        cluster, "site", Instance=f"pair{i}",
+        inner=f'    <Cleanup>\n      Trigger "{trigger}"\n      Method "{method}"\n    </Cleanup>\n')
+        for i, (trigger, method) in enumerate([*pairs, ("reclaimable=1GB", "delete")])]
+    daemon = collectd(plugin_block(*blocks))
+    warned = re.findall(r"\[warning\] django_session plugin: (\w+): <Cleanup>", daemon.log_text())
+    assert warned == [f"pair{len(pairs)}"]
+
+
+@pytest.mark.parametrize("sample", [paths.CRON_SAMPLE, *paths.SYSTEMD_SAMPLES.glob("*.service")],
+                         ids=lambda path: path.name)
+def test_a_weekly_sample_says_what_its_method_ends(sample):
+    text = sample.read_text()
+    assert "django_session_cleaner --method delete" in text
+    assert "`delete` ends what the check calls overdue and expired_percent" in text
+    assert "`-U django_session_swapper --method auto`" in text
