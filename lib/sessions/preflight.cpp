@@ -84,7 +84,12 @@ FROM t WHERE NOT pg_has_role(t.relowner, 'USAGE')
 // {oid}. Of the swap alone.
 constexpr const char* kSwapRefusals = R"(
 SELECT 'role ' || quote_ident(session_user) AS object,
-  'is not a member of the owner; GRANT ' || t.owner || ' TO ' || quote_ident(session_user) AS reason
+  CASE WHEN EXISTS (SELECT FROM pg_roles r WHERE r.rolsuper AND pg_has_role(t.relowner, r.oid, 'MEMBER'))
+    THEN format('is not a member of the owner, %s, and must not be: that is a superuser, or a member of '
+      'one; ALTER TABLE %s OWNER TO the site''s role', t.owner, t.name)
+    WHEN pg_has_role(t.relowner, 'MEMBER')
+    THEN format('may not become the owner; GRANT %s TO %I WITH SET TRUE', t.owner, session_user)
+    ELSE format('is not a member of the owner; GRANT %s TO %I', t.owner, session_user) END AS reason
 FROM t WHERE NOT CASE WHEN current_setting('server_version_num')::int >= 160000
                       THEN pg_has_role(t.relowner, 'SET') ELSE pg_has_role(t.relowner, 'MEMBER') END
 UNION ALL

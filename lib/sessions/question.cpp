@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "sessions/more_rights.hpp"
+
 namespace django_session::sessions {
 namespace {
 
@@ -82,34 +84,6 @@ LEFT JOIN LATERAL (
   ORDER BY p.proname LIMIT 1) f ON true
 WHERE {0};
 )";
-
-/// Whether this session can do anything in this database that the table's owner can't: then code of
-/// his that a reading would run could use our rights. (Not by current_user: such code may RESET
-/// ROLE.) By the role's attributes, what it is a member of, and what it owns or was granted; a
-/// right on what belongs to the owner is his, too, and of schemas and the database each right is
-/// compared. What was granted to everybody is not in pg_shdepend.
-constexpr const char* kHasMoreRights = R"((
-  me.rolsuper OR NOT o.rolsuper AND (
-    me.rolcreaterole > o.rolcreaterole OR me.rolcreatedb > o.rolcreatedb
-    OR me.rolreplication > o.rolreplication OR me.rolbypassrls > o.rolbypassrls
-    OR EXISTS (SELECT FROM pg_roles r WHERE r.oid <> me.oid
-               AND pg_has_role(me.oid, r.oid, 'MEMBER') AND NOT pg_has_role(o.oid, r.oid, 'MEMBER'))
-    OR NOT pg_has_role(o.oid, me.oid, 'MEMBER') AND EXISTS (
-      SELECT FROM pg_shdepend s
-      WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = me.oid
-        AND s.deptype IN ('o', 'a') AND s.dbid IN (0::oid, d.oid)
-        AND NOT CASE
-          WHEN s.classid = 'pg_default_acl'::regclass THEN true
-          WHEN s.deptype = 'o' THEN false
-          WHEN s.classid = 'pg_database'::regclass THEN s.objid <> d.oid
-            OR has_database_privilege(me.oid, d.oid, 'CREATE') <= has_database_privilege(o.oid, d.oid, 'CREATE')
-            AND has_database_privilege(me.oid, d.oid, 'TEMP') <= has_database_privilege(o.oid, d.oid, 'TEMP')
-          WHEN s.classid = 'pg_namespace'::regclass THEN
-            has_schema_privilege(me.oid, s.objid, 'CREATE') <= has_schema_privilege(o.oid, s.objid, 'CREATE')
-            AND has_schema_privilege(me.oid, s.objid, 'USAGE') <= has_schema_privilege(o.oid, s.objid, 'USAGE')
-          ELSE EXISTS (SELECT FROM pg_shdepend w
-            WHERE w.dbid = s.dbid AND w.classid = s.classid AND w.objid = s.objid AND w.deptype = 'o'
-              AND pg_has_role(o.oid, w.refobjid, 'MEMBER')) END))))";
 
 /// Whether it is, or could make itself, a superuser.
 constexpr const char* kCouldRuleTheServer = R"((

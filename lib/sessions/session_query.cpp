@@ -10,6 +10,7 @@
 #include "core/sql_name.hpp"
 #include "sessions/as_owner.hpp"
 #include "sessions/catalog_query.hpp"
+#include "sessions/more_rights.hpp"
 #include "sessions/swap.hpp"
 
 namespace django_session::sessions {
@@ -17,15 +18,13 @@ namespace {
 
 constexpr std::chrono::milliseconds kAnswersWay{5000};
 
-// {0} the owner's name as a string. A role without attributes that is a member of nothing has
-// nothing to lose but its own password and what was granted to itself.
+// {0} the owner's name as a string, {1} whether we have more rights than he.
 constexpr const char* kWho = R"(
-SELECT r.rolname = {0} AS is_owner,
-  NOT (r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls)
-    AND NOT EXISTS (SELECT FROM pg_auth_members m WHERE m.member = r.oid) AS has_nothing,
+SELECT NOT {1} AS is_harmless,
   NOT pg_is_in_recovery() AND CASE WHEN current_setting('server_version_num')::int >= 160000
-    THEN pg_has_role({0}::name, 'SET') ELSE pg_has_role({0}::name, 'MEMBER') END AS can_be_owner
-FROM pg_roles r WHERE r.rolname = current_user;
+    THEN pg_has_role(o.oid, 'SET') ELSE pg_has_role(o.oid, 'MEMBER') END AS can_be_owner
+FROM pg_roles me, pg_roles o, pg_database d
+WHERE me.rolname = session_user AND o.rolname = {0} AND d.datname = current_database();
 )";
 
 // {0} milliseconds, {1} what else.
@@ -95,11 +94,11 @@ pg::Row answer_of(pg::Connection& connection, const std::string& message, pg::De
 
 ReadingAs who_may_read(pg::Connection& connection, const CleanupTarget& target,
                        pg::Deadline deadline) {
-  const std::string query = fmt::format(kWho, connection.literal(target.owner));
+  const std::string query = fmt::format(kWho, connection.literal(target.owner), kHasMoreRights);
   const pg::Rows rows = ask_catalog(connection, query, deadline);
   if (rows.empty()) return ReadingAs::nobody;
   const pg::Row& row = rows.front();
-  if (row.flag("is_owner") || row.flag("has_nothing")) return ReadingAs::ourselves;
+  if (row.flag("is_harmless")) return ReadingAs::ourselves;
   return row.flag("can_be_owner") ? ReadingAs::owner : ReadingAs::nobody;
 }
 

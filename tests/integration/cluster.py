@@ -41,15 +41,16 @@ def binaries():
 class Cluster:
     """One server. Trusts whoever comes by the socket in its folder or its port of 127.0.0.1."""
 
-    def __init__(self, folder, prefix=(), **settings):
-        """prefix: words before the server's command, such as `env NAME=VALUE`."""
+    def __init__(self, folder, prefix=(), bin_folder=None, **settings):
+        """prefix: words before the server's command, such as `env NAME=VALUE`; bin_folder: where
+        initdb and postgres of another version are."""
         self._prefix = prefix
         self.folder = private_folder(folder, "postgresql")
         self.data = self.folder / "data"
         self.socket = self.folder
         self.port = free_port()
         self.log = self.folder / "postgresql.log"
-        self._binaries = binaries()
+        self._binaries = bin_folder or binaries()
         self._process = None
         run([self._binaries / "initdb", "-D", self.data, "-U", SUPERUSER, "-A", "trust",
              "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"])

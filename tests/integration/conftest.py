@@ -1,7 +1,9 @@
 """Fixtures: one cluster for the whole run, a database with a Django-made table for each test."""
 
 import contextlib
+import functools
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -16,9 +18,11 @@ from django_site import MONITOR, OWNER, DjangoSite
 from icinga_daemon import IcingaDaemon
 from nagios_daemon import NagiosDaemon
 from pgbouncer_server import PgBouncer
-from processes import readable_copy
+from processes import readable_copy, run
 
 TEMPLATE = "django_template"
+# All that are supported: Debian's, and those that `tests/install_packages versions` has installed.
+VERSIONS = ("13", "14", "15", "16", "17", "18")
 
 
 def pytest_addoption(parser):
@@ -77,6 +81,32 @@ def own_cluster(folder):
             server.create_role(OWNER)
             return server
         yield make
+
+
+@pytest.fixture(scope="session")
+def cluster_of_version(session_folder):
+    """A server of each version, started when it is first asked for: cluster_of_version("13")."""
+    with contextlib.ExitStack() as stack:
+        @functools.cache
+        def of(version):
+            place = session_folder / f"version-{version}"
+            place.mkdir()
+            place.chmod(0o755)
+            binaries = None if version == "15" else programs_of_version(version, place)
+            server = Cluster(place, bin_folder=binaries).start()
+            stack.callback(server.stop, "immediate")
+            assert server.psql("SHOW server_version")[0][0].startswith(version + ".")
+            return server
+        yield of
+
+
+def programs_of_version(version, folder):
+    """Where they are; a copy, if the ordinary user may not be let into the checkout's folder."""
+    native = paths.POSTGRESQL / version / "native"
+    assert native.exists(), "run `tests/install_packages versions`"
+    if run([native / "bin" / "postgres", "--version"], check=False).returncode != 0:
+        native = shutil.copytree(native, folder / "native", symlinks=True)
+    return native / "bin"
 
 
 @pytest.fixture(scope="session")

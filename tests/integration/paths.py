@@ -7,6 +7,9 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("DJANGO_SESSION_BUILD", "build/release"))
 BUILD = BUILD if BUILD.is_absolute() else ROOT / BUILD
 
+# PostgreSQL's versions beside Debian's, each in a folder of its major number.
+POSTGRESQL = ROOT / "build" / "postgresql"
+
 CHECK = BUILD / "nagios" / "check_django_session"
 CLEANUP = BUILD / "nagios" / "django_session_cleanup"
 PLUGIN = BUILD / "plugin" / "django_session.so"

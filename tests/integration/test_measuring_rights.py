@@ -5,10 +5,15 @@ rights of whoever asks; a function that is called IMMUTABLE may do anything ther
 into the server's log with whose rights it was run.
 """
 
+import contextlib
+import threading
+
+import psycopg2
 import pytest
 
 from cluster import SUPERUSER
 from django_site import MONITOR, OWNER
+from processes import wait_for
 
 TRAP = """
 CREATE FUNCTION public.jaw() RETURNS bool LANGUAGE plpgsql AS $$
@@ -106,3 +111,163 @@ def test_a_superuser_measures_an_ordinary_table(site, ask_as):
     for answer in ask_as(SUPERUSER, "-w", "overdue=9999d")[:2]:
         assert answer.state == "OK" and answer.perfdata["live"][0] == 30
         assert answer.perfdata["overdue"][0] > 700 * 86400
+
+
+# -- against an owner who changes things meanwhile -------------------------------------------------
+
+
+@contextlib.contextmanager
+def in_a_loop(site, *statements, user=OWNER):
+    """Runs statements over and over on a connection of its own; those that fail (a lock, say) don't matter."""
+    stop = threading.Event()
+    rounds = [0]
+
+    def run():
+        with contextlib.closing(site.cluster.connect("site", user)) as connection:
+            cursor = connection.cursor()
+            cursor.execute("SET lock_timeout = 20")
+            while not stop.is_set():
+                for statement in statements:
+                    with contextlib.suppress(psycopg2.Error):
+                        cursor.execute(statement)
+                rounds[0] += 1
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield rounds
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("loop", [
+    ("CREATE STATISTICS planted ON (CASE WHEN trap(1) THEN 1 END), expire_date FROM django_session",
+     "DROP STATISTICS planted"),
+    ("CREATE INDEX planted ON django_session (expire_date) WHERE trap(1)", "DROP INDEX planted"),
+    # The name means another table for a moment, with the lock on the first one or not.
+    ("ALTER TABLE django_session RENAME TO real; ALTER TABLE fake RENAME TO django_session",
+     "ALTER TABLE django_session RENAME TO fake; ALTER TABLE real RENAME TO django_session"),
+    ("ALTER SCHEMA public RENAME TO real; ALTER SCHEMA other RENAME TO public",
+     "ALTER SCHEMA public RENAME TO other; ALTER SCHEMA real RENAME TO public"),
+], ids=["statistics", "index", "table", "schema"])
+def test_an_owner_who_plants_code_between_two_statements_gains_nothing(filled, run_check, loop):
+    filled.psql(f"""ALTER SCHEMA public OWNER TO {OWNER}; CREATE SCHEMA other AUTHORIZATION {OWNER};
+        GRANT CREATE ON DATABASE site TO {OWNER}""")
+    for fake in ("public.fake", "other.django_session"):
+        filled.psql(f"""CREATE TABLE {fake} (LIKE public.django_session INCLUDING ALL);
+            CREATE INDEX ON {fake} (expire_date) WHERE public.trap(1)""", OWNER)
+    environment = filled.cluster.environment("site", SUPERUSER)
+    mark = filled.cluster.log_mark()
+    states = set()
+    with in_a_loop(filled, *loop) as rounds:
+        for _ in range(12):
+            states.add(run_check("-T", "public.django_session", "-w", "overdue=9999d", environment=environment).state)
+    assert rounds[0] > 5 and states <= {"OK", "UNKNOWN"}
+    assert run_for(filled, mark) <= {OWNER}
+
+
+def test_the_statistics_function_is_not_called_by_whoever_can_do_more(filled, run_check):
+    """Its owner may let it run with the caller's rights after the caller has looked at it."""
+    filled.psql("""DROP FUNCTION public.django_session_statistics(regclass);
+        CREATE FUNCTION public.django_session_statistics(regclass) RETURNS TABLE (column_name name, average_width int4,
+            null_fraction float4, n_distinct float4, common_values numeric[], common_frequencies float4[],
+            histogram numeric[])
+          LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN PERFORM public.jaw(); END $$""", OWNER)
+    mark = filled.cluster.log_mark()
+    flip = "ALTER FUNCTION public.django_session_statistics(regclass) SECURITY "
+    with in_a_loop(filled, flip + "INVOKER", flip + "DEFINER"):
+        for _ in range(10):
+            run_check(environment=filled.cluster.environment("site", SUPERUSER))
+    assert run_for(filled, mark) == set()
+    filled.psql(f"GRANT EXECUTE ON FUNCTION public.django_session_statistics(regclass) TO {MONITOR}")
+    run_check("-v")
+    assert run_for(filled, mark) == {OWNER}
+
+
+def test_a_function_in_the_place_of_the_owners_is_not_called(filled, run_check):
+    """Whoever may create in the schema can put it there, after the check has learned of the owner's."""
+    filled.cluster.create_role("stranger")
+    filled.psql("GRANT CREATE ON SCHEMA public TO stranger")
+    filled.interfere("PERFORM pg_sleep(0.7)")
+    answers = []
+    check = threading.Thread(target=lambda: answers.append(run_check("-t", "30", "-w", "overdue=9999d")))
+    check.start()
+    wait_for(lambda: filled.psql("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"), "the first question")
+    filled.psql("ALTER FUNCTION public.django_session_statistics(regclass) RENAME TO theirs")
+    filled.psql(f"""CREATE FUNCTION public.django_session_statistics(regclass) RETURNS TABLE (column_name name,
+            average_width int4, null_fraction float4, n_distinct float4, common_values numeric[],
+            common_frequencies float4[], histogram numeric[])
+          LANGUAGE plpgsql AS $$ BEGIN PERFORM public.jaw(); END $$;
+        GRANT EXECUTE ON FUNCTION public.django_session_statistics(regclass) TO {MONITOR}""", "stranger")
+    mark = filled.cluster.log_mark()
+    check.join()
+    filled.calm()
+    assert answers[0].state == "OK" and run_for(filled, mark) == set()
+    assert "its_function_was_replaced" in filled.cluster.log_text(mark)
+    filled.psql("DROP OWNED BY stranger CASCADE")
+
+
+def test_while_others_have_the_lock_a_superuser_gets_what_the_statistics_say(filled, ask_as):
+    with filled.cluster.locked("site", mode="SHARE UPDATE EXCLUSIVE"):  # as VACUUM has
+        estimate = ask_as(SUPERUSER)[0]
+    assert estimate.state == "UNKNOWN" and "the lock that keeps code out is taken" in estimate.stdout
+    assert estimate.perfdata["live"][0] == pytest.approx(30, abs=10) and estimate.perfdata["total"][0] > 0
+
+
+# -- odd ground ------------------------------------------------------------------------------------
+
+
+def test_rows_that_a_policy_hides_are_unknown(filled, run_check):
+    """They were missing from the figures, and the policy's code ran with the rights of whoever asked."""
+    filled.psql(f"""ALTER TABLE django_session ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY planted ON django_session USING (public.jaw())""", OWNER)
+    mark = filled.cluster.log_mark()
+    answer = run_check()
+    assert answer.state == "UNKNOWN" and f"row security hides rows from role {MONITOR}" in answer.stdout
+    assert "overdue" not in answer.perfdata and "0 B" not in answer.line
+    assert run_for(filled, mark) == set()
+
+
+def test_a_monitor_of_two_owners_tables_runs_the_code_of_neither(filled, run_check):
+    """In one database it can read what the other one can't."""
+    filled.cluster.create_role("shop")
+    filled.psql(f"""CREATE TABLE other (LIKE django_session INCLUDING ALL); ALTER TABLE other OWNER TO shop;
+        GRANT SELECT (expire_date) ON other TO {MONITOR}; ANALYZE other""")
+    assert run_check("-w", "overdue=9999d").state == "OK"
+    filled.psql(PLANTS["predicate"], OWNER)
+    mark = filled.cluster.log_mark()
+    assert run_check("-w", "overdue=9999d").state == "UNKNOWN"
+    assert run_for(filled, mark) == set()
+
+
+def test_a_superuser_reads_no_rows_of_a_child(filled, run_check):
+    """Whoever owns the table can make tables that inherit from it."""
+    filled.psql("""CREATE TABLE child () INHERITS (django_session);
+        CREATE INDEX ON child (expire_date) WHERE public.trap(1)""", OWNER)
+    mark = filled.cluster.log_mark()
+    answer = run_check("--exact", "-w", "overdue=9999d", environment=filled.cluster.environment("site", SUPERUSER))
+    assert answer.state == "OK" and run_for(filled, mark) == set()
+
+
+LIES = {
+    "absurd": "'expire_date'::name, -7, 'NaN'::float4, 'Infinity'::float4, '{NaN,1,2,NULL}'::numeric[], "
+              "'{NaN,9,-1,NULL}'::float4[], '{5,NaN,1,NULL}'::numeric[]",
+    "huge": "'expire_date'::name, 2147483647, 1, -1, array_fill(1::numeric, ARRAY[300000]), "
+            "array_fill(1::float4, ARRAY[300000]), array_fill(1::numeric, ARRAY[300000])",
+    "too large": "'expire_date'::name, 1, 0, -1, ARRAY[1e400], '{1}'::float4[], ARRAY[1e400, 1e401]",
+    "null": "NULL::name, NULL::int4, NULL::float4, NULL::float4, NULL::numeric[], NULL::float4[], NULL::numeric[]",
+    "many": "c, 1, 0, -1, NULL::numeric[], NULL::float4[], NULL::numeric[] FROM generate_series(1, 100000) i, "
+            "unnest('{expire_date,session_key,nosuch}'::name[]) c",
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_lies_of_the_statistics_function_break_nothing(filled, run_check, lie):
+    filled.psql(f"""DROP FUNCTION public.django_session_statistics(regclass);
+        CREATE FUNCTION public.django_session_statistics(regclass) RETURNS TABLE (column_name name, average_width int4,
+            null_fraction float4, n_distinct float4, common_values numeric[], common_frequencies float4[],
+            histogram numeric[]) LANGUAGE sql SECURITY DEFINER AS $$ SELECT {LIES[lie]} $$;
+        GRANT EXECUTE ON FUNCTION public.django_session_statistics(regclass) TO {MONITOR}""", OWNER)
+    answer = run_check("-v", "-w", "overdue=9999d")
+    assert answer.state == "OK" and answer.perfdata["total"][0] > 0 and answer.perfdata["overdue"][0] > 0
+    assert len(answer.stdout) < 5000 and "nan" not in answer.stdout.lower() and "inf" not in answer.stdout.lower()

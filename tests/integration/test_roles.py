@@ -1,8 +1,11 @@
 """conf.d/roles.sql: what the measuring role can do, and what the server refuses it."""
 
+import re
+
 import psycopg2
 import pytest
 
+from cleanup_command import SWAPPER, Cleanup
 from django_site import MONITOR, OWNER, TABLE
 
 
@@ -125,3 +128,40 @@ def test_somebody_elses_function_of_that_name_is_left_alone(site):
                              WHERE proname = 'django_session_statistics' AND proacl IS NOT NULL
                              UNION ALL SELECT false LIMIT 1""")
     site.psql("DROP OWNED BY stranger CASCADE")
+
+
+# -- advice ----------------------------------------------------------------------------------------
+
+
+def test_nobody_is_advised_to_make_a_superuser(cleaned_site, run_cleanup):
+    cleaned_site.fill(sessions=1000)
+    cleaned_site.psql("ALTER TABLE django_session OWNER TO postgres")
+    for options in (["--method", "swap"], ["-v"]):
+        plan = run_cleanup("--dry-run", *options)
+        text = plan.stdout + plan.stderr
+        assert "GRANT postgres" not in text
+        assert f"postgres, and must not be: that is a superuser, or a member of one; ALTER TABLE {TABLE} OWNER TO" in text
+    answer = cleaned_site.apply_roles(swapper=SWAPPER)
+    assert "nobody is made a member of its owner" in answer.stderr
+
+
+def test_a_membership_without_set_is_told_from_none(cluster_of_version, cleanup_program):
+    """As PostgreSQL knows it since 16. The advice is followed, and helps."""
+    server = cluster_of_version("16")
+    server.create_role(OWNER)
+    server.create_role("helper")
+    server.create_database("shop", OWNER)
+    server.psql("""CREATE TABLE django_session (session_key varchar(40) PRIMARY KEY, session_data text NOT NULL,
+        expire_date timestamptz NOT NULL); CREATE INDEX ON django_session (expire_date)""", "shop", "postgres")
+    server.psql(f"""ALTER TABLE django_session OWNER TO {OWNER}; GRANT CREATE ON SCHEMA public TO {OWNER};
+        GRANT {OWNER} TO helper WITH SET FALSE; ANALYZE django_session""", "shop")
+
+    def refusals():
+        plan = Cleanup(cleanup_program, "--dry-run", "--method", "swap",
+                       environment=server.environment("shop", "helper")).result()
+        return plan.stdout + plan.stderr
+    advice = re.search(r"may not become the owner; (GRANT .* WITH SET TRUE)", refusals())
+    assert advice
+    server.psql(advice.group(1), "shop")
+    assert "GRANT" not in refusals()
+    server.drop_database("shop")
