@@ -48,20 +48,23 @@ std::string rows(const MetricValues& values, Metric metric) {
   return fmt::format("{} {}", info(metric).name, show(values[metric], Unit::rows));
 }
 
-std::string how_counted(const MetricValues& values) {
+std::string how_counted(const Findings& findings) {
+  const MetricValues& values = findings.values;
   const MetricValue& live = values[Metric::live];
   const MetricValue& expired = values[Metric::expired];
   if (!live.number) return live.reason;
   if (!expired.number) return expired.reason;
   const bool counted = live.certainty == Certainty::exact && expired.certainty == Certainty::exact;
-  return counted ? "sessions counted" : "estimated from the planner's statistics";
+  if (counted) return "sessions counted";
+  return findings.by_sample ? "estimated from a sample of its pages"
+                            : "estimated from the planner's statistics";
 }
 
 void add_sessions(const Report& report, Lines& lines) {
   const MetricValues& values = report.findings.values;
   lines.push_back(fmt::format("Sessions: {}, {}, {} ({})", rows(values, Metric::live),
                               rows(values, Metric::expired), rows(values, Metric::dead),
-                              how_counted(values)));
+                              how_counted(report.findings)));
   if (!report.measurement.not_counted.empty())
     lines.push_back("Not counted, though asked for: " + report.measurement.not_counted);
 }
@@ -120,8 +123,8 @@ void add_unknown(const Report& report, Lines& lines) {
     const MetricValue& value = report.findings.values[metric.metric];
     const bool judged = std::any_of(report.thresholds.begin(), report.thresholds.end(),
                                     [&](const Threshold& t) { return t.metric == metric.metric; });
-    if (!value.number &&
-        (judged || metric.metric == Metric::database || metric.metric == Metric::overdue))
+    if (!value.number && (judged || metric.metric == Metric::database ||
+                          metric.metric == Metric::overdue || metric.metric == Metric::dead))
       lines.push_back(fmt::format("{} is unknown: {}", metric.name, value.reason));
   }
 }

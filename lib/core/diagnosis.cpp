@@ -72,23 +72,52 @@ void advise_on_rights(const Measurement& m, Advices& advices) {
          fmt::format("GRANT SELECT (expire_date) ON {} TO {};", table_of(m), role)});
 }
 
+/// Where the statistics target is 0, ANALYZE alone would change nothing.
+std::string analyze_command(const Measurement& m, std::string_view column) {
+  return fmt::format("ALTER TABLE {0} ALTER {1} SET STATISTICS 100; ANALYZE {0};", table_of(m),
+                     sql_identifier(column));
+}
+
+void advise_on_counters(const Measurement& m, const Findings& findings, Advices& advices) {
+  if (!m.counters.stand_still.empty())
+    advices.push_back({m.counters.stand_still +
+                           ": autovacuum needs the server's counters, and so do the figures here; "
+                           "as a superuser, find the setting, and RESET it where it is:",
+                       "SELECT setdatabase, setrole::regrole, setconfig FROM "
+                       "pg_db_role_setting; SHOW track_counts;"});
+  else if (!m.standby && !findings.values[Metric::dead].number)
+    advices.push_back(
+        {"the server's counters can't be relied on before a vacuum or analyze; this "
+         "reads a sample:",
+         fmt::format("ANALYZE {};", table_of(m))});
+}
+
 void advise_on_statistics(const Measurement& m, const Findings& findings, Advices& advices) {
   const bool missing = m.may_read_expire_date && !findings.values[Metric::live].number;
-  const bool unrecorded = !m.standby && !findings.values[Metric::dead].number;
-  if (missing || unrecorded)
+  if (m.may_read_expire_date && expire_date_is_never_analyzed(m))
     advices.push_back(
-        {missing ? "the table has no statistics to estimate from; this reads a sample of it:"
-                 : "dead rows aren't known until a vacuum or analyze is on record; this reads a "
-                   "sample:",
-         fmt::format("ANALYZE {};", table_of(m))});
+        {"expire_date's statistics target is 0, so ANALYZE passes it over, and the "
+         "sessions can't be estimated; as the table's owner:",
+         analyze_command(m, "expire_date")});
+  else if (missing && !m.expire_dates.known())
+    advices.push_back({"the table has no statistics to estimate from; this reads a sample of it:",
+                       fmt::format("ANALYZE {};", table_of(m))});
+  else
+    advise_on_counters(m, findings, advices);
 }
 
 /// The widths of session_key and session_data are hidden from a role that can't read them.
 void advise_on_widths(const Measurement& m, const Findings& findings, Advices& advices) {
-  const bool hidden = std::any_of(m.columns.begin(), m.columns.end(), [](const Column& column) {
+  const auto hidden = std::find_if(m.columns.begin(), m.columns.end(), [](const Column& column) {
     return column.length <= 0 && !column.average_width && column.name != "session_key";
   });
-  if (hidden && m.expire_dates.known() && findings.reclaimable && findings.reclaimable->at_least)
+  if (hidden != m.columns.end() && hidden->never_analyzed)
+    advices.push_back({fmt::format("{}'s statistics target is 0, so that free space in the table "
+                                   "isn't known; as the table's owner:",
+                                   hidden->name),
+                       analyze_command(m, hidden->name)});
+  else if (hidden != m.columns.end() && m.expire_dates.known() && findings.reclaimable &&
+           findings.reclaimable->at_least)
     advices.push_back(
         {"free space in the table is hidden from this role, so reclaimable is \"at least\"; as the "
          "table's "

@@ -46,6 +46,8 @@ ColumnWidths widths_of(const Measurement& measurement, const std::vector<std::st
 /// its reason.
 struct Rows {
   MetricValue live, expired, dead;
+  bool by_sample = false;
+  std::optional<double> chunks;  ///< of TOAST, live ones
 };
 
 MetricValue counted(double rows) { return {rows, Certainty::exact, ""}; }
@@ -64,14 +66,38 @@ std::string missing_right(const Measurement& m) {
 
 std::string why_no_estimate(const Measurement& m) {
   if (!m.may_read_expire_date) return missing_right(m);
-  return fmt::format("no statistics yet: ANALYZE {}", sql_table(m.schema, m.table));
+  const std::string table = sql_table(m.schema, m.table);
+  if (expire_date_is_never_analyzed(m))
+    return fmt::format(
+        "expire_date's statistics target is 0, so ANALYZE passes it over: ALTER TABLE {} ALTER "
+        "expire_date SET STATISTICS 100, then ANALYZE {}",
+        table, table);
+  return fmt::format("no statistics yet: ANALYZE {}", table);
 }
 
-void split_sessions(const Measurement& m, std::optional<double> total, Rows& rows) {
+/// Counted, both kinds: nothing is better known.
+std::optional<RowSample> seen_rows(const Measurement& m) {
+  if (m.counted_live && m.counted_expired)
+    return RowSample{1, *m.counted_live + *m.counted_expired, *m.counted_expired};
+  return m.seen;
+}
+
+void split_by_sample(const Measurement& m, const RowSample& seen, Rows& rows) {
+  const auto value = seen.complete() ? counted : estimated;
+  if (!m.counted_expired) rows.expired = value(seen.all_expired());
+  if (!m.counted_live) rows.live = value(seen.all_rows() - seen.all_expired());
+}
+
+void split_sessions(const Measurement& m, const RowCount& count, Rows& rows) {
   if (m.counted_live) rows.live = counted(*m.counted_live);
   if (m.counted_expired) rows.expired = counted(*m.counted_expired);
   if (m.counted_live && m.counted_expired) return;
-  if (total && m.counted_live) {
+  const auto& total = count.rows;
+  const bool sampled = m.seen && (count.by_sample || m.seen->complete() || !m.expire_dates.known());
+  if (sampled) {
+    rows.by_sample = true;
+    split_by_sample(m, *m.seen, rows);
+  } else if (total && m.counted_live) {
     rows.expired = estimated(*total - *m.counted_live);
   } else if (total && m.counted_expired) {
     rows.live = estimated(*total - *m.counted_expired);
@@ -81,32 +107,62 @@ void split_sessions(const Measurement& m, std::optional<double> total, Rows& row
     rows.live = estimated(split.live);
     rows.expired = estimated(split.expired);
   } else {
-    if (!m.counted_live) rows.live = MetricValue::unknown(why_no_estimate(m));
-    if (!m.counted_expired) rows.expired = MetricValue::unknown(why_no_estimate(m));
+    const std::string reason =
+        m.may_read_expire_date && !total ? count.rows_unknown : why_no_estimate(m);
+    if (!m.counted_live) rows.live = MetricValue::unknown(reason);
+    if (!m.counted_expired) rows.expired = MetricValue::unknown(reason);
   }
 }
 
-/// Rows that were written just before a VACUUM or ANALYZE by the same session are counted twice by
-/// the cumulative statistics (they are flushed once a second, after it): more rows than the pages
-/// hold are not there, and then reltuples, which that VACUUM or ANALYZE has counted, is right.
-RowCount credible(RowCount count, const Measurement& m) {
-  const ColumnWidths widths = widths_of(m, nullptr);
-  if (!count.rows || !widths || m.counters.tuples < 0 || m.counters.catalog_pages == 0)
-    return count;
+/// No column is narrower than this where its width is hidden.
+constexpr double kNarrowest = 1;
+
+/// How many row versions the heap can hold.
+double capacity(const Measurement& m) {
+  std::vector<ColumnWidth> widths;
+  for (const Column& column : m.columns)
+    widths.push_back(width_of(column).value_or(ColumnWidth{kNarrowest, 1, 0, 0}));
+  return m.heap_bytes / heap_bytes_per_row(widths, m.fillfactor);
+}
+
+/// A rewrite (VACUUM FULL, CLUSTER) removes dead rows that the counters keep until the next
+/// ANALYZE.
+MetricValue dead_rows(const Measurement& m, const RowCount& count) {
+  if (!count.dead) return MetricValue::unknown(count.dead_unknown);
   constexpr double kTolerance = 1.05;  // the widths are averages
-  const double capacity = m.heap_bytes / heap_bytes_per_row(*widths, m.fillfactor);
-  if (*count.rows > capacity * kTolerance)
-    count.rows = m.counters.tuples / m.counters.catalog_pages * m.heap_bytes / kPage;
+  if (count.rows && *count.rows + *count.dead > capacity(m) * kTolerance + 1)
+    return MetricValue::unknown(fmt::format(
+        "the server counts {:.0f} dead rows, more than there is room for", *count.dead));
+  return estimated(*count.dead);
+}
+
+RowCount row_count(const Measurement& m) {
+  RowCount count = estimate_rows(m.counters, m.heap_bytes / kPage, seen_rows(m));
+  if (!count.rows && !m.not_sampled.empty()) count.rows_unknown += "; " + m.not_sampled;
+  if (!count.rows && m.locked) count.rows_unknown += ", and the table is locked";
   return count;
 }
 
+/// The counters of the TOAST table go wrong as those of the table do, and nobody may look into it.
+/// Where they are in doubt, it has lost as many of its rows as the table has.
+std::optional<double> toast_chunks(const Measurement& m, const RowCount& count) {
+  const double pages = m.toast_heap_bytes / kPage;
+  const RowCount chunks = estimate_rows(m.toast_counters, pages, std::nullopt);
+  const bool believed = !count.by_sample && m.counters.stand_still.empty();
+  if (believed && chunks.rows) return chunks.rows;
+  if (!count.rows || !m.toast_counters.counted_by_vacuum() || !m.counters.counted_by_vacuum())
+    return std::nullopt;
+  const double then = m.counters.tuples_in(m.heap_bytes / kPage);
+  if (then <= 0) return std::nullopt;
+  return m.toast_counters.tuples_in(pages) * *count.rows / then;
+}
+
 Rows count_rows(const Measurement& m) {
+  const RowCount count = row_count(m);
   Rows rows;
-  const RowCount count = credible(estimate_rows(m.counters, m.heap_bytes / kPage), m);
-  split_sessions(m, count.rows, rows);
-  rows.dead = count.dead ? estimated(*count.dead)
-                         : MetricValue::unknown(
-                               "no vacuum or analyze is on record here since the statistics began");
+  split_sessions(m, count, rows);
+  rows.dead = dead_rows(m, count);
+  rows.chunks = toast_chunks(m, count);
   return rows;
 }
 
@@ -123,8 +179,7 @@ std::optional<Files> files_of(const Measurement& m, const Rows& rows) {
   Files files;
   files.rows = {*rows.live.number, *rows.expired.number, rows.dead.number.value_or(0)};
   files.heap = {m.heap_bytes, m.fillfactor, widths_of(m, nullptr)};
-  const RowCount chunks = estimate_rows(m.toast_counters, m.toast_heap_bytes / kPage);
-  files.toast = {m.toast_heap_bytes, m.toast_index_bytes, chunks.rows};
+  files.toast = {m.toast_heap_bytes, m.toast_index_bytes, rows.chunks};
   for (const Index& index : m.indexes) {
     const ColumnWidths widths = index.plain_btree ? widths_of(m, &index.columns) : std::nullopt;
     files.indexes.push_back({index.bytes, index.fillfactor, index.unique, widths});
@@ -187,6 +242,7 @@ Findings evaluate(const Measurement& m) {
       ratio(values[Metric::total], m.database_bytes.value_or(0), values[Metric::database]);
 
   const Rows rows = count_rows(m);
+  findings.by_sample = rows.by_sample;
   values[Metric::live] = rows.live;
   values[Metric::expired] = rows.expired;
   values[Metric::dead] = rows.dead;
@@ -231,6 +287,12 @@ std::optional<SizesAfresh> sizes_afresh(const Measurement& m) {
     afresh.indexes.push_back({m.indexes[i].name, index.bytes, std::min(built, index.bytes)});
   }
   return afresh;
+}
+
+bool expire_date_is_never_analyzed(const Measurement& m) {
+  return std::any_of(m.columns.begin(), m.columns.end(), [](const Column& column) {
+    return column.name == "expire_date" && column.never_analyzed;
+  });
 }
 
 bool swap_was_abandoned(const Measurement& m) {

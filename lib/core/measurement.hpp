@@ -20,6 +20,7 @@ struct Column {
   double alignment = 1;
   std::optional<double> average_width;  ///< bytes as stored
   double null_fraction = 0, distinct = 0;
+  bool never_analyzed = false;  ///< its statistics target is 0, so ANALYZE passes it over
 };
 
 struct Index {
@@ -66,6 +67,8 @@ struct Measurement {
   std::optional<double> counted_live, counted_expired;  ///< where they were counted
   std::optional<double> oldest_expire_date;             ///< nothing for an empty table, or unknown:
   std::string oldest_unknown = "not asked for";         ///< why, if it is unknown
+  std::optional<RowSample> seen;                        ///< read where the counters are in doubt
+  std::string not_sampled;                              ///< why not, where it was tried
   std::string not_counted;  ///< why counting, though asked for, ended in an estimate
 
   std::optional<SwapUnderWay> swap;
@@ -89,6 +92,7 @@ struct TableSize {
 struct Findings {
   MetricValues values;
   std::optional<Reclaimable> reclaimable;  ///< nothing where its value is unknown
+  bool by_sample = false;  ///< live and expired follow from rows that this reading has seen
 };
 
 Findings evaluate(const Measurement& measurement);
@@ -105,6 +109,9 @@ struct SizesAfresh {
 
 /// Nothing where sizes or rows aren't known.
 std::optional<SizesAfresh> sizes_afresh(const Measurement& measurement);
+
+/// ANALYZE collects nothing of expire_date: its statistics target is 0.
+bool expire_date_is_never_analyzed(const Measurement& measurement);
 
 /// A swap that began so long ago (an hour) that it was interrupted, and its log grows for nothing.
 bool swap_was_abandoned(const Measurement& measurement);

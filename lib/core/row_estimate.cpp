@@ -1,6 +1,8 @@
 // Row estimates; see the header for what they rest on.
 #include "core/row_estimate.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -32,6 +34,44 @@ double rows_since_statistics(double rows, double deleted, const RelationCounters
   return std::clamp(rows - left, 0.0, std::min(at_most, rows));
 }
 
+// A vacuum's own count may be off by what was inserted and deleted while it ran, and pages differ.
+constexpr double kMissing = 0.95, kSurplus = 1.1;
+constexpr double kFewRows = 50;  // a share of less means nothing
+
+/// Since when live and dead count: a vacuum or analyze on record, or the table's creation.
+bool have_a_beginning(const RelationCounters& counters) {
+  return counters.anchored ||
+         (!counters.counted_by_vacuum() && counters.inserted + counters.live > 0);
+}
+
+/// Dead rows, but no row that could have died since VACUUM has found none.
+bool died_out_of_nothing(const RelationCounters& counters) {
+  return counters.counted_by_vacuum() && counters.tuples < 1 && counters.live < 1 &&
+         counters.dead > 0;
+}
+
+/// Why the counters alone can't be believed; empty if they can.
+std::string why_in_doubt(const RelationCounters& counters, double pages) {
+  if (!counters.stand_still.empty()) return counters.stand_still;
+  if (!have_a_beginning(counters))
+    return "no vacuum or analyze is on record since the server's counters began";
+  if (!counters.anchored || !counters.counted_by_vacuum()) return "";
+  const double expected = counters.tuples_in(pages);
+  if (!died_out_of_nothing(counters) && counters.live >= expected * kMissing - 1 &&
+      counters.live <= expected * kSurplus + kFewRows)
+    return "";
+  return fmt::format(
+      "the server's counters ({:.0f} live rows, {:.0f} dead) don't fit the {:.0f} rows of the last "
+      "VACUUM or ANALYZE",
+      counters.live, counters.dead, expected);
+}
+
+/// Whether so many rows are what was seen, as well as a sample can tell.
+bool fits(double rows, const RowSample& seen) {
+  const double tolerance = seen.complete() ? 0.02 : 0.15;
+  return std::abs(rows - seen.all_rows()) <= tolerance * seen.all_rows() + 1;
+}
+
 }  // namespace
 
 double ValueDistribution::sampled_fraction_before(double time) const {
@@ -55,18 +95,20 @@ double ValueDistribution::fraction_before(double time) const {
   return 1 - (after > 0 ? (1 - sampled) * (1 - counted->fraction_before) / after : 0);
 }
 
-RowCount estimate_rows(const RelationCounters& counters, double pages) {
-  if (counters.anchored) return {counters.live, counters.dead};
-  if (pages == 0) return {0, 0};
-  const bool counted_since_creation = counters.inserted > 0 || counters.live > 0;
-  if (counters.tuples >= 0 && counters.catalog_pages > 0) {
-    // Nobody kept the counters since the last vacuum or analyze (a reset, a crash, a standby): as
-    // the planner does, assume that the pages are as full as they were then. Dead rows are
-    // anybody's guess.
-    return {counters.tuples / counters.catalog_pages * pages, std::nullopt};
-  }
-  if (counted_since_creation) return {counters.live, counters.dead};
-  return {};
+RowCount estimate_rows(const RelationCounters& counters, double pages,
+                       const std::optional<RowSample>& seen) {
+  if (pages == 0) return {0, 0, "", ""};
+  std::string doubt = why_in_doubt(counters, pages);
+  if (!seen && doubt.empty()) return {counters.live, counters.dead, "", ""};
+  if (!seen) return {std::nullopt, std::nullopt, doubt, doubt};
+  const double rows = seen->all_rows();
+  if (counters.stand_still.empty() && have_a_beginning(counters) &&
+      !died_out_of_nothing(counters) && fits(counters.live, *seen))
+    return {seen->complete() ? rows : counters.live, counters.dead, "", ""};
+  if (doubt.empty())
+    doubt = fmt::format("the server counts {} live rows where there are {}{:.0f}", counters.live,
+                        seen->complete() ? "" : "about ", rows);
+  return {rows, std::nullopt, "", doubt, true};
 }
 
 SessionCount estimate_sessions(double rows, const ValueDistribution& distribution, double now,

@@ -44,15 +44,38 @@ struct RelationCounters {
   bool anchored = false;  ///< a vacuum or analyze is on record, so live and dead don't count from a
                           ///< reset or a crash only
   std::optional<double> changed;  ///< rows inserted, updated or deleted since the last ANALYZE
+  std::string stand_still{};  ///< why live and dead don't follow the table's changes; empty if they
+                              ///< do
+
+  /// reltuples and relpages are known.
+  bool counted_by_vacuum() const { return tuples >= 0 && catalog_pages > 0; }
+  /// Rows in `pages` pages that are as full as at the last vacuum or analyze. Only if
+  /// counted_by_vacuum().
+  double tuples_in(double pages) const { return tuples / catalog_pages * pages; }
+};
+
+/// Rows that this reading has seen itself, in a random part of the table's pages.
+struct RowSample {
+  double share = 1;  ///< of the pages; 1: all of them, so that the rows are counted
+  double rows = 0, expired = 0;
+
+  bool complete() const { return share >= 1; }
+  double all_rows() const { return rows / share; }
+  double all_expired() const { return expired / share; }
 };
 
 struct RowCount {
   std::optional<double> rows, dead;
+  std::string rows_unknown, dead_unknown;  ///< why, where they are
+  bool by_sample = false;                  ///< the counters don't fit what was seen
 };
 
-/// Rows and dead row versions in a relation of `pages` pages now. Nothing where nobody knows: no
-/// ANALYZE yet and counters that were reset.
-RowCount estimate_rows(const RelationCounters& counters, double pages);
+/// Rows and dead row versions in a relation of `pages` pages now. The counters are believed where
+/// they fit what the last vacuum or analyze has counted, or what was seen since: deletions that
+/// reach them after the VACUUM that removed the rows are counted twice, a crash or a reset loses
+/// them, track_counts = off stops them. Else what was seen counts, or nobody knows.
+RowCount estimate_rows(const RelationCounters& counters, double pages,
+                       const std::optional<RowSample>& seen);
 
 struct SessionCount {
   double live = 0, expired = 0;

@@ -21,7 +21,8 @@ Column read_column(const pg::Row& row) {
           number_or(row, "alignment", 1),
           row.number("average_width"),
           number_or(row, "null_fraction", 0),
-          number_or(row, "n_distinct", 0)};
+          number_or(row, "n_distinct", 0),
+          row.flag("never_analyzed")};
 }
 
 Index read_index(const pg::Row& row) {
@@ -133,6 +134,7 @@ bool read_facts(const pg::Rows& rows, const Definition& definition, Measurement&
   m.last_vacuum = row.number("last_vacuum");
   m.last_analyze = row.number("last_analyze");
   m.counters.anchored = m.last_vacuum || m.last_analyze;
+  m.counters.stand_still = row.text("counters_stand_still");
   if (m.last_analyze) m.counters.changed = row.number("changed");
   m.rows_inserted = m.counters.inserted;
   m.rows_updated = number_or(row, "updated", 0);
@@ -167,6 +169,13 @@ void read_expiry(const pg::Row& row, Measurement& m) {
   read_counts(row, m);
 }
 
+void read_sample(const pg::Row& row, Measurement& m) {
+  m.not_sampled.clear();
+  if (row.flag("sampled"))
+    m.seen = RowSample{number_or(row, "share", 1), number_or(row, "rows", 0),
+                       number_or(row, "expired", 0)};
+}
+
 void read_counts(const pg::Row& row, Measurement& m) {
   const auto limit = row.number("count_limit");
   const auto complete = [&limit](std::optional<double> count) {
@@ -177,7 +186,7 @@ void read_counts(const pg::Row& row, Measurement& m) {
 }
 
 std::optional<ValueDistribution::Counted> calibration(const Measurement& m) {
-  const auto rows = estimate_rows(m.counters, m.heap_bytes / kPage).rows;
+  const auto rows = estimate_rows(m.counters, m.heap_bytes / kPage, m.seen).rows;
   if (!m.counted_live || !rows || *m.counted_live > *rows) return std::nullopt;
   // The distribution is that of the rows of its time; of these, the oldest may be gone.
   const double left =

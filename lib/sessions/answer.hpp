@@ -46,6 +46,7 @@ Measurement begin_measurement(const Definition& definition);
 bool read_facts(const pg::Rows& rows, const Definition& definition, Measurement& measurement);
 void read_sizes(const pg::Row& row, Measurement& measurement);
 void read_expiry(const pg::Row& row, Measurement& measurement);
+void read_sample(const pg::Row& row, Measurement& measurement);
 /// Counts that reached their limit are left unknown.
 void read_counts(const pg::Row& row, Measurement& measurement);
 /// The live rows just counted, as a share of all rows; nothing where the count gave up or all rows

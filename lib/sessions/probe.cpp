@@ -75,6 +75,10 @@ bool were_few(const std::optional<double>& rows) { return rows && *rows < 2 * kC
 void explain_gaps(Measurement& m, const pg::Error& error) {
   m.locked = error.lock_not_available();
   const std::string reason = m.locked ? "the table is locked" : error.what();
+  if (m.sizes_are_exact && !m.not_sampled.empty()) {
+    m.not_sampled = "reading some of its pages ended: " + reason;
+    return;
+  }
   if (m.oldest_unknown.empty())
     m.not_counted = error.statement_timed_out() ? "counting took too long" : reason;
   else if (m.sizes_are_exact && error.statement_timed_out())
@@ -264,7 +268,7 @@ std::optional<Measurement> Probe::read(pg::Deadline deadline) {
     ask_after_failure(asked, m, deadline);
   }
   if (!unread.empty() && !m.locked) {
-    m.oldest_unknown = unread;
+    m.oldest_unknown = m.not_sampled = unread;
     if (asked.exact) m.not_counted = unread;
   }
   if (!asked.statistics.empty())
@@ -302,6 +306,10 @@ bool Probe::read_answers(const Reading& asked, Measurement& m, pg::Deadline dead
     read_counts(row_of(next()), m);
     definition_->expire_dates.counted = calibration(m);
     m.expire_dates = definition_->expire_dates;
+  }
+  if (asks_sample(asked)) {
+    m.not_sampled = "not yet";
+    read_sample(row_of(next()), m);
   }
   return true;
 }

@@ -146,12 +146,26 @@ JOIN pg_catalog.pg_am am ON am.oid = ic.relam
 WHERE {0} ORDER BY ic.relname;
 )";
 
-/// {0} the table's OID, {1} further columns. The functions on the TOAST table's OID are NULL where
-/// there is none.
+/// Why the server's counters don't follow the table c, or NULL: track_counts, of the server, or of
+/// this database or who writes to the table. (Of a superuser only if the table is his.)
+constexpr const char* kCountersStandStill = R"(coalesce(
+  CASE WHEN current_setting('track_counts') = 'off' THEN 'track_counts is off' END,
+  (SELECT 'track_counts is off for ' || coalesce('role ' || quote_ident(r.rolname), 'this database')
+   FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) AS entry
+   LEFT JOIN pg_roles r ON r.oid = s.setrole
+   WHERE s.setdatabase IN (0::oid, (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
+     AND entry LIKE 'track\_counts=%' AND lower(split_part(entry, '=', 2)) NOT IN ('on', 'true', 'yes', '1')
+     AND (s.setrole = 0::oid OR s.setrole = c.relowner
+          OR NOT r.rolsuper AND has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE'))
+   LIMIT 1)))";
+
+/// {0} the table's OID, {1} and {2} further columns. The functions on the TOAST table's OID are
+/// NULL where there is none.
 constexpr const char* kFacts = R"(
 SELECT c.relnamespace AS schema_oid, c.relname AS "table", c.relpages, c.reltuples,
   c.reltoastrelid AS toast_oid, t.relpages AS toast_pages, t.reltuples AS toast_tuples,
   (SELECT pg_catalog.array_agg(indexrelid) FROM pg_catalog.pg_index WHERE indrelid = c.oid) AS index_oids,{1}
+  {2} AS counters_stand_still,
   pg_catalog.pg_is_in_recovery() AS standby, extract(epoch FROM pg_catalog.now()) AS now,
   pg_catalog.pg_stat_get_live_tuples(c.oid) AS live, pg_catalog.pg_stat_get_dead_tuples(c.oid) AS dead,
   pg_catalog.pg_stat_get_tuples_inserted(c.oid) AS inserted, pg_catalog.pg_stat_get_tuples_updated(c.oid) AS updated,
@@ -200,6 +214,36 @@ constexpr const char* kBoundedCount =
     "(SELECT pg_catalog.count(*) FROM (SELECT FROM ONLY {0} WHERE expire_date {1} pg_catalog.now() "
     "LIMIT {2} + 1) q)";
 
+// As many pages as tell the number of rows to a few per cent, and take milliseconds: 32 MB.
+constexpr int kSampledPages = 4000;
+
+/// {0} the table, {1} its OID, {2} how many pages to read, {3} kCountersStandStill. Rows of random
+/// pages, always the same ones, so that they are in the cache the next time; but only where
+/// row_estimate.hpp would not believe the counters alone, else there is one empty row.
+constexpr const char* kSample = R"(
+WITH counted AS MATERIALIZED (
+  SELECT pg_stat_get_live_tuples(c.oid) AS live, pg_stat_get_dead_tuples(c.oid) AS dead,
+    pg_stat_get_tuples_inserted(c.oid) AS inserted, pages,
+    CASE WHEN c.reltuples >= 0 AND c.relpages > 0 THEN c.reltuples / c.relpages * pages END AS expected,
+    coalesce(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid),
+             pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) IS NOT NULL AS anchored,
+    {3} IS NOT NULL AS stand_still
+  FROM pg_class c, LATERAL (SELECT pg_relation_size(c.oid, 'main') / 8192 AS pages) size
+  WHERE c.oid = '{1}'::oid
+), doubt AS MATERIALIZED (
+  SELECT pages > 0 AND (stand_still
+      OR NOT anchored AND (expected IS NOT NULL OR inserted + live = 0)
+      OR anchored AND (expected < 1 AND live < 1 AND dead > 0
+                       OR live NOT BETWEEN expected * 0.95 - 1 AND expected * 1.1 + 50)) AS is_due,
+    least(1::float8, {2}::float8 / greatest(pages, 1)::float8) AS share
+  FROM counted
+)
+SELECT (SELECT is_due FROM doubt) AS sampled, (SELECT share FROM doubt) AS share,
+  count(*) AS rows, count(*) FILTER (WHERE expire_date < now()) AS expired
+FROM ONLY {0} TABLESAMPLE SYSTEM ((SELECT 100 * share FROM doubt)) REPEATABLE (0)
+WHERE (SELECT is_due FROM doubt);
+)";
+
 constexpr const char* kExactCounts = R"(
 SELECT pg_catalog.count(*) FILTER (WHERE expire_date < pg_catalog.now()) AS expired,
   pg_catalog.count(*) FILTER (WHERE expire_date >= pg_catalog.now()) AS live, NULL AS count_limit
@@ -226,6 +270,7 @@ constexpr const char* kFunctionIsTheSame = R"(
 /// pg_restore_attribute_stats()) is at least numbers, in order, and not too many.
 constexpr const char* kStatistics = R"(
 SELECT a.attname AS name, a.attlen AS length,
+  coalesce(nullif(a.attstattarget, -1), current_setting('default_statistics_target')::int4) = 0 AS never_analyzed,
   CASE a.attalign WHEN 'd' THEN 8 WHEN 'i' THEN 4 WHEN 's' THEN 2 ELSE 1 END AS alignment,
   CASE WHEN s.average_width BETWEEN 0 AND 1000000000 THEN s.average_width::int4 END AS average_width,
   CASE WHEN s.null_fraction BETWEEN 0 AND 1 THEN s.null_fraction::float8 END AS null_fraction,
@@ -356,6 +401,8 @@ std::string guard_message(const Guard& guard, std::chrono::milliseconds budget) 
   return sql + fmt::format(kForeignCode, guard.oid, guard.schema_literal, guard.table_literal);
 }
 
+bool asks_sample(const Reading& reading) { return reading.may_read_expire_date && !reading.exact; }
+
 std::string reading_message(const Reading& reading) {
   const long long budget = reading.budget.count();
   const long long expiry_ms = std::max(1LL, std::min(kExpiryTimeoutMs, budget / 4));
@@ -365,7 +412,8 @@ std::string reading_message(const Reading& reading) {
       kFacts, reading.oid,
       reading.function_oid.empty()
           ? ""
-          : fmt::format(kFunctionIsTheSame, reading.function_oid, reading.function_literal));
+          : fmt::format(kFunctionIsTheSame, reading.function_oid, reading.function_literal),
+      kCountersStandStill);
   if (!reading.statistics.empty()) sql += fmt::format(kStatistics, reading.oid, reading.statistics);
   sql += fmt::format(kSizes, reading.oid, reading.toast_oid == "0" ? "NULL" : reading.toast_oid,
                      index_sizes(reading), ask_expiry ? expiry_ms : counting_ms,
@@ -379,6 +427,8 @@ std::string reading_message(const Reading& reading) {
     sql += fmt::format(kExactCounts, reading.table);
   if (ask_expiry && reading.calibrate_up_to > 0)
     sql += fmt::format(kLiveCount, reading.table, reading.calibrate_up_to);
+  if (asks_sample(reading))
+    sql += fmt::format(kSample, reading.table, reading.oid, kSampledPages, kCountersStandStill);
   return (reading.guarded ? sql + "COMMIT;\n" : in_transaction(budget, sql)) +
          database_size(reading);
 }

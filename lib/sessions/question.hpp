@@ -55,10 +55,14 @@ struct Reading {
   std::chrono::milliseconds budget{5000};  ///< for all of it, on the server's side
 };
 
+/// Whether the message has the statement that reads rows of some pages where the server's counters
+/// are in doubt. All rows counted are better.
+bool asks_sample(const Reading& reading);
+
 /// Statements with rows, in this order: facts, [statistics], sizes, [expiry], [exact counts], [live
-/// count], [filler, database size]. All but the last are one transaction, which ends before it: the
-/// last can take long. A row of filler comes before it, and the answers up to there arrive without
-/// waiting for it.
+/// count], [sample], [filler, database size]. All but the last are one transaction, which ends
+/// before it: the last can take long. A row of filler comes before it, and the answers up to there
+/// arrive without waiting for it.
 std::string reading_message(const Reading& reading);
 
 /// After a statement of that message failed: who holds a lock on the table, [filler, database

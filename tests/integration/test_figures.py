@@ -1,15 +1,211 @@
 """Figures where the server's own counters don't fit the table: the truth, or unknown with a reason."""
 
+import contextlib
+
 import pytest
 
 from cleanup_command import SWAPPER
-from django_site import TABLE
+from collectd_daemon import database_block, plugin_block
+from django_site import MONITOR, OWNER, TABLE
+
+ROLES = {
+    "superuser": "postgres",
+    "owner": OWNER,
+    "monitor": MONITOR,
+    "reader": "reader",  # may read expire_date, but roles.sql's function isn't his
+    "stranger": "stranger",  # may connect, and nothing else
+}
+JUDGED = ("live", "expired", "dead", "reclaimable", "expired_percent")
 
 
 def counters(site):
     """What the cumulative statistics believe: live, dead."""
     return site.psql("SELECT n_live_tup, n_dead_tup FROM pg_stat_user_tables "
                      "WHERE relname = 'django_session'")[0]
+
+
+def flush_of(site):
+    """A statement at whose end the server's counters learn what this session has changed."""
+    return ("SELECT pg_stat_force_next_flush()" if site.value(
+        "SELECT current_setting('server_version_num')::int") >= 150000 else "SELECT pg_sleep(0.6)")
+
+
+def counted_after_vacuum(site, change, vacuum="VACUUM (ANALYZE, TRUNCATE FALSE)"):
+    """What a psql session that changes rows and vacuums at once brings about, for certain: the
+    change is counted after VACUUM's report. (Sessions report at the end of a transaction, but not
+    while the next one has begun.)"""
+    with contextlib.closing(site.cluster.connect(site.database)) as session:
+        cursor = session.cursor()
+        cursor.execute("BEGIN")
+        cursor.execute(change)
+        cursor.execute("COMMIT AND CHAIN")
+        site.psql(f"{vacuum} {TABLE}")
+        cursor.execute(flush_of(site))
+        cursor.execute("COMMIT")
+        cursor.execute("SELECT 1")
+
+
+# States of the table. Each returns how many dead rows there are; None for 0.
+
+def deleted_then_vacuumed(site):
+    site.fill(sessions=40_000)
+    counted_after_vacuum(site, f"DELETE FROM {TABLE} WHERE expire_date < now()")
+    assert counters(site) == (0, 38_800)  # there are 1,200 live rows, and no dead one
+
+
+def a_third_deleted_then_vacuumed(site):
+    site.fill(sessions=40_000)
+    counted_after_vacuum(site, f"DELETE FROM {TABLE} WHERE expire_date < now() - interval '487 days'")
+    live, dead = counters(site)
+    assert abs(live - 14_120) < 200 and abs(dead - 12_940) < 200  # live: 27,060
+
+
+def deleted_then_vacuumed_not_analyzed(site):
+    site.fill(sessions=40_000)
+    counted_after_vacuum(site, f"DELETE FROM {TABLE} WHERE expire_date < now()",
+                         "VACUUM (TRUNCATE FALSE)")
+    assert counters(site) == (0, 38_800)
+
+
+def all_deleted_then_vacuumed(site):
+    site.fill(sessions=10_000)
+    counted_after_vacuum(site, f"DELETE FROM {TABLE}")
+    assert counters(site) == (0, 10_000)
+
+
+def many_deleted_then_vacuumed(site):
+    """Too many pages to read them all, too many live rows to count them by the index."""
+    site.fill(sessions=180_000, expired_share=0.6)
+    counted_after_vacuum(site, f"DELETE FROM {TABLE} WHERE expire_date < now()")
+    assert counters(site)[0] == 0
+
+
+def toasted_deleted_then_vacuumed(site):
+    site.fill(sessions=10_000, data_bytes=3000, expired_share=0.8)
+    counted_after_vacuum(site, f"DELETE FROM {TABLE} WHERE expire_date < now()")
+    assert counters(site) == (0, 8000)
+
+
+def inserted_then_vacuumed(site):
+    site.fill(sessions=100)
+    counted_after_vacuum(site, f"""INSERT INTO {TABLE} SELECT md5(i::text), repeat('x', 200),
+        now() + i * interval '1 s' - interval '10000 s' FROM generate_series(1, 20000) i""")
+    assert counters(site) == (40_100, 0)
+
+
+def deleted_not_vacuumed(site):
+    """Nothing is wrong here: the counters tell the truth, though VACUUM counted 40,000 rows."""
+    site.fill(sessions=40_000)
+    site.psql(f"DELETE FROM {TABLE} WHERE expire_date < now(); {flush_of(site)}")
+    assert counters(site) == (1200, 38_800)
+    return 38_800
+
+
+def not_counted_for(who):
+    def state(site):
+        site.fill(sessions=20_000, expired_share=0.2)
+        site.psql(f"ALTER {who} SET track_counts = off")
+        # In the name of the owner, whom the setting is for.
+        site.psql(f"DELETE FROM {TABLE} WHERE expire_date > now() + interval '1 day'", user=OWNER)
+        site.psql(f"""INSERT INTO {TABLE} SELECT md5(i::text), repeat('x', 200),
+            now() - i * interval '1 s' FROM generate_series(1, 30000) i""", user=OWNER)
+        assert counters(site) == (20_000, 0)
+        return 20_000 - 4000 - 1142
+    state.__name__ = "not_counted_for_" + who.replace(" ", "_").lower()
+    return state
+
+
+def reset(site):
+    site.fill(sessions=40_000)
+    site.psql(f"DELETE FROM {TABLE} WHERE expire_date < now() - interval '10 days'; {flush_of(site)}")
+    site.psql("SELECT pg_stat_reset()")
+    assert counters(site) == (0, 0)
+    return 38_273
+
+
+def rewritten_not_analyzed(site):
+    site.fill(sessions=40_000)
+    site.psql(f"DELETE FROM {TABLE} WHERE expire_date < now(); {flush_of(site)}")
+    site.psql(f"VACUUM FULL {TABLE}")
+    assert counters(site)[1] == 38_800
+
+
+STATES = [deleted_then_vacuumed, a_third_deleted_then_vacuumed, deleted_then_vacuumed_not_analyzed,
+          all_deleted_then_vacuumed, many_deleted_then_vacuumed, toasted_deleted_then_vacuumed,
+          inserted_then_vacuumed, deleted_not_vacuumed, not_counted_for("DATABASE site"),
+          not_counted_for("ROLE django IN DATABASE site"), reset, rewritten_not_analyzed]
+
+
+@pytest.fixture
+def roles(site):
+    """Roles from the mightiest to the least."""
+    for name in ("reader", "stranger"):
+        site.cluster.create_role(name)
+    site.psql(f"GRANT SELECT (expire_date) ON {TABLE} TO reader")
+    yield ROLES
+    site.psql("DROP OWNED BY reader; DROP OWNED BY stranger")
+
+
+def truth(site, dead):
+    """Counted by a superuser; what is reclaimable is found out at the end, by reclaiming it."""
+    live, expired = site.psql(f"""
+        SELECT count(*) FILTER (WHERE expire_date >= now()),
+               count(*) FILTER (WHERE expire_date < now()) FROM {TABLE}""")[0]
+    return {"live": live, "expired": expired, "dead": dead or 0,
+            "expired_percent": 100 * expired / max(1, live + expired)}
+
+
+def given_back(site):
+    before = site.sizes()["total"]
+    site.psql(f"DELETE FROM {TABLE} WHERE expire_date < now()")
+    site.psql(f"VACUUM (FULL, ANALYZE) {TABLE}")
+    return before - site.sizes()["total"]
+
+
+def is_true(metric, answer, right):
+    value = answer.perfdata[metric][0]
+    slack = max(0.2 * right[metric], {"reclaimable": 200_000, "expired_percent": 1}.get(metric, 50))
+    if metric == "reclaimable" and "Reclaimable: at least" in answer.stdout:
+        return value <= right[metric] + slack
+    return abs(value - right[metric]) <= slack
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+def test_the_check_tells_the_truth_or_that_it_is_unknown(site, cluster, run_check, roles, state):
+    right = truth(site, state(site))
+    answers = {role: run_check("-v", *(f"-w{metric}=0:" for metric in JUDGED),
+                               environment=cluster.environment("site", user))
+               for role, user in roles.items()}
+    right["reclaimable"] = given_back(site)
+    for role, answer in answers.items():
+        text = f"{role}: {right}\n{answer.stdout}"
+        print(text)
+        for metric in JUDGED:
+            if metric in answer.perfdata:
+                assert is_true(metric, answer, right), f"{metric}, {text}"
+            else:
+                assert f"\n{metric} is unknown: " in answer.stdout, f"{metric}, {text}"
+                assert answer.state == "UNKNOWN"
+    for role in ("superuser", "owner", "monitor", "reader"):
+        assert {"live", "expired"} <= set(answers[role].perfdata), answers[role].stdout
+    # No excuse where the counters are right.
+    assert state is not deleted_not_vacuumed or "dead" in answers["monitor"].perfdata
+    assert not {"live", "expired", "reclaimable"} & set(answers["stranger"].perfdata)
+    site.psql("ALTER ROLE django IN DATABASE site RESET ALL")
+
+
+def test_the_plugin_tells_the_truth_or_nothing(site, cluster, collectd):
+    deleted_then_vacuumed(site)
+    daemon = collectd(plugin_block(database_block(cluster, "site")))
+    daemon.wait_for_reads("django_session-site/bytes-reclaimable", 2)
+    daemon.stop()
+    values = daemon.values("site")
+    assert values["pg_n_tup_g-live"] == 1200
+    assert values["pg_n_tup_g-expired"] == 0
+    assert values["percent-expired"] == 0
+    assert "pg_n_tup_g-dead" not in values
+    assert "don't fit the 1200 rows of the last VACUUM or ANALYZE" in daemon.log_text()
+    assert values["bytes-reclaimable"] == pytest.approx(given_back(site), rel=0.2)
 
 
 @pytest.mark.parametrize("method", ["delete", "full", "swap"])
@@ -19,3 +215,18 @@ def test_a_cleanup_leaves_counters_that_are_right(neglected, run_cleanup, method
     assert result.word == "DONE", result
     neglected.psql("SELECT pg_sleep(1.2)")  # whatever is late would have arrived
     assert counters(neglected) == (live, 0)
+
+
+@pytest.mark.parametrize("column", ["expire_date", "session_data"])
+def test_a_statistics_target_of_0_is_named_and_the_advice_ends_it(site, run_check, column):
+    site.psql(f"ALTER TABLE {TABLE} ALTER {column} SET STATISTICS 0")
+    site.fill(sessions=20_000)
+    answer = run_check("-v")
+    target = next(line for line in answer.stdout.splitlines() if "statistics target is 0" in line)
+    assert target.startswith(f"Next: {column}'s statistics target is 0")
+    assert "\n  ANALYZE" not in answer.stdout  # it would change nothing
+    advice = answer.stdout.partition(target)[2].splitlines()[1].strip()
+    site.psql(advice, user=OWNER)
+    answer = run_check("-v")
+    assert "statistics target" not in answer.stdout
+    assert "Reclaimable: ~" in answer.stdout, answer.stdout

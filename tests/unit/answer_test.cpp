@@ -55,19 +55,35 @@ pg::Row definition_row() {
               {"has_more_rights", "f"},
               {"could_rule_the_server", "f"},
               {"may_lock", "f"},
+              {"counters_stand_still", nullptr},
               {"standby", "f"},
               {"statistics_oid", nullptr},
               {"statistics_function", nullptr}});
 }
 
 pg::Row facts_row(const char* table, const char* indexes = "{1}", const char* toast = "16403") {
-  return row({{"schema_oid", "2200"},     {"table", table},         {"relpages", "10"},
-              {"reltuples", "400"},       {"toast_pages", nullptr}, {"toast_tuples", nullptr},
-              {"toast_oid", toast},       {"index_oids", indexes},  {"standby", "f"},
-              {"now", "1000.5"},          {"live", "390"},          {"dead", "7"},
-              {"inserted", "500"},        {"updated", "20"},        {"deleted", "110"},
-              {"changed", "0"},           {"last_vacuum", nullptr}, {"last_analyze", "900"},
-              {"toast_live", nullptr},    {"toast_dead", nullptr},  {"toast_inserted", nullptr},
+  return row({{"schema_oid", "2200"},
+              {"table", table},
+              {"relpages", "10"},
+              {"reltuples", "400"},
+              {"toast_pages", nullptr},
+              {"toast_tuples", nullptr},
+              {"toast_oid", toast},
+              {"index_oids", indexes},
+              {"counters_stand_still", nullptr},
+              {"standby", "f"},
+              {"now", "1000.5"},
+              {"live", "390"},
+              {"dead", "7"},
+              {"inserted", "500"},
+              {"updated", "20"},
+              {"deleted", "110"},
+              {"changed", "0"},
+              {"last_vacuum", nullptr},
+              {"last_analyze", "900"},
+              {"toast_live", nullptr},
+              {"toast_dead", nullptr},
+              {"toast_inserted", nullptr},
               {"toast_anchored", nullptr}});
 }
 
@@ -163,6 +179,7 @@ TEST(Answer, leaves_counts_that_reached_their_limit_unknown) {
 TEST(Answer, calibrates_by_a_count_that_ended) {
   Measurement m;
   m.now = 100;
+  m.heap_bytes = 8192;
   m.counters.anchored = true;
   m.counters.live = 1000;
   CHECK_FALSE(calibration(m).has_value());
@@ -177,6 +194,7 @@ TEST(Answer, calibrates_the_statistics_of_before_a_deletion) {
   m.now = 97;
   m.oldest_expire_date = 50;  // half of what the statistics saw is gone
   m.expire_dates.histogram = {0, 100};
+  m.heap_bytes = 8192;
   m.counters.anchored = true;
   m.counters.live = 500;
   m.counted_live = 30;

@@ -135,7 +135,32 @@ TEST(Diagnosis, without_statistics_the_table_is_analyzed) {
   Findings findings = findings_of();
   findings.values[Metric::live] = MetricValue::unknown("no statistics yet");
   findings.reclaimable.reset();
-  STRCMP_EQUAL("ANALYZE public.django_session;\n", commands(healthy(), findings).c_str());
+  Measurement m = healthy();
+  m.expire_dates = {};
+  STRCMP_EQUAL("ANALYZE public.django_session;\n", commands(m, findings).c_str());
+}
+
+TEST(Diagnosis, a_statistics_target_of_0_is_no_reason_to_analyze_again_and_again) {
+  Findings findings = findings_of();
+  findings.values[Metric::live] = MetricValue::unknown("no statistics");
+  findings.reclaimable.reset();
+  Measurement m = healthy();
+  m.expire_dates = {};
+  m.columns[2].never_analyzed = true;
+  STRCMP_EQUAL(
+      "ALTER TABLE public.django_session ALTER expire_date SET STATISTICS 100; "
+      "ANALYZE public.django_session;\n",
+      commands(m, findings).c_str());
+}
+
+TEST(Diagnosis, counters_that_stand_still_are_set_going_and_not_analyzed) {
+  Findings findings = findings_of();
+  findings.values[Metric::dead] = MetricValue::unknown("track_counts is off");
+  Measurement m = healthy();
+  STRCMP_EQUAL("ANALYZE public.django_session;\n", commands(m, findings).c_str());
+  m.counters.stand_still = "track_counts is off for role django";
+  STRCMP_CONTAINS("SHOW track_counts", commands(m, findings).c_str());
+  STRCMP_CONTAINS("track_counts is off for role django", text_of(m, findings).c_str());
 }
 
 TEST(Diagnosis, missing_rights_are_granted) {

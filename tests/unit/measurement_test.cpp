@@ -121,21 +121,56 @@ TEST(Measurement, says_why_the_oldest_or_the_database_is_not_known) {
   STRCMP_EQUAL("slow", values[Metric::database_percent].reason.c_str());
 }
 
-TEST(Measurement, does_not_know_dead_rows_without_a_vacuum_on_record) {
+TEST(Measurement, says_why_counters_are_not_believed) {
   Measurement m = measured();
   m.counters.anchored = false;
-  const MetricValues values = evaluate(m).values;
-  CHECK_FALSE(values[Metric::dead].number.has_value());
-  CHECK_TRUE(values[Metric::reclaimable].certainty == Certainty::at_least);
+  MetricValues values = evaluate(m).values;
+  for (const Metric metric : {Metric::live, Metric::expired, Metric::dead, Metric::reclaimable,
+                              Metric::expired_percent}) {
+    CHECK_FALSE(values[metric].number.has_value());
+    STRCMP_CONTAINS("no vacuum or analyze is on record", values[metric].reason.c_str());
+  }
+  m.counters.anchored = true;
+  m.counters.stand_still = "track_counts is off";
+  m.not_sampled = "reading some of its pages ended: too long";
+  values = evaluate(m).values;
+  STRCMP_EQUAL("track_counts is off; reading some of its pages ended: too long",
+               values[Metric::live].reason.c_str());
+  STRCMP_EQUAL("track_counts is off", values[Metric::dead].reason.c_str());
 }
 
-TEST(Measurement, does_not_believe_in_more_rows_than_fit) {
+TEST(Measurement, splits_what_was_seen_where_the_counters_do_not_fit) {
   Measurement m = measured();
-  m.counters.live =
-      80000;  // the load's rows, counted by ANALYZE and once more by their own session
+  m.counters.live = 0;  // deleted, vacuumed, and counted once more by their own session
+  m.counters.dead = 38800;
+  m.seen = RowSample{0.5, 20000, 200};
   const MetricValues values = evaluate(m).values;
-  DOUBLES_EQUAL(1200, *values[Metric::live].number, 1);
-  DOUBLES_EQUAL(38800, *values[Metric::expired].number, 1);
+  DOUBLES_EQUAL(39600, *values[Metric::live].number, 1);
+  DOUBLES_EQUAL(400, *values[Metric::expired].number, 1);
+  CHECK_TRUE(values[Metric::live].certainty == Certainty::estimated);
+  CHECK_FALSE(values[Metric::dead].number.has_value());
+  m.seen = RowSample{1, 40000, 300};
+  CHECK_TRUE(evaluate(m).values[Metric::expired].certainty == Certainty::exact);
+}
+
+TEST(Measurement, knows_no_more_dead_rows_than_there_is_room_for) {
+  Measurement m = measured();
+  m.counters.dead = 30000;
+  const MetricValue dead = evaluate(m).values[Metric::dead];
+  CHECK_FALSE(dead.number.has_value());
+  STRCMP_CONTAINS("30000 dead rows, more than there is room for", dead.reason.c_str());
+}
+
+TEST(Measurement, counts_no_sessions_where_no_right_tells_their_number) {
+  Measurement m = measured();
+  m.may_read_expire_date = false;
+  m.expire_dates = {};
+  m.counters.live = 0;
+  m.counters.dead = 38800;
+  const MetricValues values = evaluate(m).values;
+  for (const Metric metric : {Metric::live, Metric::expired, Metric::expired_percent})
+    STRCMP_CONTAINS("GRANT SELECT", values[metric].reason.c_str());
+  CHECK_FALSE(values[Metric::dead].number.has_value());
 }
 
 TEST(Measurement, repeats_no_line_break_of_a_roles_name) {
