@@ -127,6 +127,9 @@ void choose(CleanupPlan& plan, const Circumstances& c, const Outlook& outlook) {
   } else if (is_to_be_resumed(c)) {
     plan.method = Method::swap;
     plan.reason = "goes on with the swap that was interrupted";
+  } else if (const Refusal* other = refusal_of(Method::remove, plan.refusals)) {
+    plan.method = Method::swap;
+    plan.reason = "a deletion is not possible: " + describe(*other);
   } else if (!worthless.empty()) {
     plan.reason = worthless;
   } else {

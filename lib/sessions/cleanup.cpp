@@ -94,6 +94,7 @@ class Planner {
   void refuse_by_the_clock(Preflight& preflight, ReadingAs who);
   void count_what_stays(Measurement& measurement, const CleanupTarget& target, ReadingAs who);
   GivingBack giving_back(const CleanupTarget& target);
+  void try_the_swap(Planned& planned, Circumstances& circumstances);
 
   const pg::Parameters& parameters_;
   const TableName& table_;
@@ -167,6 +168,17 @@ std::optional<double> interrupted_swap_age(const Preflight& preflight) {
   return preflight.leftovers.age.value_or(0);
 }
 
+/// What the catalogue doesn't say: a right that nobody thought of, something that can't be
+/// reproduced.
+void Planner::try_the_swap(Planned& planned, Circumstances& circumstances) {
+  Preflight& preflight = planned.preflight;
+  const std::string why = why_a_swap_would_fail(*connection_, preflight.target, options_);
+  if (why.empty()) return;
+  preflight.refusals.push_back({Method::swap, "its new table", "can't be made: " + why});
+  circumstances.refusals = preflight.refusals;
+  planned.plan = plan_from(circumstances, options_);
+}
+
 Planned Planner::plan() {
   Planned planned = inspect();
   Preflight& preflight = planned.preflight;
@@ -190,6 +202,8 @@ Planned Planner::plan() {
   circumstances.standbys = preflight.standbys;
   circumstances.interrupted_swap_age = interrupted_swap_age(preflight);
   planned.plan = plan_from(circumstances, options_);
+  if (planned.plan.method == Method::swap && !planned.plan.refused && !preflight.leftovers.any())
+    try_the_swap(planned, circumstances);
   return planned;
 }
 

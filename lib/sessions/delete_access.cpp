@@ -107,9 +107,9 @@ std::string no_function(const pg::Row& row, pg::Connection& connection, const st
                         pg::Deadline deadline) {
   if (row.text("function").empty())
     return fmt::format(
-        "may not delete expired sessions; run conf.d/roles.sql (psql -v cleaner={}), or clean up "
-        "as {}",
-        row.text("role"), row.text("owner"));
+        "may not delete expired sessions; clean up as {}, or as the role for that which you get if "
+        "you run conf.d/roles.sql (psql -v cleaner=django_session_cleaner)",
+        row.text("owner"));
   const pg::Rows more = ask_catalog(connection, fmt::format(kMoreThanTheOwner, oid), deadline);
   if (more.empty() || more.front().text("names").empty()) return "";
   return fmt::format(

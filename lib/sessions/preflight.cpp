@@ -4,7 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <system_error>
 
 #include "core/quantity.hpp"
@@ -23,9 +26,10 @@ SELECT c.oid, n.nspname AS schema, c.relname AS "table", pg_get_userbyid(c.relow
   pg_size_bytes(current_setting('maintenance_work_mem')) AS sort_memory,
   nullif(pg_size_bytes(current_setting('temp_file_limit')), -1) AS temporary_max,
   -- Nothing if a pooler is connected by TCP, and nothing for a role that may not see where the server keeps its data.
-  CASE WHEN inet_server_addr() IS NULL THEN coalesce(
-    nullif(pg_tablespace_location(coalesce(nullif(c.reltablespace, 0), d.dattablespace)), ''),
-    (SELECT setting FROM pg_settings WHERE name = 'data_directory')) END AS folder
+  CASE WHEN inet_server_addr() IS NULL THEN
+    (SELECT setting FROM pg_settings WHERE name = 'data_directory') END AS data_folder,
+  pg_tablespace_location(coalesce(nullif(c.reltablespace, 0), d.dattablespace)) AS tablespace_folder,
+  current_setting('port') AS port, extract(epoch FROM pg_postmaster_start_time()) AS started
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_database d ON d.datname = current_database()
 WHERE n.nspname = {0} AND c.relname = {1} AND c.relkind = 'r';
@@ -89,7 +93,8 @@ SELECT 'role ' || quote_ident(session_user) AS object,
       'one; ALTER TABLE %s OWNER TO the site''s role', t.owner, t.name)
     WHEN pg_has_role(t.relowner, 'MEMBER')
     THEN format('may not become the owner; GRANT %s TO %I WITH SET TRUE', t.owner, session_user)
-    ELSE format('is not a member of the owner; GRANT %s TO %I', t.owner, session_user) END AS reason
+    ELSE format('is not a member of the owner, %s: run it as the owner, or as the swapping role of '
+      'conf.d/roles.sql', t.owner) END AS reason
 FROM t WHERE NOT CASE WHEN current_setting('server_version_num')::int >= 160000
                       THEN pg_has_role(t.relowner, 'SET') ELSE pg_has_role(t.relowner, 'MEMBER') END
 UNION ALL
@@ -105,12 +110,27 @@ FROM t LEFT JOIN pg_index i ON i.indrelid = t.oid LEFT JOIN pg_class x ON x.oid 
 JOIN pg_tablespace s ON s.oid IN (t.reltablespace, x.reltablespace)
 WHERE NOT has_tablespace_privilege(t.relowner, s.oid, 'CREATE')
 UNION ALL
-SELECT 'role ' || t.owner, format('the owner has no right to %s', needed) FROM t,
-  unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS needed
+SELECT 'role ' || t.owner, format('the owner has no right to %s; GRANT %1$s ON %s TO %s', needed, t.name, t.owner) FROM t,
+  unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRIGGER']) AS needed
 WHERE NOT has_table_privilege(t.relowner, t.oid, needed)
 UNION ALL
 SELECT 'language plpgsql', 'is missing'
 WHERE NOT EXISTS (SELECT FROM pg_language WHERE lanname = 'plpgsql')
+UNION ALL
+SELECT 'language plpgsql',
+  format('the owner may not use it; GRANT USAGE ON LANGUAGE plpgsql TO %s', t.owner)
+FROM t JOIN pg_language l ON l.lanname = 'plpgsql'
+WHERE NOT has_language_privilege(t.relowner, l.oid, 'USAGE')
+UNION ALL
+-- Of the table's columns, and of those of the swap's own tables.
+SELECT DISTINCT 'type ' || y.oid::regtype,
+  format('the owner may not use it; GRANT USAGE ON TYPE %s TO %s', y.oid::regtype, t.owner)
+FROM t, pg_type y
+WHERE NOT has_type_privilege(t.relowner, y.oid, 'USAGE') AND (
+  y.oid IN ('text'::regtype, 'name'::regtype, 'bool'::regtype, 'oid'::regtype, 'int4'::regtype,
+            'int8'::regtype, 'float8'::regtype, 'timestamptz'::regtype)
+  OR y.oid IN (SELECT a.atttypid FROM pg_attribute a
+               WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped))
 UNION ALL
 SELECT 'the table', 'is not an ordinary, logged heap table' FROM t
 WHERE t.relpersistence <> 'p' OR t.reloftype <> 0
@@ -148,7 +168,13 @@ FROM t, LATERAL (SELECT grantor FROM aclexplode(t.relacl)
 WHERE g.grantor <> t.relowner
 UNION ALL
 SELECT 'event trigger ' || quote_ident(v.evtname), 'would fire'
-  FROM pg_event_trigger v WHERE v.evtenabled <> 'D'
+FROM pg_event_trigger v
+WHERE v.evtenabled <> 'D' AND v.evtevent IN ('ddl_command_start', 'ddl_command_end', 'sql_drop')
+  AND (v.evttags IS NULL OR v.evttags && ARRAY[  -- all that a swap does
+    'ALTER FUNCTION', 'ALTER INDEX', 'ALTER TABLE', 'COMMENT', 'CREATE FUNCTION', 'CREATE INDEX',
+    'CREATE MATERIALIZED VIEW', 'CREATE SEQUENCE', 'CREATE TABLE', 'CREATE TABLE AS',
+    'CREATE TRIGGER', 'DROP FUNCTION', 'DROP INDEX', 'DROP MATERIALIZED VIEW', 'DROP SEQUENCE',
+    'DROP TABLE', 'DROP TRIGGER', 'GRANT', 'REVOKE', 'ALTER SEQUENCE'])
 UNION ALL
 SELECT 'replication slot ' || quote_ident(s.slot_name),
   'decodes this database: it would see another table'
@@ -226,10 +252,27 @@ std::vector<Refusal> general_refusals(pg::Connection& connection, const std::str
   return refusals;
 }
 
-DiskRoom room_in(const std::string& folder) {
-  DiskRoom room{std::nullopt, folder};
+/// A server in a container names a folder that may be another one here, or none. This one is its
+/// own if the file in which a server notes its port and when it was started says the same.
+bool is_servers_folder(const std::string& folder, const std::string& port, double started) {
+  constexpr int kStartedLine = 3, kPortLine = 4;
+  constexpr double kWhileItStarts = 60;  // seconds
+  std::ifstream file(folder + "/postmaster.pid");
+  std::vector<std::string> lines(1);
+  for (std::string line; std::getline(file, line);) lines.push_back(line);
+  if (lines.size() <= kPortLine || lines[kPortLine] != port) return false;
+  const double noted = std::strtod(lines[kStartedLine].c_str(), nullptr);
+  return std::abs(noted - started) < kWhileItStarts;
+}
+
+DiskRoom room_of(const pg::Row& row) {
+  DiskRoom room{std::nullopt, row.text("tablespace_folder")};
+  const std::string data = row.text("data_folder");
+  if (room.folder.empty()) room.folder = data;
+  if (data.empty() || !is_servers_folder(data, row.text("port"), row.number("started").value_or(0)))
+    return room;
   std::error_code failed;
-  const auto space = std::filesystem::space(folder, failed);
+  const auto space = std::filesystem::space(room.folder, failed);
   if (!failed) room.free = static_cast<double>(space.available);
   return room;
 }
@@ -268,7 +311,7 @@ Preflight look(pg::Connection& connection, const TableName& table, pg::Deadline 
             row.text("owner"), row.number("bytes").value_or(0)};
   target.sql_name =
       connection.identifier(target.schema) + "." + connection.identifier(target.table);
-  if (connection.is_local()) preflight.room = room_in(row.text("folder"));
+  if (connection.is_local()) preflight.room = room_of(row);
   preflight.sorting = {row.number("sort_memory").value_or(0), row.number("temporary_max")};
   for (const pg::Row& standby : ask_catalog(connection, kStandbys, deadline))
     preflight.standbys.push_back(standby.text("name"));

@@ -158,6 +158,12 @@ pg::Rows run_message(pg::Connection& connection, const std::string& sql, pg::Dea
   return all;
 }
 
+SwapNames names_of(const pg::Connection& connection, const CleanupTarget& target,
+                   const std::string& run_id) {
+  return {target.oid, connection.identifier(target.schema), target.sql_name,
+          connection.identifier(target.owner), run_id};
+}
+
 class Swap {
  public:
   Swap(pg::Connection& connection, const CleanupTarget& target, const CleanupOptions& options,
@@ -172,11 +178,7 @@ class Swap {
         twin_(twin),
         lock_timeout_(options.lock_timeout),
         held_(options.lock_timeout) {
-    names_.oid = target.oid;
-    names_.schema = connection.identifier(target.schema);
-    names_.table = target.sql_name;
-    names_.owner = connection.identifier(target.owner);
-    names_.run_id = run_id;
+    names_ = names_of(connection, target, run_id);
   }
 
   void run(const CleanupPlan& plan);
@@ -916,6 +918,18 @@ void swap_table(pg::Connection& connection, const CleanupTarget& target,
                 pg::Deadline run_end, CleanupObserver& observer, CleanupResult& result,
                 std::string& successor) {
   Swap(connection, target, options, run_id, run_end, observer, result, successor).run(plan);
+}
+
+std::string why_a_swap_would_fail(pg::Connection& connection, const CleanupTarget& target,
+                                  const CleanupOptions& options) try {
+  const auto deadline = pg::Deadline::after(options.answer_timeout);
+  const TransactionLimits limits{options.lock_timeout, options.answer_timeout / 2};
+  run_message(connection, try_create_sql(names_of(connection, target, new_run_id()), limits),
+              deadline);
+  return "";
+} catch (const pg::Error& error) {
+  if (error.kind() != pg::Error::Kind::statement) throw;
+  return is_lock_trouble(error) ? "" : error.what();
 }
 
 bool remove_swap_leftovers(pg::Connection& connection, const CleanupTarget& target,

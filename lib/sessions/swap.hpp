@@ -26,6 +26,12 @@ void swap_table(pg::Connection& connection, const CleanupTarget& target,
                 pg::Deadline run_end, CleanupObserver& observer, CleanupResult& result,
                 std::string& successor);
 
+/// Makes the new table and takes it back in one transaction: why a swap would fail there, whatever
+/// the catalogue says; empty where it wouldn't. Only where no swap is under way or was interrupted.
+/// Locks as a reader does. Throws pg::Error if the connection is lost.
+std::string why_a_swap_would_fail(pg::Connection& connection, const CleanupTarget& target,
+                                  const CleanupOptions& options);
+
 /// Removes what an interrupted swap left. Throws Stopped if the swap is still under way, or the
 /// lock isn't granted; or pg::Error. True if there was anything.
 bool remove_swap_leftovers(pg::Connection& connection, const CleanupTarget& target,

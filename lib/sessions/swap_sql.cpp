@@ -986,6 +986,12 @@ std::string create_sql(const SwapNames& names, TransactionLimits limits, long lo
   return transaction(names, limits, "", work(names, limits, state_and_log + shadow, Guarded::no));
 }
 
+std::string try_create_sql(const SwapNames& names, TransactionLimits limits) {
+  constexpr std::string_view kCommit = "COMMIT;\n";
+  const std::string sql = create_sql(names, limits, 0, 0, 0);
+  return sql.substr(0, sql.size() - kCommit.size()) + "ROLLBACK;\n";
+}
+
 std::string create_triggers_sql(const SwapNames& names, TransactionLimits limits) {
   const std::string body = fill(kCreateFunction, names, limits) +
                            fill(kCreateTriggers, names, limits,

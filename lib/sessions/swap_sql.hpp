@@ -56,6 +56,9 @@ struct TransactionLimits {
 std::string create_sql(const SwapNames& names, TransactionLimits limits, long long keep_seconds,
                        double rows_before, double bytes_before);
 
+/// The same, rolled back: what would go wrong in it goes wrong here.
+std::string try_create_sql(const SwapNames& names, TransactionLimits limits);
+
 /// From now on every change leaves its key in the log; changes under way are waited for.
 /// Locks: SHARE UPDATE EXCLUSIVE, so that an autovacuum gives way, then SHARE ROW EXCLUSIVE on the
 /// table: whoever writes a session waits. Rows: asked, ended (epochs).

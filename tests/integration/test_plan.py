@@ -1,13 +1,17 @@
 """The plan: what --dry-run foresees is what the run then does."""
 
+import contextlib
 import re
 
+import psycopg2
 import pytest
 
-from cleanup_command import CLEANER, DONE, STOPPED, SWAPPER
+import paths
+
+from cleanup_command import CLEANER, DONE, REFUSED, STOPPED, SWAPPER
 from cluster import SUPERUSER
-from django_site import OWNER, TABLE
-from processes import wait_for
+from django_site import MONITOR, OWNER, TABLE, DjangoSite
+from processes import private_folder, wait_for
 
 UNITS = {"bytes": 1, "kB": 1024, "MB": 1024**2, "GB": 1024**3}
 
@@ -164,3 +168,200 @@ def test_one_connection_is_enough(neglected, run_cleanup, plan, method):
     finally:
         neglected.psql(f"ALTER ROLE {SWAPPER} CONNECTION LIMIT -1")
     assert result.code == DONE, result
+
+
+# -- rights ----------------------------------------------------------------------------------------------
+
+# ACL's letter for acldefault(), the words for GRANT, and a query for the objects that a swap may need.
+OBJECTS = {
+    "table": ("r", "TABLE", f"SELECT '{TABLE}'"),
+    "schema": ("n", "SCHEMA", "SELECT 'public'"),
+    "language": ("l", "LANGUAGE", "SELECT 'plpgsql'"),
+    "database": ("d", "DATABASE", "SELECT current_database()"),
+    "type": ("T", "TYPE", "SELECT format('pg_catalog.%I', typname) FROM pg_type WHERE oid IN ('text'::regtype, "
+             "'varchar'::regtype, 'timestamptz'::regtype, 'bool'::regtype, 'int8'::regtype, 'name'::regtype)"),
+}
+
+
+def rights_on(site, kind):
+    """(right, object) of everything that can be revoked there."""
+    letter, words, objects = OBJECTS[kind]
+    rights = site.psql(f"SELECT DISTINCT privilege_type FROM aclexplode(acldefault('{letter}', '{OWNER}'::regrole)) "
+                       "ORDER BY 1")
+    return [(right, f"{words} {name}") for right, in rights for name, in site.psql(objects)]
+
+
+def holders(site):
+    several = site.psql("SELECT rolname FROM pg_roles WHERE rolname = 'pg_database_owner'")
+    return ", ".join(["PUBLIC", OWNER, *(name for name, in several)])
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_the_plan_knows_every_right_that_is_needed(cleaned_site, plan, run_cleanup, kind):
+    cleaned_site.fill(sessions=100)
+    refused = []
+    for right, name in rights_on(cleaned_site, kind):
+        cleaned_site.psql(f"REVOKE {right} ON {name} FROM {holders(cleaned_site)}")
+        for method in ("swap", "auto"):
+            planned = plan("--method", method)
+            result = run_cleanup("--method", method, user=SWAPPER)
+            assert result.code == planned.result.code, (right, name, method, planned.text, result)
+            assert result.code in (DONE, REFUSED), (right, name, method, result)
+            if method == "swap" and result.code == REFUSED:
+                refused.append(right)
+        cleaned_site.psql(f"GRANT {right} ON {name} TO {OWNER}, PUBLIC")
+        cleaned_site.psql(f"REVOKE ALL ON {TABLE} FROM PUBLIC")
+    assert run_cleanup("--method", "swap", user=SWAPPER).code == DONE
+    needed = {"table": {"SELECT", "INSERT", "UPDATE", "DELETE", "TRIGGER"}, "schema": {"CREATE", "USAGE"},
+              "language": {"USAGE"}, "database": set(), "type": {"USAGE"}}
+    assert set(refused) == needed[kind]
+
+
+def functions_in_our_sql(site):
+    text = "".join((paths.ROOT / "lib/sessions" / name).read_text()
+                   for name in ("swap_sql.cpp", "as_owner.cpp", "table_definition.cpp"))
+    names = set(re.findall(r"\b([a-z][a-z0-9_]+)\(", text))
+    return [name for name, in site.psql(
+        "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace "
+        "WHERE n.nspname = 'pg_catalog' AND p.prokind IN ('f', 'a', 'w') AND has_function_privilege('public', p.oid, "
+        f"'EXECUTE') AND p.proname IN ({', '.join(map(repr, sorted(names)))}) ORDER BY 1")]
+
+
+def test_functions_that_were_revoked_are_noticed_before_anything_is_done(cleaned_site, plan, run_cleanup):
+    """Where the plan doesn't need one of them, the swap doesn't either."""
+    cleaned_site.fill(sessions=100)
+    not_needed = []
+    for function in functions_in_our_sql(cleaned_site):
+        cleaned_site.psql(f"REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC")
+        if plan("--method", "swap").result.code == DONE:
+            not_needed.append(function)
+        cleaned_site.psql(f"GRANT EXECUTE ON FUNCTION {function} TO PUBLIC")
+    for function in not_needed:
+        cleaned_site.psql(f"REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC")
+    result = run_cleanup("--method", "swap", user=SWAPPER)
+    assert result.code == DONE, (result, not_needed)
+
+
+# -- whom a role is told to ask --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["auto", "swap", "delete", "full"])
+def test_the_measuring_role_is_told_which_role_to_use(neglected, plan, method):
+    planned = plan("--method", method, user=MONITOR)
+    assert planned.result.code == REFUSED, planned.text
+    assert "conf.d/roles.sql" in planned.text and f"GRANT {OWNER}" not in planned.text, planned.text
+    assert "GRANT DELETE" not in planned.text, planned.text
+
+
+def test_nobody_is_told_to_become_a_superuser(neglected, plan):
+    neglected.psql(f"ALTER TABLE {TABLE} OWNER TO {SUPERUSER}")
+    for user in (SWAPPER, MONITOR):
+        text = plan("--method", "swap", user=user).text
+        assert f"GRANT {SUPERUSER}" not in text and "a superuser" in text, text
+
+
+# -- event triggers --------------------------------------------------------------------------------------
+
+TAGS = """SELECT t FROM unnest(ARRAY['CREATE', 'ALTER', 'DROP']) v, unnest(ARRAY['ACCESS METHOD', 'AGGREGATE', 'CAST',
+    'COLLATION', 'CONVERSION', 'DOMAIN', 'EXTENSION', 'FOREIGN DATA WRAPPER', 'FOREIGN TABLE', 'FUNCTION', 'INDEX',
+    'LANGUAGE', 'MATERIALIZED VIEW', 'OPERATOR', 'OPERATOR CLASS', 'OPERATOR FAMILY', 'POLICY', 'PROCEDURE',
+    'PUBLICATION', 'ROUTINE', 'RULE', 'SCHEMA', 'SEQUENCE', 'SERVER', 'STATISTICS', 'SUBSCRIPTION', 'TABLE',
+    'TEXT SEARCH CONFIGURATION', 'TRANSFORM', 'TRIGGER', 'TYPE', 'USER MAPPING', 'VIEW', 'TABLE AS']) o,
+    LATERAL (SELECT v || ' ' || o AS t) x UNION SELECT unnest(ARRAY['COMMENT', 'GRANT', 'REVOKE', 'SECURITY LABEL',
+    'ALTER DEFAULT PRIVILEGES', 'DROP OWNED', 'REFRESH MATERIALIZED VIEW', 'SELECT INTO', 'IMPORT FOREIGN SCHEMA',
+    'REINDEX', 'ALTER LARGE OBJECT'])"""
+RAISES = "CREATE FUNCTION public.fires() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'fired by %', tg_tag; END$$"
+
+
+def fire_for_every_tag(site):
+    """An event trigger for each tag that the server knows, called like it."""
+    site.psql(RAISES)
+    for tag, in site.psql(TAGS):
+        with contextlib.suppress(psycopg2.Error):
+            site.psql(f"CREATE EVENT TRIGGER \"{tag}\" ON ddl_command_start WHEN TAG IN ('{tag}') "
+                      "EXECUTE FUNCTION public.fires()")
+    return {name for name, in site.psql("SELECT evtname FROM pg_event_trigger")}
+
+
+def test_event_triggers_are_in_the_way_only_if_they_would_fire(neglected, plan, run_cleanup):
+    """Those that the plan doesn't mind may raise an error, and the swap is done all the same."""
+    tags = fire_for_every_tag(neglected)
+    refused = set(re.findall(r'event trigger "?([A-Z ]+?)"? would fire', plan("--method", "swap").text))
+    assert len(tags) > 80 and {"CREATE TABLE", "CREATE TRIGGER"} <= refused <= tags - {"CREATE EXTENSION", "DROP TYPE"}
+    for tag in refused:
+        neglected.psql(f'DROP EVENT TRIGGER "{tag}"')
+    result = run_cleanup("--method", "swap", user=SWAPPER)
+    assert result.code == DONE, result
+
+
+def test_an_event_trigger_without_tags_is_in_the_way(neglected, plan):
+    neglected.psql(RAISES + "; CREATE EVENT TRIGGER every ON sql_drop EXECUTE FUNCTION public.fires()")
+    assert "event trigger every would fire" in plan("--method", "swap").text
+
+
+# -- the disk --------------------------------------------------------------------------------------------
+
+
+def test_temporary_files_are_foreseen(cleaned_site, plan, run_cleanup):
+    cleaned_site.fill(sessions=60_000, expired_share=0.2)
+    cleaned_site.psql(f"ALTER ROLE {SWAPPER} IN DATABASE site SET maintenance_work_mem = '1MB'")
+    written = "SELECT pg_stat_force_next_flush(), temp_bytes FROM pg_stat_database WHERE datname = 'site'"
+    before = cleaned_site.psql(written)[0][1]
+    planned = plan("--method", "swap")
+    needs = re.search(r"([\d.]+) MB of it temporary files", planned.lines["needs"])
+    assert needs, planned.text
+    result = run_cleanup("--method", "swap", user=SWAPPER)
+    assert result.code == DONE, result
+    used = wait_for(lambda: cleaned_site.psql(written)[0][1] - before, "the statistics")
+    # One index after the other: its files are gone when those of the next are written.
+    assert float(needs[1]) * UNITS["MB"] * 4 > used > float(needs[1]) * UNITS["MB"] / 2, (needs, used)
+
+
+def test_a_limit_of_temporary_files_that_is_too_low_is_noticed(cleaned_site, plan, run_cleanup):
+    cleaned_site.fill(sessions=60_000, expired_share=0.2)
+    for setting in ("maintenance_work_mem = '1MB'", "temp_file_limit = '1MB'"):
+        cleaned_site.psql(f"ALTER ROLE {SWAPPER} IN DATABASE site SET {setting}")
+    planned = plan("--method", "swap")
+    assert planned.result.code == REFUSED and "temp_file_limit" in planned.text, planned.text
+    assert run_cleanup(user=SWAPPER).code == DONE
+
+
+def test_a_servers_folder_that_is_another_one_here_is_not_looked_at(own_cluster, folder, start_cleanup):
+    """As that of a server in a container: the same name, but not the same folder."""
+    cluster = own_cluster()
+    cluster.create_database("site", OWNER)
+    site = DjangoSite(folder, cluster, "site")
+    site.migrate()
+    site.fill(sessions=1000)
+
+    def fits():
+        result = start_cleanup("--dry-run", environment=cluster.environment("site", SUPERUSER)).result()
+        return Plan(result).lines["fits"]
+    assert fits().startswith("yes: ")
+    elsewhere = cluster.data.with_name("elsewhere")
+    cluster.data.rename(elsewhere)
+    private_folder(cluster.data.parent, cluster.data.name)
+    try:
+        assert fits() == "unknown: the server's disk can't be seen from here"
+    finally:
+        cluster.data.rmdir()
+        elsewhere.rename(cluster.data)
+
+
+# -- other access methods, and wraparound ----------------------------------------------------------------
+
+
+def test_another_default_access_method_does_not_matter(neglected, plan, run_cleanup):
+    neglected.psql("CREATE ACCESS METHOD other TYPE TABLE HANDLER heap_tableam_handler")
+    neglected.psql("ALTER DATABASE site SET default_table_access_method = other")
+    assert plan("--method", "swap").result.code == DONE
+    assert run_cleanup("--method", "swap", user=SWAPPER).code == DONE
+    assert neglected.value("SELECT amname FROM pg_class c JOIN pg_am a ON a.oid = relam "
+                           f"WHERE c.oid = '{TABLE}'::regclass") == "heap"
+
+
+def test_the_tables_own_is_refused(neglected, plan):
+    neglected.psql("CREATE ACCESS METHOD other TYPE TABLE HANDLER heap_tableam_handler")
+    neglected.psql(f"CREATE TABLE public.copy (LIKE {TABLE} INCLUDING ALL) USING other; DROP TABLE {TABLE}; "
+                   f"ALTER TABLE public.copy RENAME TO django_session; ALTER TABLE {TABLE} OWNER TO {OWNER}")
+    assert "is not an ordinary, logged heap table" in plan("--method", "swap").text

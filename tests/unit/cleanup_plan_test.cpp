@@ -68,6 +68,13 @@ TEST(CleanupPlan, else_delete) {
   chosen(Method::remove, "a swap is not possible: view public.v depends on the table", with_a_view);
 }
 
+TEST(CleanupPlan, a_swap_where_nothing_else_is_possible) {
+  Circumstances c = neglected();
+  c.values[Metric::total] = known(530 * kMb);
+  c.refusals = {{Method::remove, "rule r", "replaces each DELETE"}};
+  chosen(Method::swap, "a deletion is not possible: rule r replaces each DELETE", c);
+}
+
 TEST(CleanupPlan, bytes_decide_and_not_rows) {
   Circumstances cleaned = neglected();  // but not compacted
   cleaned.values[Metric::live] = known(30'000);
