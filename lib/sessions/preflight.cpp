@@ -61,6 +61,12 @@ SELECT 'delete,full', 'role ' || quote_ident(session_user),
   format('can''t read expire_date; GRANT SELECT (expire_date) ON %s TO %I', t.name, session_user)
 FROM t WHERE NOT coalesce(has_column_privilege(t.oid, t.expiry, 'SELECT'), true)
 UNION ALL
+-- In the jail for the owner, see as_owner.hpp.
+SELECT 'delete,full', 'type boolean',
+  format('the owner may not use it; GRANT USAGE ON TYPE boolean TO %s', t.owner)
+FROM t WHERE NOT has_type_privilege(t.relowner, 'bool'::regtype, 'USAGE')
+  AND pg_has_role(t.relowner, 'MEMBER') AND session_user <> pg_get_userbyid(t.relowner)
+UNION ALL
 SELECT 'delete,full', 'rule ' || quote_ident(r.rulename), 'replaces or follows each DELETE'
 FROM t JOIN pg_rewrite r ON r.ev_class = t.oid AND r.ev_type = '4' AND r.ev_enabled <> 'D'
 UNION ALL
@@ -85,7 +91,18 @@ FROM t WHERE NOT pg_has_role(t.relowner, 'USAGE')
                THEN has_table_privilege(t.oid, 'MAINTAIN') ELSE false END
 )";
 
-// {oid}. Of the swap alone.
+// What a swap calls as the owner; each may have been revoked from PUBLIC.
+constexpr const char* kFunctions =
+    "'aclexplode', 'acldefault', 'array_agg', 'array_position', 'clock_timestamp', "
+    "'col_description', 'concat', 'concat_ws', 'count', 'current_setting', 'extract', 'format', "
+    "'format_type', 'has_schema_privilege', 'hashtextextended', 'left', 'length', 'max', 'min', "
+    "'now', 'obj_description', 'pg_backend_pid', 'pg_describe_object', 'pg_get_constraintdef', "
+    "'pg_get_expr', 'pg_get_indexdef', 'pg_get_serial_sequence', 'pg_get_userbyid', "
+    "'pg_options_to_table', 'pg_relation_size', 'pg_sleep', 'pg_stat_force_next_flush', "
+    "'quote_ident', 'replace', 'right', 'row_number', 'set_config', 'string_agg', 'substr', "
+    "'substring', 'sum', 'to_char', 'to_jsonb', 'to_regclass', 'to_regproc', 'unnest'";
+
+// {oid}, {functions}. Of the swap alone.
 constexpr const char* kSwapRefusals = R"(
 SELECT 'role ' || quote_ident(session_user) AS object,
   CASE WHEN EXISTS (SELECT FROM pg_roles r WHERE r.rolsuper AND pg_has_role(t.relowner, r.oid, 'MEMBER'))
@@ -131,6 +148,12 @@ WHERE NOT has_type_privilege(t.relowner, y.oid, 'USAGE') AND (
             'int8'::regtype, 'float8'::regtype, 'timestamptz'::regtype)
   OR y.oid IN (SELECT a.atttypid FROM pg_attribute a
                WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped))
+UNION ALL
+SELECT 'function ' || p.oid::regprocedure, format('the owner may not call it; GRANT EXECUTE ON '
+  'FUNCTION %s TO %s', p.oid::regprocedure, t.owner)
+FROM t, pg_proc p
+WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.prokind <> 'p'
+  AND NOT has_function_privilege(t.relowner, p.oid, 'EXECUTE') AND p.proname IN ({functions})
 UNION ALL
 SELECT 'the table', 'is not an ordinary, logged heap table' FROM t
 WHERE t.relpersistence <> 'p' OR t.reloftype <> 0
@@ -289,7 +312,7 @@ std::vector<Refusal> swap_refusals(pg::Connection& connection, const std::string
       oid);
   const std::string query =
       fmt::format(kThisTable, fmt::arg("oid", oid)) +
-      fmt::format(kSwapRefusals, fmt::arg("oid", oid),
+      fmt::format(kSwapRefusals, fmt::arg("oid", oid), fmt::arg("functions", kFunctions),
                   fmt::arg("attachments", attachments_query(oid, own_function)));
   std::vector<Refusal> refusals;
   for (const pg::Row& row : ask_catalog(connection, query + ";", deadline))
