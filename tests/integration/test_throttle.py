@@ -79,6 +79,16 @@ def test_a_role_that_may_not_see_the_lag_says_so(primary, standby, folder, clean
     assert 'how far replica "standby1" is behind can\'t be seen by this role' in result.stderr
 
 
+@pytest.mark.parametrize("method, words", [("swap", "will replay an exclusive lock on the table"),
+                                           ("delete", "will replay the VACUUM")])
+def test_the_plan_names_standbys_with_what_they_will_notice(primary, standby, folder, cleanup_program, method, words):
+    new_site(primary, folder, sessions=1000)
+    for user in (SUPERUSER, OWNER):  # who may not see how far it is
+        result = Cleanup(cleanup_program, "--dry-run", "--method", method,
+                         environment=primary.environment("site", user)).result()
+        assert re.search(rf"^  note +standby standby1 {words}", result.stdout, re.M), result
+
+
 def test_a_standby_is_never_cleaned(primary, standby, folder, cleanup_program):
     site = new_site(primary, folder)
     wait_for(lambda: standby.psql("SELECT 1 FROM pg_database WHERE datname = 'site'"), "the database on the standby")
