@@ -34,6 +34,7 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL constraint_exclusion = off;
 SET LOCAL row_security = off;
 SET LOCAL jit = off;
+SET LOCAL extra_float_digits = 1;
 )";
 
 /// {0} the table's name as a literal: the OID that it has in the remembered path.
@@ -94,9 +95,9 @@ constexpr const char* kCouldRuleTheServer = R"((
 
 /// {0} the table's OID, {1} its schema and {2} its name as literals. One row for each thing that
 /// makes it unsafe to let the planner look at the table with more rights than its owner has. Code
-/// that a superuser owns counts as the system's. What would be evaluated: what indexes, extended
-/// statistics and virtual columns depend on; not CHECKs (constraint_exclusion), policies
-/// (row_security), defaults and triggers.
+/// that a superuser owns counts as the system's, and our own is ours. What would be evaluated: what
+/// indexes, extended statistics and virtual columns depend on; not CHECKs (constraint_exclusion),
+/// policies (row_security), defaults and triggers.
 constexpr const char* kForeignCode = R"(
 WITH part AS (
   SELECT 'pg_class'::regclass AS class, i.indexrelid AS object FROM pg_index i WHERE i.indrelid = '{0}'::oid
@@ -118,7 +119,7 @@ WITH part AS (
   FROM part p JOIN pg_depend d ON d.classid = p.class AND d.objid = p.object
 )
 SELECT format('%s %s uses %s %s of role %I', a.type, a.identity, b.type, b.identity, r.rolname) AS reason
-FROM used u JOIN pg_roles r ON r.oid = u.owner AND NOT r.rolsuper,
+FROM used u JOIN pg_roles r ON r.oid = u.owner AND NOT r.rolsuper AND r.rolname <> session_user,
 LATERAL pg_identify_object(u.class, u.object, 0) a, LATERAL pg_identify_object(u.refclassid, u.refobjid, 0) b
 UNION ALL
 SELECT 'it has just been changed'

@@ -11,9 +11,11 @@ import threading
 import psycopg2
 import pytest
 
+import check
 from cluster import SUPERUSER
 from django_site import MONITOR, OWNER
 from processes import wait_for
+from test_throttle import CAUGHT_UP, new_site, primary, standby  # noqa: F401
 
 TRAP = """
 CREATE FUNCTION public.jaw() RETURNS bool LANGUAGE plpgsql AS $$
@@ -271,3 +273,30 @@ def test_lies_of_the_statistics_function_break_nothing(filled, run_check, lie):
     answer = run_check("-v", "-w", "overdue=9999d")
     assert answer.state == "OK" and answer.perfdata["total"][0] > 0 and answer.perfdata["overdue"][0] > 0
     assert len(answer.stdout) < 5000 and "nan" not in answer.stdout.lower() and "inf" not in answer.stdout.lower()
+
+
+def test_a_virtual_column_can_call_nobodys_code(cluster_of_version, check_program):
+    """The server sees to it, as of 18. One of the system's functions is no obstacle."""
+    server = cluster_of_version("18")
+    server.create_role(OWNER)
+    server.create_database("shop", OWNER)
+    server.psql("""CREATE TABLE django_session (session_key varchar(40) PRIMARY KEY, session_data text NOT NULL,
+        expire_date timestamptz NOT NULL, long bool GENERATED ALWAYS AS (length(session_data) > 9) VIRTUAL);
+        CREATE INDEX ON django_session (expire_date); ANALYZE django_session""", "shop", OWNER)
+    server.psql(TRAP, "shop", SUPERUSER)
+    with pytest.raises(psycopg2.Error, match="user-defined"):
+        server.psql("ALTER TABLE django_session ADD trap bool GENERATED ALWAYS AS (trap(1)) VIRTUAL", "shop", OWNER)
+    answer = check.run_check(check_program, environment=server.environment("shop", SUPERUSER))
+    assert answer.state == "OK" and answer.perfdata["overdue"][0] == 0
+    server.drop_database("shop")
+
+
+def test_a_superuser_reads_no_rows_on_a_standby(primary, standby, folder, check_program):  # noqa: F811
+    """There is no lock there that would keep code out. Sizes and estimates are given all the same."""
+    new_site(primary, folder, sessions=1000)
+    wait_for(lambda: primary.psql(CAUGHT_UP) == [(True,)], "the standby to catch up")
+    answer = check.run_check(check_program, environment=standby.environment("site", SUPERUSER))
+    assert answer.state == "UNKNOWN" and "(on a standby there is none)" in answer.stdout
+    assert answer.perfdata["live"][0] == pytest.approx(30, abs=10) and "overdue" not in answer.perfdata
+    answer = check.run_check(check_program, "-w", "overdue=9999d", environment=standby.environment("site", MONITOR))
+    assert answer.state == "OK" and answer.perfdata["overdue"][0] > 0
