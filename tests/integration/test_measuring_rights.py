@@ -292,11 +292,11 @@ def test_a_virtual_column_can_call_nobodys_code(cluster_of_version, check_progra
 
 
 def test_a_superuser_reads_no_rows_on_a_standby(primary, standby, folder, check_program):  # noqa: F811
-    """There is no lock there that would keep code out. Sizes and estimates are given all the same."""
+    """There is no lock there that would keep code out. Sizes are given all the same."""
     new_site(primary, folder, sessions=1000)
     wait_for(lambda: primary.psql(CAUGHT_UP) == [(True,)], "the standby to catch up")
     answer = check.run_check(check_program, environment=standby.environment("site", SUPERUSER))
     assert answer.state == "UNKNOWN" and "(on a standby there is none)" in answer.stdout
-    assert answer.perfdata["live"][0] == pytest.approx(30, abs=10) and "overdue" not in answer.perfdata
+    assert answer.perfdata["total"][0] > 0 and "overdue" not in answer.perfdata
     answer = check.run_check(check_program, "-w", "overdue=9999d", environment=standby.environment("site", MONITOR))
     assert answer.state == "OK" and answer.perfdata["overdue"][0] > 0
