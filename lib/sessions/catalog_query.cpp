@@ -14,6 +14,7 @@ BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL lock_timeout = 100;
 SET LOCAL statement_timeout = {0};
+{2}
 {1}
 COMMIT;
 )";
@@ -22,7 +23,7 @@ COMMIT;
 
 pg::Rows ask_catalog(pg::Connection& connection, const std::string& query, pg::Deadline deadline) {
   const auto timeout = std::max(deadline.remaining(), std::chrono::milliseconds(1)).count();
-  connection.send(fmt::format(kTransaction, timeout, query), deadline);
+  connection.send(fmt::format(kTransaction, timeout, query, kUsualPlans), deadline);
   try {
     pg::Rows rows = connection.next_rows(deadline).value_or(pg::Rows());
     connection.finish(deadline);

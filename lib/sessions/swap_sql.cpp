@@ -14,6 +14,7 @@
 
 #include "core/sql_name.hpp"
 #include "sessions/as_owner.hpp"
+#include "sessions/catalog_query.hpp"
 #include "sessions/leftovers.hpp"
 #include "sessions/table_definition.hpp"
 
@@ -35,7 +36,7 @@ SET LOCAL lock_timeout = {lock_ms};
 SET LOCAL statement_timeout = {statement_ms};
 SET LOCAL datestyle = 'ISO';
 SET LOCAL timezone = 'UTC';
-SET LOCAL jit = off;
+{usual_plans}
 SET LOCAL constraint_exclusion = off;
 SET LOCAL check_function_bodies = on;
 SET LOCAL default_tablespace = '';
@@ -901,7 +902,7 @@ std::string fill(const char* text, const SwapNames& names, TransactionLimits lim
       fmt::arg("state_literal", sql_string(names.state())), fmt::arg("shadow", names.shadow()),
       fmt::arg("log", names.log()), fmt::arg("log_literal", sql_string(names.log())),
       fmt::arg("function_literal", sql_string(names.function())), fmt::arg("owner", names.owner),
-      fmt::arg("owner_literal", sql_string(names.owner)),
+      fmt::arg("owner_literal", sql_string(names.owner)), fmt::arg("usual_plans", kUsualPlans),
       fmt::arg("run_id", sql_string(names.run_id)), fmt::arg("lease", kLeaseSeconds),
       fmt::arg("lock_ms", limits.lock.count()), fmt::arg("statement_ms", limits.statement.count()),
       more...);
