@@ -9,8 +9,8 @@
 #include <cmath>
 
 #include "core/metric.hpp"
-#include "core/printable.hpp"
 #include "core/quantity.hpp"
+#include "core/secret.hpp"
 
 namespace django_session::nagios {
 namespace {
@@ -78,7 +78,7 @@ double read_seconds(const CLI::Option* option, const std::string& text, double l
   const double seconds = read_value(option, [&] { return parse_quantity(text, Unit::seconds); });
   if (least <= seconds && seconds <= most) return seconds;
   throw ConfigError(fmt::format("{}: {} is not possible; it must be from {:g} to {:g} seconds",
-                                name_of(option), without_controls(text, '?'), least, most));
+                                name_of(option), repeatable(text), least, most));
 }
 
 milliseconds to_milliseconds(double seconds) {
@@ -99,14 +99,14 @@ Unit unit_of_lag(const CLI::Option* option, const std::string& text) {
   throw ConfigError(
       fmt::format("{}: \"{}\" is neither clearly a size nor a duration; write, for "
                   "example, 64MB or 30s",
-                  name_of(option), without_controls(text.substr(0, 60), '?')));
+                  name_of(option), repeatable(text)));
 }
 
 double read_lag_bytes(const CLI::Option* option, const std::string& text) {
   const double bytes = read_value(option, [&] { return parse_quantity(text, Unit::bytes); });
   if (bytes <= 0)
     throw ConfigError(fmt::format("{}: {} is not possible; it must be more than 0", name_of(option),
-                                  without_controls(text, '?')));
+                                  repeatable(text)));
   return bytes;
 }
 
@@ -143,8 +143,8 @@ std::string read_word(const CLI::Option* option, const std::array<std::string_vi
   std::transform(text.begin(), text.end(), text.begin(),
                  [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
   if (std::find(words.begin(), words.end(), text) != words.end()) return text;
-  throw ConfigError(fmt::format("{}: \"{}\" is not one of {}", name_of(option),
-                                without_controls(text.substr(0, 60), '?'), fmt::join(words, ", ")));
+  throw ConfigError(fmt::format("{}: \"{}\" is not one of {}", name_of(option), repeatable(text),
+                                fmt::join(words, ", ")));
 }
 
 /// Not given: act. As an event handler: only on what has been confirmed by all check attempts.

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "core/quantity.hpp"
+#include "core/secret.hpp"
 
 namespace django_session::nagios {
 namespace {
@@ -47,6 +48,28 @@ std::string read_port(const CLI::Option* option) {
 std::string read_dbname(const CLI::Option* option) {
   const std::string text = text_of(option, "site");
   read_value(option, [&text] { pg::refuse_password_in(text); });
+  return text;
+}
+
+/// Names only: libpq's and the server's messages would repeat what else is in it.
+void refuse_password(const CLI::Option* option, bool may_hold_one) {
+  if (may_hold_one)
+    throw ConfigError(
+        fmt::format("{}: the value may hold a password (not repeated here); it takes a name alone. "
+                    "Passwords belong into a password file (~/.pgpass)",
+                    name_of(option)));
+}
+
+std::string read_host(const CLI::Option* option) {
+  // Icinga and Nagios pass a macro without a value as an empty word: libpq's default.
+  const std::string text = last_of(option).value_or("");
+  refuse_password(option, host_may_hold_password(text));
+  return text;
+}
+
+std::string read_name(const CLI::Option* option, std::string_view example) {
+  const std::string text = text_of(option, example);
+  refuse_password(option, may_hold_password(text));
   return text;
 }
 
@@ -156,10 +179,10 @@ pg::Parameters CommandLine::connection(std::string_view example_role) const {
   pg::Parameters connection;
   connection.port = read_port(port_);  // first: what follows may be a password's rest
   refuse_unknown(app_->remaining());
-  connection.host = text_of(host_, "db1");
+  connection.host = read_host(host_);
   connection.dbname = read_dbname(dbname_);
-  connection.user = text_of(username_, example_role);
-  connection.service = text_of(service_, "site");
+  connection.user = read_name(username_, example_role);
+  connection.service = read_name(service_, "site");
   return connection;
 }
 

@@ -110,7 +110,9 @@ std::vector<TableSize> with_measured_size(const Report& report) {
 void add_largest_tables(const Report& report, Lines& lines) {
   if (report.largest_tables.empty()) return;
   Lines names;
-  for (const TableSize& table : with_measured_size(report))
+  const std::vector<TableSize> tables = with_measured_size(report);
+  if (tables.empty()) return;  // ours alone, and its size isn't known
+  for (const TableSize& table : tables)
     names.push_back(fmt::format("{}.{} ~{}", table.schema, table.table,
                                 format_quantity(table.bytes, Unit::bytes)));
   lines.push_back(

@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "core/printable.hpp"
+#include "core/secret.hpp"
 
 namespace django_session::plugin {
 namespace {
@@ -63,6 +64,18 @@ std::size_t max_cleanups_of(const ConfigItem& item) {
   return static_cast<std::size_t>(*number);
 }
 
+/// libpq and the server repeat these in their messages.
+std::string name_of(const ConfigItem& item) {
+  std::string name = text_of(item);
+  const bool secret =
+      same_key(item.key, "Host") ? host_may_hold_password(name) : may_hold_password(name);
+  if (secret)
+    throw Wrong{
+        "may hold a password (not repeated here); it takes a name alone, and a password "
+        "belongs to Password or PassFile"};
+  return name;
+}
+
 using Item = const ConfigItem&;
 
 constexpr std::array<Option<PluginSettings>, 1> kPluginOptions = {{
@@ -70,13 +83,13 @@ constexpr std::array<Option<PluginSettings>, 1> kPluginOptions = {{
 }};
 
 constexpr std::array<Option<DatabaseSettings>, 14> kOptions = {{
-    {"Host", [](Item i, DatabaseSettings& s) { s.connection.host = text_of(i); }},
+    {"Host", [](Item i, DatabaseSettings& s) { s.connection.host = name_of(i); }},
     {"Port", [](Item i, DatabaseSettings& s) { s.connection.port = port_of(i); }},
-    {"User", [](Item i, DatabaseSettings& s) { s.connection.user = text_of(i); }},
+    {"User", [](Item i, DatabaseSettings& s) { s.connection.user = name_of(i); }},
     {"Password", [](Item i, DatabaseSettings& s) { s.connection.password = password_of(i); }},
     {"PassFile", [](Item i, DatabaseSettings& s) { s.connection.passfile = text_of(i); }},
     {"SSLMode", [](Item i, DatabaseSettings& s) { s.connection.sslmode = ssl_mode_of(i); }},
-    {"Service", [](Item i, DatabaseSettings& s) { s.connection.service = text_of(i); }},
+    {"Service", [](Item i, DatabaseSettings& s) { s.connection.service = name_of(i); }},
     {"Instance", [](Item i, DatabaseSettings& s) { s.instance = instance_of(i); }},
     {"Interval", [](Item i, DatabaseSettings& s) { s.interval_seconds = seconds_of(i); }},
     {"Table", [](Item i, DatabaseSettings& s) { s.table = parse_table_name(text_of(i)); }},
@@ -105,6 +118,7 @@ DatabaseSettings read_database_block(const ConfigItem& block) {
     throw ConfigError("<Database> takes the database's name in quotes: <Database \"site\">");
   DatabaseSettings settings;
   settings.connection.dbname = *name;
+  pg::refuse_misplaced_password_in(*name);
   settings.database =
       pg::database_name(*name);  // the rest may be secret, and the instance is seen by everybody
   settings.instance = cut_to_bytes(settings.database, kLongestInstance);

@@ -7,8 +7,8 @@
 #include <array>
 
 #include "core/config_error.hpp"
-#include "core/printable.hpp"
 #include "core/quantity.hpp"
+#include "core/secret.hpp"
 
 namespace django_session {
 namespace {
@@ -37,9 +37,8 @@ Method parse_method(std::string_view name) {
   const auto* found = std::find_if(kMethods.begin(), kMethods.end(),
                                    [name](const auto& known) { return known.name == name; });
   if (found == kMethods.end())
-    throw ConfigError(
-        fmt::format("\"{}\" is not a method; the methods are auto, delete, swap, full",
-                    without_controls(name.substr(0, 60), '?')));
+    throw ConfigError(fmt::format(
+        "\"{}\" is not a method; the methods are auto, delete, swap, full", repeatable(name)));
   return found->method;
 }
 

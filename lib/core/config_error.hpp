@@ -16,7 +16,7 @@ class ConfigError : public std::runtime_error {
 
 /// Text that can't be read: `cannot read "1-10" as a range at "-10": ..., for example 1:10`.
 /// `position` is the 0-based byte where reading stopped; `kind` is "a range", "a size"...
-/// Control characters in `text` are shown as '?', and text of over 60 bytes is shortened.
+/// `text` is shown as repeatable() has it.
 ConfigError unreadable(std::string_view text, std::size_t position, std::string_view kind,
                        std::string_view wrong, std::string_view example);
 

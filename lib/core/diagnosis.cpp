@@ -135,7 +135,7 @@ void advise_on_expired(const Reclaimable& parts, Advices& advices) {
 /// The table as -T takes it: letters as they are, quotes around a name with a dot or a quote in it.
 std::string table_option(const Measurement& m) {
   const auto part = [](const std::string& name) {
-    if (name.find_first_of(".\"") == std::string::npos) return name;
+    if (name.find_first_of(".\":=") == std::string::npos) return name;
     std::string quoted = "\"";
     for (const char c : name) quoted += c == '"' ? "\"\"" : std::string(1, c);
     return quoted + "\"";

@@ -46,11 +46,17 @@ std::string entry(std::string_view label, double value, Unit unit,
   return text;
 }
 
-std::string first_range(const std::vector<Threshold>& thresholds, Metric metric, State severity) {
-  for (const Threshold& threshold : thresholds)
-    if (threshold.metric == metric && threshold.severity == severity)
-      return perfdata_range(threshold.range, info(metric).unit);
-  return "";
+/// There is room for one: the first that the value is outside of, else the first.
+std::string range_to_show(const std::vector<Threshold>& thresholds, const MetricInfo& metric,
+                          State severity, double value) {
+  const Threshold* shown = nullptr;
+  for (const Threshold& threshold : thresholds) {
+    if (threshold.metric != metric.metric || threshold.severity != severity) continue;
+    const bool decides = threshold.range.alerts(value);
+    if (shown == nullptr || decides) shown = &threshold;
+    if (decides) break;
+  }
+  return shown == nullptr ? "" : perfdata_range(shown->range, metric.unit);
 }
 
 }  // namespace
@@ -62,8 +68,8 @@ std::string perfdata(const MetricValues& values, const std::vector<Threshold>& t
     if (!value || !std::isfinite(*value)) continue;
     if (!text.empty()) text += ' ';
     text += entry(metric.name, *value, metric.unit,
-                  {first_range(thresholds, metric.metric, State::warning),
-                   first_range(thresholds, metric.metric, State::critical), "0",
+                  {range_to_show(thresholds, metric, State::warning, *value),
+                   range_to_show(thresholds, metric, State::critical, *value), "0",
                    metric.unit == Unit::percent ? "100" : ""});
   }
   return text;

@@ -11,8 +11,8 @@
 namespace django_session {
 
 /// All known metrics in the vocabulary's order, blank-separated; unknown ones are left out.
-/// warn and crit are the first warning and the first critical threshold on the metric, in its base
-/// unit; min is 0, max is 100 for percentages. C locale.
+/// warn and crit are those thresholds on the metric, in its base unit, that decided, else the
+/// first ones; min is 0, max is 100 for percentages. C locale.
 std::string perfdata(const MetricValues& values, const std::vector<Threshold>& thresholds);
 
 /// One entry for values outside the vocabulary. The label is quoted where Nagios' rules want it

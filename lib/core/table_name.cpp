@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/config_error.hpp"
+#include "core/secret.hpp"
 
 namespace django_session {
 namespace {
@@ -31,6 +32,10 @@ std::string read_part(std::string_view text, std::size_t& position) {
     ++position;
   } else {
     while (position < text.size() && text[position] != '.') {
+      if (may_hold_password(text.substr(position, 1)))
+        throw ConfigError(
+            "a table's name with a ':' or '=' needs double quotes (not repeated here, it may "
+            "hold a password), for example public.\"odd:name\"");
       if (text[position] == '"') throw fail("a quote must open the name");
       part += text[position++];
     }

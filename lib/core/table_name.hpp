@@ -14,8 +14,8 @@ struct TableName {
 };
 
 /// Letters count as they are written, as in Django's db_table; double quotes are needed only around
-/// a name with a dot or a quote in it ("odd.name", quotes doubled). Throws ConfigError for an
-/// empty, overlong (63 bytes) or misquoted name.
+/// a name with a dot, quote, ':' or '=' in it ("odd.name", quotes doubled). Throws ConfigError
+/// for an empty, overlong (63 bytes) or misquoted name.
 TableName parse_table_name(std::string_view text);
 
 }  // namespace django_session

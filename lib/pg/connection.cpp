@@ -13,6 +13,7 @@
 
 #include "core/config_error.hpp"
 #include "core/printable.hpp"
+#include "core/secret.hpp"
 #include "pg/login_error.hpp"
 
 namespace django_session::pg {
@@ -155,7 +156,24 @@ std::string conninfo_word(std::string_view value) {
 
 }  // namespace
 
+void refuse_misplaced_password_in(const std::string& dbname) {
+  constexpr std::string_view kRefused =
+      " may hold a password (not repeated here), and would be shown in messages; it takes a name "
+      "without ':' and '='";
+  if (!is_connection_string(dbname)) {
+    if (may_hold_password(dbname)) throw ConfigError(fmt::format("the database{}", kRefused));
+    return;
+  }
+  const ConninfoOptions options = parse_conninfo(dbname);
+  for (const char* keyword : {"dbname", "user", "service"})
+    if (may_hold_password(value_of(options, keyword)))
+      throw ConfigError(fmt::format("{} in the connection string{}", keyword, kRefused));
+  if (host_may_hold_password(value_of(options, "host")))
+    throw ConfigError(fmt::format("host in the connection string{}", kRefused));
+}
+
 void refuse_password_in(const std::string& dbname) {
+  refuse_misplaced_password_in(dbname);
   if (!is_connection_string(dbname)) return;
   const ConninfoOptions options = parse_conninfo(dbname);
   if (!value_of(options, "password").empty() || !value_of(options, "sslpassword").empty()) {

@@ -30,6 +30,10 @@ struct Parameters {
 /// connection string or URI and can't be read as one. The message never repeats the text.
 void refuse_password_in(const std::string& dbname);
 
+/// For a `dbname` from a file that may hold passwords: throws ConfigError if one may be where libpq
+/// or the server would repeat it, as in the name of a user.
+void refuse_misplaced_password_in(const std::string& dbname);
+
 /// The database's name, fit to be shown: `dbname` itself, or what the connection string or URI in
 /// it says; "" where that says nothing. Throws ConfigError, without the text, if it can't be read.
 std::string database_name(const std::string& dbname);

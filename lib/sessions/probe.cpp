@@ -123,6 +123,9 @@ Measurement Probe::measure_once(pg::Deadline deadline) {
 }
 
 bool Probe::definition_is_stale() const {
+  // Whoever waits for a GRANT to take effect looks at once.
+  if (definition_ && !(definition_->may_use_schema && definition_->may_read_expire_date))
+    return true;
   return !definition_ || analyzed_since_ || Clock::now() - definition_learned_ > kDefinitionLasts;
 }
 
@@ -326,8 +329,8 @@ void Probe::ask_after_failure(const Reading& asked, Measurement& m, pg::Deadline
 void Probe::use_last_sizes(Measurement& m) const {
   if (!last_ || last_->full_name() != m.full_name()) {
     if (m.counters.catalog_pages == 0)
-      m.sizes_unknown =
-          "the table is locked, and the catalogue has no size before the first VACUUM or ANALYZE";
+      m.sizes_unknown = (m.locked ? "the table is locked" : m.oldest_unknown) +
+                        ", and the catalogue has no size before the first VACUUM or ANALYZE";
     return;
   }
   m.heap_bytes = last_->heap_bytes;

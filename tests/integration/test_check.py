@@ -354,8 +354,6 @@ WRONG = [
     (["-p", ""], "a port is a number from 1 to 65535"),
     (["-p"], "the value after -p is missing"),
     (["-H"], "the value after -H is missing"),
-    (["-H", ""], "-H: the value is empty; give one, for example -H db1, or leave -H out"),
-    (["--host="], "-H: the value is empty"),
     (["-d", ""], "-d: the value is empty"),
     (["-U", ""], "-U: the value is empty"),
     (["--service="], "--service: the value is empty"),

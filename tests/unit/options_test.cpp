@@ -139,8 +139,6 @@ TEST(Options, every_wrong_line_says_what_would_be_right) {
       {{"--port="}, "-p: a port is"},
       {{"-p"}, "the value after -p is missing"},
       {{"-H"}, "the value after -H is missing"},
-      {{"-H", ""}, "-H: the value is empty; give one, for example -H db1, or leave -H out"},
-      {{"--host="}, "-H: the value is empty"},
       {{"--dbname=", "-H", "x"}, "-d: the value is empty; give one, for example -d site"},
       {{"-U", ""}, "-U: the value is empty"},
       {{"--service", ""}, "--service: the value is empty"},
