@@ -1,11 +1,10 @@
-// Who takes which task, and when threads come and go.
+// Who runs which task, and when threads come and go.
 #include "plugin/reading_pool.hpp"
 
 #include <algorithm>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
-#include <optional>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -15,20 +14,29 @@
 
 namespace django_session::plugin {
 
+/// A thread. It has a task from when it was given one to that one's end.
 struct ReadingPool::Worker {
   std::condition_variable wake;
-  bool woken = false;
-  std::optional<Clock::time_point> began;  ///< while a task runs
+  Task task;
+  bool has_task = false, is_quick = false;
+  Clock::time_point began;
 };
 
 /// All under the mutex, but for running tasks and telling of a shortage.
 struct ReadingPool::Shared : std::enable_shared_from_this<Shared> {
   using Lock = std::unique_lock<std::mutex>;
+  struct Waiting {
+    Task task;
+    bool is_quick;
+  };
 
   Rules rules;
   std::function<void(const std::string&)> on_shortage;
   std::mutex mutex;
-  std::deque<Task> waiting;
+  std::deque<Waiting> waiting;
+  std::size_t running = 0;     ///< of the quick ones
+  std::size_t allowed = 0;     ///< of the quick ones at a time: the few, and as many as are stuck
+  bool one_has_ended = false;  ///< since the watcher looked
   std::vector<std::shared_ptr<Worker>> workers;
   std::vector<Worker*> idle;  ///< last in, first out: so that a surplus has nothing to do, and goes
   bool watcher_runs = false, watcher_rests = false;
@@ -36,44 +44,57 @@ struct ReadingPool::Shared : std::enable_shared_from_this<Shared> {
   std::condition_variable ended;    ///< a worker or the watcher is gone
   bool stopping = false, told_of_shortage = false;
 
-  void add(Task task);
-  void wake_a_worker();
+  void add(Task task, bool is_quick);
+  bool may_run(const Waiting& next) const { return !next.is_quick || running < allowed; }
+  void give_next_task();
+  void give(Worker& worker, Waiting next);
   void start_worker();
   void work(const std::shared_ptr<Worker>& worker);
   bool wait_for_task(Worker& worker, Lock& lock);
-  void run_next_task(Worker& worker, Lock& lock);
-  void start_watcher();
+  void run_task(Worker& worker, Lock& lock);
+  void wake_watcher();
   void watch();
-  std::size_t workers_wanted() const;
-  void start_wanted_workers(Lock& lock);
+  void allow_as_many_as_are_stuck();
+  void catch_up(Lock& lock);
   bool stop(Clock::time_point give_up);
 };
 
-void ReadingPool::Shared::add(Task task) {
-  waiting.push_back(std::move(task));
-  if (!idle.empty()) {
-    wake_a_worker();
-  } else if (workers.size() < rules.few) {
-    try {
-      start_worker();
-    } catch (const std::system_error&) {
-      if (!workers.empty()) return;  // those that there are will take it
-      waiting.pop_back();
+void ReadingPool::Shared::add(Task task, bool is_quick) {
+  waiting.push_back({std::move(task), is_quick});
+  if (waiting.size() == 1) one_has_ended = false;
+  try {
+    // A long one doesn't wait behind quick ones.
+    if (!is_quick) std::rotate(waiting.begin(), waiting.end() - 1, waiting.end());
+    if (may_run(waiting.front())) give_next_task();
+  } catch (const std::system_error&) {
+    if (workers.empty()) {
+      waiting.pop_front();
       throw;
     }
-  } else {
-    if (!watcher_runs) start_watcher();
-    if (watcher_rests) backlog.notify_one();
   }
+  if (!waiting.empty()) wake_watcher();
 }
 
-void ReadingPool::Shared::wake_a_worker() {
+/// Throws std::system_error when that needs a thread that can't be started.
+void ReadingPool::Shared::give_next_task() {
+  if (idle.empty()) start_worker();
   Worker& worker = *idle.back();
   idle.pop_back();
-  worker.woken = true;
+  Waiting next = std::move(waiting.front());
+  waiting.pop_front();
+  give(worker, std::move(next));
   worker.wake.notify_one();
 }
 
+void ReadingPool::Shared::give(Worker& worker, Waiting next) {
+  worker.task = std::move(next.task);
+  worker.has_task = true;
+  worker.is_quick = next.is_quick;
+  worker.began = Clock::now();
+  if (next.is_quick) ++running;
+}
+
+/// It is idle at first.
 void ReadingPool::Shared::start_worker() {
   workers.push_back(std::make_shared<Worker>());
   try {
@@ -85,79 +106,91 @@ void ReadingPool::Shared::start_worker() {
     workers.pop_back();
     throw;
   }
+  idle.push_back(workers.back().get());
   told_of_shortage = false;
 }
 
 void ReadingPool::Shared::work(const std::shared_ptr<Worker>& worker) {
   Lock lock(mutex);
-  while (wait_for_task(*worker, lock)) run_next_task(*worker, lock);
+  while (wait_for_task(*worker, lock)) {
+    do run_task(*worker, lock);
+    while (worker->has_task);
+    if (!stopping) idle.push_back(worker.get());
+  }
   std::erase(workers, worker);
   ended.notify_all();
 }
 
-/// False when the worker is to go.
+/// For a worker that is idle. False when it is to go.
 bool ReadingPool::Shared::wait_for_task(Worker& worker, Lock& lock) {
-  while (!stopping && waiting.empty()) {
-    idle.push_back(&worker);
-    worker.wake.wait_for(lock, rules.keep, [&] { return worker.woken || stopping; });
-    if (!std::exchange(worker.woken, false)) {
-      std::erase(idle, &worker);
-      if (workers.size() > rules.few) return false;
-    }
+  while (!worker.has_task && !stopping) {
+    const bool woken =
+        worker.wake.wait_for(lock, rules.keep, [&] { return worker.has_task || stopping; });
+    if (!woken && workers.size() > rules.few) break;
   }
-  return !stopping;
+  if (!worker.has_task) std::erase(idle, &worker);
+  return worker.has_task;
 }
 
-void ReadingPool::Shared::run_next_task(Worker& worker, Lock& lock) {
-  Task task = std::move(waiting.front());
-  waiting.pop_front();
-  worker.began = Clock::now();
+/// Runs its task, and takes the next one, if there is one for it.
+void ReadingPool::Shared::run_task(Worker& worker, Lock& lock) {
   lock.unlock();
-  task();
-  task = nullptr;  // what it owns may take long to free, or lock
+  worker.task();
+  worker.task = nullptr;  // what it owns may take long to free, or lock
   lock.lock();
-  worker.began.reset();
+  worker.has_task = false;
+  one_has_ended = true;
+  if (worker.is_quick) --running;
+  if (stopping || waiting.empty() || !may_run(waiting.front())) return;
+  give(worker, std::move(waiting.front()));
+  waiting.pop_front();
 }
 
-void ReadingPool::Shared::start_watcher() try {
-  std::thread([shared = shared_from_this()] {
-    block_signals();
-    shared->watch();
-  }).detach();
-  watcher_runs = true;
-} catch (const std::system_error&) {
-  // Those that there are will come to it, and the next task tries again.
+void ReadingPool::Shared::wake_watcher() {
+  if (watcher_rests) backlog.notify_one();
+  if (watcher_runs) return;
+  try {
+    std::thread([shared = shared_from_this()] {
+      block_signals();
+      shared->watch();
+    }).detach();
+    watcher_runs = true;
+  } catch (const std::system_error&) {
+    // The workers that there are will come to it, and the next task tries again.
+  }
 }
 
-/// Adds workers where tasks wait behind others that take long.
+/// Looks after tasks that wait, in a thread of its own.
 void ReadingPool::Shared::watch() {
   Lock lock(mutex);
   while (!stopping) {
+    if (waiting.empty()) allowed = rules.few;
     watcher_rests = true;
     backlog.wait(lock, [this] { return stopping || !waiting.empty(); });
     watcher_rests = false;
-    backlog.wait_for(lock, rules.long_after, [this] { return stopping; });
-    if (!stopping) start_wanted_workers(lock);
+    backlog.wait_for(lock, rules.stall, [this] { return stopping; });
+    if (stopping) break;
+    allow_as_many_as_are_stuck();
+    catch_up(lock);
   }
   watcher_runs = false;
   ended.notify_all();
 }
 
-/// As few as usual beside those that take long. Where all do, there will be four times as many: so
-/// it takes three steps until hundreds of databases that hang are all being read.
-std::size_t ReadingPool::Shared::workers_wanted() const {
+/// Where nothing at all comes to its end, twice as many: so sixty databases that hang from the same
+/// moment on hold up the others for four looks, once.
+void ReadingPool::Shared::allow_as_many_as_are_stuck() {
   const auto now = Clock::now();
-  const auto slow = static_cast<std::size_t>(
+  const auto stuck = static_cast<std::size_t>(
       std::count_if(workers.begin(), workers.end(), [&](const std::shared_ptr<Worker>& worker) {
-        return worker->began && now - *worker->began >= rules.long_after;
+        return worker->has_task && worker->is_quick && now - worker->began >= rules.long_after;
       }));
-  const std::size_t wanted = slow == workers.size() ? 4 * slow : slow + rules.few;
-  return std::min(wanted, workers.size() + waiting.size());
+  allowed = rules.few + stuck;
+  if (!std::exchange(one_has_ended, false)) allowed = std::max(allowed, 2 * running);
 }
 
-void ReadingPool::Shared::start_wanted_workers(Lock& lock) try {
-  const std::size_t wanted = workers_wanted();
-  while (workers.size() < wanted) start_worker();
+void ReadingPool::Shared::catch_up(Lock& lock) try {
+  while (!waiting.empty() && may_run(waiting.front())) give_next_task();
 } catch (const std::system_error& error) {
   if (std::exchange(told_of_shortage, true)) return;
   const std::string reason = error.code().message();
@@ -167,11 +200,11 @@ void ReadingPool::Shared::start_wanted_workers(Lock& lock) try {
 }
 
 bool ReadingPool::Shared::stop(Clock::time_point give_up) {
-  std::deque<Task> dropped;  // freed after the lock
+  std::deque<Waiting> dropped;  // freed after the lock
   Lock lock(mutex);
   stopping = true;
   dropped.swap(waiting);
-  for (Worker* worker : idle) worker->wake.notify_one();
+  for (const std::shared_ptr<Worker>& worker : workers) worker->wake.notify_one();
   backlog.notify_all();
   return ended.wait_until(lock, give_up, [this] { return workers.empty() && !watcher_runs; });
 }
@@ -179,14 +212,15 @@ bool ReadingPool::Shared::stop(Clock::time_point give_up) {
 ReadingPool::ReadingPool(std::function<void(const std::string&)> on_shortage, Rules rules)
     : shared_(std::make_shared<Shared>()) {
   shared_->rules = rules;
+  shared_->allowed = rules.few;
   shared_->on_shortage = std::move(on_shortage);
 }
 
 ReadingPool::~ReadingPool() { stop(Clock::now()); }
 
-void ReadingPool::run(Task task) {
+void ReadingPool::run(Task task, Expected expected) {
   const std::lock_guard lock(shared_->mutex);
-  if (!shared_->stopping) shared_->add(std::move(task));
+  if (!shared_->stopping) shared_->add(std::move(task), expected == Expected::quick);
 }
 
 bool ReadingPool::stop(Clock::time_point give_up) { return shared_->stop(give_up); }

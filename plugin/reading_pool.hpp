@@ -8,10 +8,11 @@
 
 namespace django_session::plugin {
 
-/// Runs tasks in threads of its own, in the order in which they came. Tasks that take long are not
-/// in the way of others: as many threads as hang are added, and go again when they have had nothing
-/// to do for a while. The first thread starts with the first task, never while the configuration is
-/// read (collectd forks after that). All members may be called in any thread.
+/// Runs tasks in threads of its own, in the order in which they came, a few at a time. Tasks that
+/// take long are in nobody's way: those that are expected to run beside the few, and those that
+/// turn out to don't count among them. Threads that have had nothing to do for a while go. The
+/// first one starts with the first task, never while the configuration is read (collectd forks
+/// after that). All members may be called in any thread.
 class ReadingPool {
  public:
   using Clock = std::chrono::steady_clock;
@@ -20,11 +21,12 @@ class ReadingPool {
   using Task = std::function<void()>;
 
   struct Rules {
-    /// How many tasks run at a time while none takes long: what comes due at once must not fall
-    /// upon a server all at once.
+    /// How many tasks run at a time while none takes long: what is due at the same time must not
+    /// fall upon a server at the same time.
     std::size_t few = 5;
-    std::chrono::milliseconds long_after{25};  ///< when a task counts as one that takes long
-    std::chrono::milliseconds keep{60'000};    ///< when a thread with nothing to do goes
+    std::chrono::milliseconds long_after{250};  ///< when a task counts as one that takes long
+    std::chrono::milliseconds stall{100};       ///< how long tasks wait with none coming to its end
+    std::chrono::milliseconds keep{20'000};     ///< when a thread with nothing to do goes
   };
 
   /// `on_shortage`: told once when tasks have to wait because no further thread can be started.
@@ -35,9 +37,11 @@ class ReadingPool {
   ReadingPool(const ReadingPool&) = delete;
   ReadingPool& operator=(const ReadingPool&) = delete;
 
+  enum class Expected { quick, long_lasting };
+
   /// Returns at once. After stop() the task is dropped. Throws std::system_error when there can't
   /// be even one thread.
-  void run(Task task);
+  void run(Task task, Expected expected = Expected::quick);
 
   /// Drops what waits, and returns when what runs has ended, or at `give_up`. False if something
   /// hasn't ended by then: its thread is let go.

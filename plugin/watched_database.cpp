@@ -10,7 +10,8 @@
 namespace django_session::plugin {
 
 WatchedDatabase::WatchedDatabase(const DatabaseSettings& settings, Output output)
-    : reader_(settings),
+    : long_(settings.timeout() / 2),
+      reader_(settings),
       own_output_{[this](const Samples& samples, Time time) { dispatch(samples, time); },
                   [this](LogLevel level, const std::string& line) { log(level, line); }},
       output_(std::move(output)) {}
@@ -18,10 +19,12 @@ WatchedDatabase::WatchedDatabase(const DatabaseSettings& settings, Output output
 void WatchedDatabase::read_in(ReadingPool& pool, Preparation prepare) {
   if (!begin()) return repeat_down();
   try {
-    pool.run([self = shared_from_this(), prepare = std::move(prepare)] {
-      prepare();
-      self->read();
-    });
+    pool.run(
+        [self = shared_from_this(), prepare = std::move(prepare)] {
+          prepare();
+          self->read();
+        },
+        expected());
   } catch (const std::system_error& error) {
     fail(fmt::format("no thread to read in could be started: {}", error.code().message()));
   }
@@ -42,9 +45,16 @@ bool WatchedDatabase::begin() {
   return !std::exchange(reading_, true);
 }
 
+ReadingPool::Expected WatchedDatabase::expected() {
+  const std::lock_guard lock(mutex_);
+  return took_long_ ? ReadingPool::Expected::long_lasting : ReadingPool::Expected::quick;
+}
+
 void WatchedDatabase::read() {
+  const auto began = ReadingPool::Clock::now();
   const bool up = reader_.read(own_output_);
   const std::lock_guard lock(mutex_);
+  took_long_ = ReadingPool::Clock::now() - began >= long_;
   down_ = !up;
   reading_ = false;
 }

@@ -36,21 +36,24 @@ class WatchedDatabase : public std::enable_shared_from_this<WatchedDatabase> {
 
  private:
   bool begin();
+  ReadingPool::Expected expected();
   void read();
   void repeat_down();
   void fail(const std::string& trouble);
   void dispatch(const Samples& samples, Time time);
   void log(LogLevel level, const std::string& line);
 
-  Reader reader_;      ///< of the reading under way
-  Output own_output_;  ///< the reader's: ends in `output_`, until closed
+  const std::chrono::milliseconds long_;  ///< what a reading takes that takes long
+  Reader reader_;                         ///< of the reading under way
+  Output own_output_;                     ///< the reader's: ends in `output_`, until closed
 
   std::mutex mutex_;  ///< of all that follows
   Output output_;
   bool closed_ = false;
-  bool reading_ = false;  ///< one is under way
-  bool down_ = false;     ///< as of the last reading
-  Time repeated_{};       ///< when `up` = 0 was last repeated
+  bool reading_ = false;    ///< one is under way
+  bool down_ = false;       ///< as of the last reading
+  bool took_long_ = false;  ///< the same
+  Time repeated_{};         ///< when `up` = 0 was last repeated
 };
 
 }  // namespace django_session::plugin

@@ -4,7 +4,9 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <filesystem>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -52,6 +54,11 @@ void wait_until(const std::function<bool()>& condition) {
   CHECK_TRUE(condition());
 }
 
+std::ptrdiff_t threads_of_this_process() {
+  const std::filesystem::directory_iterator threads("/proc/self/task");
+  return std::distance(begin(threads), end(threads));
+}
+
 ReadingPool::Clock::time_point in(std::chrono::milliseconds time) {
   return ReadingPool::Clock::now() + time;
 }
@@ -62,10 +69,11 @@ TEST_GROUP(ReadingPool) {
   std::shared_ptr<Tasks> tasks = std::make_shared<Tasks>();
   std::atomic<int> shortages = 0;
 
-  ReadingPool::Rules rules(std::chrono::milliseconds long_after, std::chrono::milliseconds keep) {
+  ReadingPool::Rules rules(std::chrono::milliseconds stall, std::chrono::milliseconds keep) {
     ReadingPool::Rules the_rules;
     the_rules.few = 3;
-    the_rules.long_after = long_after;
+    the_rules.stall = stall;
+    the_rules.long_after = 5 * stall;
     the_rules.keep = keep;
     return the_rules;
   }
@@ -103,38 +111,54 @@ TEST(ReadingPool, runs_what_is_quick_while_very_many_tasks_hang) {
   LONGS_EQUAL(70, tasks->ended);
 }
 
-TEST(ReadingPool, starts_at_once_what_it_has_threads_for) {
-  ReadingPool pool(count_shortages(), rules(20ms, 60s));
-  for (int i = 0; i < 60; ++i) pool.run(hanging());
+TEST(ReadingPool, runs_what_is_expected_to_take_long_at_once_and_besides) {
+  ReadingPool pool(count_shortages(), rules(10s, 60s));
+  for (int i = 0; i < 60; ++i) pool.run(hanging(), ReadingPool::Expected::long_lasting);
+  wait_until([this] { return tasks->running == 60; });
+  const auto others = std::make_shared<Tasks>();
+  for (int i = 0; i < 3; ++i) pool.run([others] { others->hang(); });
+  wait_until([&] { return others->running == 3; });
+  others->let_go();
+  tasks->let_go();
+  CHECK_TRUE(pool.stop(in(5s)));
+}
+
+TEST(ReadingPool, runs_quick_tasks_a_few_at_a_time_though_there_are_many_threads) {
+  ReadingPool pool(count_shortages(), rules(10s, 60s));
+  for (int i = 0; i < 60; ++i) pool.run(hanging(), ReadingPool::Expected::long_lasting);
   wait_until([this] { return tasks->running == 60; });
   tasks->let_go();
-  wait_until([this] { return tasks->running == 0; });
-  std::this_thread::sleep_for(20ms);
-  const auto again = std::make_shared<Tasks>();
-  const auto asked = ReadingPool::Clock::now();
-  for (int i = 0; i < 60; ++i) pool.run([again] { again->hang(); });
-  wait_until([&] { return again->running == 60; });
-  const auto took = ReadingPool::Clock::now() - asked;
-  again->let_go();
+  wait_until([this] { return tasks->ended == 60; });
+  tasks->most = 0;
+  for (int i = 0; i < 200; ++i) pool.run(quick());
+  wait_until([this] { return tasks->ended == 260; });
+  CHECK_COMPARE(tasks->most, <=, 3);
   CHECK_TRUE(pool.stop(in(5s)));
-  CHECK_TRUE(took < 1s);
+}
+
+TEST(ReadingPool, goes_on_a_few_at_a_time_beside_some_that_are_stuck) {
+  ReadingPool pool(count_shortages(), rules(40ms, 60s));
+  pool.run(hanging());
+  pool.run(hanging());
+  for (int i = 0; i < 200; ++i) pool.run(quick());
+  wait_until([this] { return tasks->ended == 200; });
+  CHECK_COMPARE(tasks->most, <=, 2 + 2 * 3);  // twice, should the machine be busy
+  tasks->let_go();
+  CHECK_TRUE(pool.stop(in(5s)));
 }
 
 TEST(ReadingPool, lets_threads_go_that_have_nothing_to_do) {
-  ReadingPool pool(count_shortages(), rules(10ms, 50ms));
-  for (int i = 0; i < 40; ++i) pool.run(hanging());
+  const std::ptrdiff_t before = threads_of_this_process();
+  ReadingPool pool(count_shortages(), rules(10s, 50ms));
+  for (int i = 0; i < 40; ++i) pool.run(hanging(), ReadingPool::Expected::long_lasting);
   wait_until([this] { return tasks->running == 40; });
+  CHECK_COMPARE(threads_of_this_process(), >=, before + 40);
   tasks->let_go();
-  wait_until([this] { return tasks->ended == 40; });
-  // Time and again a task, for a thread each that would be kept by it if all had their turn.
-  for (int i = 0; i < 50; ++i) {
+  // Time and again a task, which would keep all threads if each had its turn.
+  wait_until([&] {
     pool.run(quick());
-    std::this_thread::sleep_for(4ms);
-  }
-  tasks->most = 0;
-  for (int i = 0; i < 30; ++i) pool.run(quick());
-  wait_until([this] { return tasks->ended == 120; });
-  CHECK_COMPARE(tasks->most, <=, 3);
+    return threads_of_this_process() <= before + 3;
+  });
   CHECK_TRUE(pool.stop(in(5s)));
 }
 
