@@ -16,8 +16,8 @@
 #include "cleanup_report.hpp"
 #include "core/config_error.hpp"
 #include "core/printable.hpp"
-#include "sessions/cleanup.hpp"
-#include "sessions/probe.hpp"
+#include "cleanup/cleanup.hpp"
+#include "measure/probe.hpp"
 
 namespace django_session::nagios {
 namespace {

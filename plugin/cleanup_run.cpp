@@ -11,7 +11,7 @@
 #include "core/quantity.hpp"
 #include "plugin/command_runner.hpp"
 #include "plugin/program_user.hpp"
-#include "sessions/cleanup.hpp"
+#include "cleanup/cleanup.hpp"
 
 namespace django_session::plugin {
 namespace {

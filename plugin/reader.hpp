@@ -10,7 +10,7 @@
 #include "plugin/samples.hpp"
 #include "plugin/settings.hpp"
 #include "plugin/unknowns_log.hpp"
-#include "sessions/probe.hpp"
+#include "measure/probe.hpp"
 
 namespace django_session::plugin {
 

@@ -218,7 +218,7 @@ def test_the_plan_knows_every_right_that_is_needed(cleaned_site, plan, run_clean
 
 
 def functions_in_our_sql(site):
-    text = "".join((paths.ROOT / "lib/sessions" / name).read_text()
+    text = "".join((paths.ROOT / "lib/cleanup" / name).read_text()
                    for name in ("swap_sql.cpp", "as_owner.cpp", "table_definition.cpp"))
     names = set(re.findall(r"\b([a-z][a-z0-9_]+)\(", text))
     return [name for name, in site.psql(

@@ -43,13 +43,18 @@ def test_collectd_is_included_by_the_plugins_module_alone():
 
 
 def test_the_core_knows_neither_servers_nor_session_tables():
-    found = files_including(r"(\.\./)?(pg|sessions)/")
+    found = files_including(r"(\.\./)?(pg|measure|cleanup)/")
     assert not [path for path in found if path.startswith("lib/core/")], found
 
 
 def test_pg_knows_no_session_tables():
-    found = files_including(r"(\.\./)?sessions/")
+    found = files_including(r"(\.\./)?(measure|cleanup)/")
     assert not [path for path in found if path.startswith("lib/pg/")], found
+
+
+def test_measuring_knows_no_cleaning():
+    found = files_including(r"(\.\./)?cleanup/")
+    assert found and not [path for path in found if path.startswith("lib/measure/")], found
 
 
 def test_the_library_reads_no_command_line():

@@ -1,5 +1,5 @@
 // From the server's rows to a measurement, without a server.
-#include "sessions/answer.hpp"
+#include "measure/answer.hpp"
 
 #include <string>
 

@@ -1,0 +1,40 @@
+// The first half of the methods "delete" and "full": expired sessions go in small batches.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "core/cleanup.hpp"
+#include "pg/connection.hpp"
+#include "cleanup/cleanup_target.hpp"
+#include "cleanup/delete_access.hpp"
+
+namespace django_session::sessions {
+
+struct DeleteOrder {
+  std::string cutoff;  ///< a timestamptz as text: what expired before it goes
+  std::optional<double> rows_expected, bytes_per_row;  ///< for the progress alone
+};
+
+/// Expired sessions that are still there.
+struct Undeleted {
+  double locked = 0;    ///< held by others, whenever we came by
+  double kept = 0;      ///< still there after their DELETE
+  std::string lockers;  ///< who holds them
+
+  /// "1 expired session is locked by pid ...", for a message; empty if none is left.
+  std::string text() const;
+  /// Nothing that a run should end as "stopped" for.
+  bool few(double deleted) const;
+};
+
+/// Deletes in the way that `access` says; row locks on expired rows, for a batch of some 60 ms. A
+/// session that is renewed meanwhile survives. What others hold is left, and tried again at the
+/// end. Adds to result.rows_deleted as it goes. Throws Stopped or pg::Error; what is deleted by
+/// then stays deleted.
+Undeleted delete_expired(pg::Connection& connection, const CleanupTarget& target,
+                         const DeleteAccess& access, const CleanupOptions& options,
+                         const DeleteOrder& order, pg::Deadline run_end, CleanupObserver& observer,
+                         CleanupResult& result);
+
+}  // namespace django_session::sessions

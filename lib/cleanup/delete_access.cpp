@@ -1,0 +1,155 @@
+// What we may do, what the owner may do, and whether we have anything that he hasn't.
+#include "cleanup/delete_access.hpp"
+
+#include <fmt/format.h>
+
+#include "core/printable.hpp"
+#include "measure/catalog_query.hpp"
+
+namespace django_session::sessions {
+namespace {
+
+// {0} the table's OID. The function is the owner's, or it isn't the one of roles.sql.
+constexpr const char* kAccess = R"(
+SELECT quote_ident(session_user) AS role, quote_ident(owner.rolname) AS owner,
+  quote_ident(n.nspname) AS schema,
+  owner.rolname = session_user AS is_owner,
+  CASE WHEN current_setting('server_version_num')::int >= 160000
+       THEN pg_has_role(session_user, owner.oid, 'SET')
+       ELSE pg_has_role(session_user, owner.oid, 'MEMBER') END AS may_become_owner,
+  has_schema_privilege(owner.oid, n.oid, 'CREATE') AND has_schema_privilege(owner.oid, n.oid, 'USAGE')
+    AS owner_may_create,
+  EXISTS (SELECT FROM pg_language l WHERE l.lanname = 'plpgsql'
+          AND has_language_privilege(owner.oid, l.oid, 'USAGE')) AS has_plpgsql,
+  (SELECT string_agg(needed, ', ') FROM unnest(ARRAY['SELECT', 'UPDATE', 'DELETE']) needed
+   WHERE NOT has_table_privilege(owner.oid, c.oid, needed)) AS owner_lacks,
+  c.relrowsecurity AND c.relforcerowsecurity AND NOT (owner.rolsuper OR owner.rolbypassrls)
+    AS rows_are_hidden,
+  (SELECT min(quote_ident(g.tgname)) FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tginitdeferred
+     AND g.tgenabled <> 'D' AND g.tgtype & 8 <> 0) AS deferred_trigger,
+  quote_ident(n.nspname) || '.' || quote_ident(f.proname) AS function
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_roles owner ON owner.oid = c.relowner
+LEFT JOIN LATERAL (
+  SELECT p.proname FROM pg_proc p
+  WHERE p.pronamespace = c.relnamespace AND p.proowner = c.relowner AND p.prosecdef
+    AND p.proname IN ('django_session_delete_expired',
+                      ('django_session_delete_expired_' || owner.rolname)::name)
+    AND oidvectortypes(p.proargtypes)
+      = 'regclass, timestamp with time zone, timestamp with time zone, integer, tid[], tid[], boolean'
+    AND has_function_privilege(session_user, p.oid, 'EXECUTE')
+  ORDER BY length(p.proname) LIMIT 1) f ON true
+WHERE c.oid = {0};
+)";
+
+// {0} the table's OID. What this role has and the table's owner hasn't, by name: whatever his code
+// could misuse if it ran with our rights. He may turn his function to SECURITY INVOKER at any
+// moment, and what it leaves to be done at COMMIT runs as us in any case. pg_shdepend knows each
+// object of this database that we own, or have been granted anything on.
+constexpr const char* kMoreThanTheOwner = R"(
+WITH me AS (
+  SELECT * FROM pg_roles WHERE rolname = session_user
+), owner AS (
+  SELECT r.* FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
+  WHERE c.oid = {0} AND NOT r.rolsuper
+), more AS (
+  SELECT 'the attributes of its role' AS what FROM me, owner
+  WHERE me.rolsuper OR (me.rolcreaterole AND NOT owner.rolcreaterole)
+    OR (me.rolcreatedb AND NOT owner.rolcreatedb)
+    OR (me.rolreplication AND NOT owner.rolreplication)
+    OR (me.rolbypassrls AND NOT owner.rolbypassrls)
+  UNION ALL
+  SELECT 'membership in ' || quote_ident(r.rolname)
+  FROM me JOIN pg_auth_members m ON m.member = me.oid JOIN pg_roles r ON r.oid = m.roleid, owner
+  WHERE NOT pg_has_role(owner.oid, m.roleid, CASE WHEN m.admin_option
+    THEN 'MEMBER WITH ADMIN OPTION' ELSE 'MEMBER' END)
+  UNION ALL
+  SELECT DISTINCT pg_describe_object(d.classid, d.objid, 0)
+  FROM me JOIN pg_shdepend d ON d.refclassid = 'pg_authid'::regclass AND d.refobjid = me.oid
+    AND d.dbid IN (0, (SELECT b.oid FROM pg_database b WHERE b.datname = current_database())), owner
+  WHERE d.deptype IN ('o', 'a') AND NOT CASE d.classid
+    WHEN 'pg_class'::regclass THEN
+      EXISTS (SELECT FROM pg_class o WHERE o.oid = d.objid AND o.relowner = owner.oid)
+    WHEN 'pg_proc'::regclass THEN
+      EXISTS (SELECT FROM pg_proc o WHERE o.oid = d.objid AND o.proowner = owner.oid)
+    WHEN 'pg_type'::regclass THEN
+      EXISTS (SELECT FROM pg_type o WHERE o.oid = d.objid AND o.typowner = owner.oid)
+    WHEN 'pg_namespace'::regclass THEN d.deptype = 'a' AND NOT EXISTS (
+      SELECT FROM unnest(ARRAY['USAGE', 'CREATE']) privilege
+      WHERE has_schema_privilege(me.oid, d.objid, privilege)
+        AND NOT has_schema_privilege(owner.oid, d.objid, privilege))
+    WHEN 'pg_database'::regclass THEN d.deptype = 'a' AND NOT EXISTS (
+      SELECT FROM unnest(ARRAY['TEMPORARY', 'CREATE']) privilege
+      WHERE has_database_privilege(me.oid, d.objid, privilege)
+        AND NOT has_database_privilege(owner.oid, d.objid, privilege))
+    ELSE false END
+)
+SELECT string_agg(what, ', ' ORDER BY what) AS names FROM (SELECT what FROM more ORDER BY 1 LIMIT 3) m;
+)";
+
+using Way = DeleteAccess::Way;
+
+/// Why a role with more rights than the owner can't put them aside.
+std::string no_jail(const pg::Row& row) {
+  if (row.flag("owner_may_create") && row.flag("has_plpgsql")) return "";
+  const std::string grant =
+      row.flag("has_plpgsql")
+          ? fmt::format("GRANT USAGE, CREATE ON SCHEMA {} TO {}", row.text("schema"),
+                        row.text("owner"))
+          : fmt::format("GRANT USAGE ON LANGUAGE plpgsql TO {}", row.text("owner"));
+  return fmt::format(
+      "has more rights than the table's owner, with which his triggers would run; run it as {}, or "
+      "{}",
+      row.text("owner"), grant);
+}
+
+std::string no_function(const pg::Row& row, pg::Connection& connection, const std::string& oid,
+                        pg::Deadline deadline) {
+  if (row.text("function").empty())
+    return fmt::format(
+        "may not delete expired sessions; clean up as {}, or as the role for that which you get if "
+        "you run conf.d/roles.sql (psql -v cleaner=django_session_cleaner)",
+        row.text("owner"));
+  const pg::Rows more = ask_catalog(connection, fmt::format(kMoreThanTheOwner, oid), deadline);
+  if (more.empty() || more.front().text("names").empty()) return "";
+  return fmt::format(
+      "has rights that {0}, whose code deletes, hasn't ({1}); have conf.d/roles.sql make a "
+      "role for the tables of {0} alone, or clean up as {0}",
+      row.text("owner"), without_controls(more.front().text("names"), '?'));
+}
+
+}  // namespace
+
+DeleteAccess delete_access(pg::Connection& connection, const std::string& oid,
+                           pg::Deadline deadline) {
+  const pg::Rows rows = ask_catalog(connection, fmt::format(kAccess, oid), deadline);
+  if (rows.empty()) throw pg::Error(pg::Error::Kind::statement, "the table is gone");
+  const pg::Row& row = rows.front();
+  DeleteAccess access;
+  access.owner = row.text("owner");
+  std::string obstacle;
+  if (row.flag("is_owner")) {
+    access.way = Way::own;
+  } else if (row.flag("may_become_owner")) {
+    access.way = Way::as_owner;
+    obstacle = no_jail(row);
+    if (row.optional_text("deferred_trigger"))
+      access.obstacles.push_back(
+          {"trigger " + row.text("deferred_trigger"),
+           "is deferred: it would run with more rights than the owner's; clean up as " +
+               access.owner});
+  } else {
+    access.way = Way::function;
+    access.function = row.text("function");
+    obstacle = no_function(row, connection, oid, deadline);
+  }
+  if (!obstacle.empty()) access.obstacles.push_back({"role " + row.text("role"), obstacle});
+  if (row.optional_text("owner_lacks"))
+    access.obstacles.push_back(
+        {"role " + access.owner, "owns the table, but has no right to " + row.text("owner_lacks")});
+  if (row.flag("rows_are_hidden"))
+    access.obstacles.push_back({"row security", "hides rows even from the owner"});
+  return access;
+}
+
+}  // namespace django_session::sessions

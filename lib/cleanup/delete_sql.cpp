@@ -1,0 +1,223 @@
+// One statement finds, deletes and counts. roles.sql has the same in django_session_delete_expired,
+// for roles that have no right to delete.
+#include "cleanup/delete_sql.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/sql_name.hpp"
+#include "cleanup/as_owner.hpp"
+
+namespace django_session::sessions {
+namespace {
+
+// A crash may bring some expired sessions back, which the next run deletes; so no COMMIT has to
+// wait for the disk, or for a standby. SET LOCAL, because behind a pooler the next transaction on
+// this backend is somebody else's. The planner must take the index on expire_date, whatever it
+// believes about the number of expired rows: a wrong guess would read the whole table in each
+// batch.
+constexpr const char* kBegin = R"(
+BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL lock_timeout = {};
+SET LOCAL statement_timeout = {};
+SET LOCAL datestyle = 'ISO';
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_bitmapscan = off;
+SET LOCAL max_parallel_workers_per_gather = 0;
+SET LOCAL jit = off;
+SET LOCAL synchronous_commit = off;
+SET LOCAL constraint_exclusion = off;
+)";
+
+// The table's lock comes in a statement of its own, so that a lock on the table and a lock on a row
+// can be told apart when one of them isn't granted. From then on nobody gives the table another
+// owner; nor had it got one before, or the division by zero ends it (kOtherTable).
+constexpr const char* kLock = R"(
+LOCK TABLE ONLY {table} IN ROW EXCLUSIVE MODE;
+SELECT 1 / count(*) AS is_the_same FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
+WHERE c.oid = {oid} AND c.oid = {table_literal}::regclass AND quote_ident(r.rolname) = {owner_literal};
+SELECT true AS table_is_locked, pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0') AS wal_before;
+)";
+
+// The cutoff is repeated in the DELETE: it is checked again on the newest version of a row that
+// somebody has changed since the snapshot. A session renewed in that moment stays.
+// The advisory lock: of two cleanups of the same table one stops.
+constexpr const char* kBatch = R"(
+WITH turn AS MATERIALIZED (
+  SELECT pg_try_advisory_xact_lock({lock}) AS is_ours
+), seen AS MATERIALIZED (
+  SELECT s.ctid AS address, s.expire_date AS moment FROM ONLY {table} s
+  WHERE (SELECT turn.is_ours FROM turn) AND s.expire_date < {cutoff} AND {which}
+), free AS MATERIALIZED ({free}
+), deleted AS (
+  DELETE FROM ONLY {table} s
+  WHERE s.ctid = ANY (ARRAY(SELECT free.address FROM free)) AND s.expire_date < {cutoff}
+  RETURNING s.ctid AS address
+), left_over AS MATERIALIZED (
+  SELECT seen.address, seen.moment FROM seen
+  WHERE NOT EXISTS (SELECT FROM deleted WHERE deleted.address = seen.address)
+)
+SELECT (SELECT turn.is_ours FROM turn) AS is_ours, (SELECT count(*) FROM seen) AS seen,
+  (SELECT count(*) FROM free) AS free, (SELECT count(*) FROM deleted) AS deleted,
+  coalesce(replace((SELECT max(seen.moment) FROM seen)::text, ' ', '_'), '') AS moment,
+  ARRAY(SELECT l.address FROM left_over l)::text AS left_over,
+  ARRAY(SELECT l.address FROM left_over l WHERE l.moment = (SELECT max(seen.moment) FROM seen))::text
+    AS left_last,
+  ({lockers})::text AS lockers,
+  pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0') AS wal_after
+)";
+
+constexpr const char* kFromOn =
+    "s.expire_date >= {beginning}{but}\n  ORDER BY s.expire_date LIMIT {most}";
+constexpr const char* kSkipLocked = R"(
+  SELECT s.ctid AS address FROM ONLY {table} s
+  WHERE s.ctid = ANY (ARRAY(SELECT seen.address FROM seen)) AND s.expire_date < {cutoff}
+  FOR UPDATE SKIP LOCKED)";
+constexpr const char* kAllFree = "SELECT seen.address FROM seen";
+// Some are enough to name who it is.
+constexpr const char* kLockers = R"(ARRAY(
+    SELECT DISTINCT s.xmax::text FROM ONLY {table} s
+    WHERE s.ctid = ANY (ARRAY(SELECT l.address FROM left_over l LIMIT 1000)) LIMIT 5))";
+constexpr const char* kNobody = "ARRAY[]::text[]";
+
+constexpr const char* kAsOwner = R"(
+DECLARE
+  item record;
+BEGIN
+  EXECUTE {} INTO item;
+  RAISE INFO 'djs: is_ours=% seen=% free=% deleted=% moment=%', item.is_ours, item.seen, item.free,
+    item.deleted, item.moment;
+  RAISE INFO 'djs: left_over=% left_last=% lockers=% wal_after=%', item.left_over, item.left_last,
+    item.lockers, item.wal_after;
+END;)";
+
+constexpr const char* kFunction = R"(
+SELECT f.is_ours, f.is_locked, f.swap_lives, f.seen, f.free, f.deleted,
+  coalesce(replace(f.moment::text, ' ', '_'), '') AS moment, f.left_over::text AS left_over,
+  f.left_last::text AS left_last, f.lockers::text AS lockers, 0 AS wal_before,
+  f.wal_bytes AS wal_after
+FROM {function}({oid}::regclass, {cutoff}, {beginning}, {most}, {passing_over}, {only}, {skip_locked}) f;
+)";
+
+std::string timestamp(pg::Connection& connection, const std::string& text) {
+  return connection.literal(text) + "::timestamptz";
+}
+
+std::string tid_array(const std::vector<std::string>& addresses) {
+  std::string list;
+  for (const std::string& address : addresses)
+    list += (list.empty() ? "\"" : ",\"") + address + "\"";
+  return "'{" + list + "}'::tid[]";
+}
+
+std::string which(pg::Connection& connection, const BatchOrder& order) {
+  if (!order.only.empty()) return "s.ctid = ANY (" + tid_array(order.only) + ")";
+  const std::string but = order.passing_over.empty()
+                              ? ""
+                              : " AND s.ctid <> ALL (" + tid_array(order.passing_over) + ")";
+  return fmt::format(kFromOn, fmt::arg("beginning", timestamp(connection, order.beginning)),
+                     fmt::arg("but", but), fmt::arg("most", order.most));
+}
+
+std::string statement(pg::Connection& connection, const CleanupTarget& target,
+                      const BatchOrder& order) {
+  const auto fill = [&](const char* text) {
+    return fmt::format(fmt::runtime(text), fmt::arg("table", target.sql_name),
+                       fmt::arg("cutoff", timestamp(connection, order.cutoff)));
+  };
+  return fmt::format(kBatch, fmt::arg("table", target.sql_name),
+                     fmt::arg("cutoff", timestamp(connection, order.cutoff)),
+                     fmt::arg("which", which(connection, order)),
+                     fmt::arg("free", fill(order.skip_locked ? kSkipLocked : kAllFree)),
+                     fmt::arg("lockers", fill(order.skip_locked ? kLockers : kNobody)),
+                     fmt::arg("lock", cleanup_lock(target.oid)));
+}
+
+std::string lock(const CleanupTarget& target, const DeleteAccess& access) {
+  return fmt::format(kLock, fmt::arg("table", target.sql_name), fmt::arg("oid", target.oid),
+                     fmt::arg("table_literal", sql_string(target.sql_name)),
+                     fmt::arg("owner_literal", sql_string(access.owner)));
+}
+
+std::string function_call(pg::Connection& connection, const CleanupTarget& target,
+                          const DeleteAccess& access, const BatchOrder& order) {
+  return fmt::format(
+      kFunction, fmt::arg("function", access.function), fmt::arg("oid", target.oid),
+      fmt::arg("cutoff", timestamp(connection, order.cutoff)),
+      fmt::arg("beginning", timestamp(connection, order.beginning)), fmt::arg("most", order.most),
+      fmt::arg("passing_over", tid_array(order.passing_over)),
+      fmt::arg("only", tid_array(order.only)), fmt::arg("skip_locked", order.skip_locked));
+}
+
+/// The addresses in a PostgreSQL array: {"(0,1)","(0,2)"}.
+std::vector<std::string> addresses(const std::string& array) {
+  std::vector<std::string> found;
+  for (std::size_t begin = array.find('('); begin != std::string::npos;
+       begin = array.find('(', begin + 1)) {
+    const std::size_t end = array.find(')', begin);
+    if (end == std::string::npos) break;
+    const std::string address = array.substr(begin, end - begin + 1);
+    if (address.find_first_not_of("(,)0123456789") == std::string::npos) found.push_back(address);
+  }
+  return found;
+}
+
+/// The numbers in a PostgreSQL array: {7,8}.
+std::vector<std::string> numbers(const std::string& array) {
+  std::vector<std::string> found(1);
+  for (const char c : array) {
+    if (c >= '0' && c <= '9')
+      found.back() += c;
+    else if (!found.back().empty())
+      found.emplace_back();
+  }
+  if (found.back().empty()) found.pop_back();
+  return found;
+}
+
+}  // namespace
+
+std::string batch_sql(pg::Connection& connection, const CleanupTarget& target,
+                      const DeleteAccess& access, const BatchOrder& order, BatchLimits limits,
+                      const std::string& name) {
+  const std::string begin = fmt::format(kBegin, limits.lock.count(), limits.statement.count());
+  const std::string end = "COMMIT;\n";
+  switch (access.way) {
+    case DeleteAccess::Way::function:
+      return begin + function_call(connection, target, access, order) + end;
+    case DeleteAccess::Way::as_owner: {
+      const std::string block =
+          fmt::format(kAsOwner, sql_code(statement(connection, target, order)));
+      const OwnersWork work = as_owner(connection.identifier(target.schema), name, block);
+      return begin + "SET LOCAL ROLE " + access.owner + ";\n" + work.define + lock(target, access) +
+             work.run + end;
+    }
+    case DeleteAccess::Way::own:
+      break;
+  }
+  return begin + lock(target, access) + statement(connection, target, order) + ";\n" + end;
+}
+
+BatchReport read_batch_report(const pg::Row& row) {
+  const auto count = [&](const char* column) {
+    return std::max(0.0, row.number(column).value_or(0));
+  };
+  BatchReport report;
+  report.is_ours = row.flag("is_ours");
+  report.is_locked = row.has("is_locked") && row.flag("is_locked");
+  report.swap_lives = row.has("swap_lives") && row.flag("swap_lives");
+  report.seen = count("seen");
+  report.free = count("free");
+  report.deleted = count("deleted");
+  report.moment = row.text("moment");
+  std::replace(report.moment.begin(), report.moment.end(), '_', ' ');
+  report.left_over = addresses(row.text("left_over"));
+  report.left_last = addresses(row.text("left_last"));
+  report.lockers = numbers(row.text("lockers"));
+  report.wal_bytes = count("wal_after");
+  return report;
+}
+
+}  // namespace django_session::sessions

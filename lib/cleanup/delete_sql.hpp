@@ -1,0 +1,53 @@
+// The SQL of one batch of a deletion, for each way to have it run.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "pg/connection.hpp"
+#include "cleanup/cleanup_target.hpp"
+#include "cleanup/delete_access.hpp"
+
+namespace django_session::sessions {
+
+/// Which expired sessions to delete. Addresses are ctids: "(0,1)".
+struct BatchOrder {
+  std::string cutoff, beginning;          ///< as text: at `beginning` or later, but before `cutoff`
+  int most = 0;                           ///< rows
+  std::vector<std::string> passing_over;  ///< not these
+  std::vector<std::string> only;          ///< only these, wherever they begin; empty: no matter
+  bool skip_locked = false;               ///< leave what somebody holds, instead of waiting for it
+};
+
+struct BatchLimits {
+  std::chrono::milliseconds lock, statement;
+};
+
+struct BatchReport {
+  bool is_ours = false;     ///< false: another cleanup has the table
+  bool is_locked = false;   ///< the table's lock wasn't granted
+  bool swap_lives = false;  ///< known to Way::function alone
+  double seen = 0;          ///< expired sessions found
+  double free = 0;          ///< of these, not held by others
+  double deleted = 0;
+  std::string moment;                  ///< of the last one seen, as text
+  std::vector<std::string> left_over;  ///< addresses of those seen that are still there
+  std::vector<std::string> left_last;  ///< the ones among them that expired at `moment`
+  std::vector<std::string> lockers;    ///< ids of transactions that hold some; with skip_locked
+  double wal_bytes = 0;                ///< written meanwhile, by whomever
+};
+
+/// One message, one transaction. Its rows: `table_is_locked` once it has the table (not with
+/// Way::function), then what read_batch_report() reads, but with Way::as_owner that is reported by
+/// RAISE INFO. Fails with kOtherTable if the table isn't any more what it was. `name`: unlike any
+/// other, of [a-z0-9_].
+std::string batch_sql(pg::Connection& connection, const CleanupTarget& target,
+                      const DeleteAccess& access, const BatchOrder& order, BatchLimits limits,
+                      const std::string& name);
+constexpr const char* kOtherTable = "22012";
+
+/// What isn't of the right form is taken for empty: it may be the owner's word.
+BatchReport read_batch_report(const pg::Row& row);
+
+}  // namespace django_session::sessions

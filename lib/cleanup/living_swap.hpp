@@ -1,0 +1,17 @@
+// Whether a swap of the table is under way, seen from another cleanup. Behind a pooler no lock of a
+// session tells.
+#pragma once
+
+#include "core/cleanup.hpp"
+#include "pg/connection.hpp"
+#include "cleanup/cleanup_target.hpp"
+#include "cleanup/delete_access.hpp"
+
+namespace django_session::sessions {
+
+/// Throws Stopped if one is. An index that is rebuilt under it would make it lose what it has
+/// copied. To be asked before each step that changes the table.
+void stop_if_a_swap_lives(pg::Connection& connection, const CleanupTarget& target,
+                          const DeleteAccess& access, const CleanupOptions& options);
+
+}  // namespace django_session::sessions

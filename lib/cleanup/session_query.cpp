@@ -1,0 +1,124 @@
+// One transaction that is always rolled back; the answer comes by RAISE INFO from the jail, and as
+// a row else.
+#include "cleanup/session_query.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "core/sql_name.hpp"
+#include "cleanup/as_owner.hpp"
+#include "measure/catalog_query.hpp"
+#include "measure/more_rights.hpp"
+#include "cleanup/swap.hpp"
+
+namespace django_session::sessions {
+namespace {
+
+constexpr std::chrono::milliseconds kAnswersWay{5000};
+
+// {0} the owner's name as a string, {1} whether we have more rights than he.
+constexpr const char* kWho = R"(
+SELECT NOT {1} AS is_harmless,
+  NOT pg_is_in_recovery() AND CASE WHEN current_setting('server_version_num')::int >= 160000
+    THEN pg_has_role(o.oid, 'SET') ELSE pg_has_role(o.oid, 'MEMBER') END AS can_be_owner
+FROM pg_roles me, pg_roles o, pg_database d
+WHERE me.rolname = session_user AND o.rolname = {0} AND d.datname = current_database();
+)";
+
+// {0} milliseconds, {1} what else.
+constexpr const char* kTransaction = R"(
+BEGIN ISOLATION LEVEL READ COMMITTED;
+SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL lock_timeout = 100;
+SET LOCAL statement_timeout = {0};
+SET LOCAL datestyle = 'ISO';
+SET LOCAL timezone = 'UTC';
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_bitmapscan = off;
+SET LOCAL max_parallel_workers_per_gather = 0;
+SET LOCAL jit = off;
+SET LOCAL constraint_exclusion = off;
+SET LOCAL check_function_bodies = on;
+SET LOCAL default_tablespace = '';
+SET LOCAL default_table_access_method = 'heap';
+{1}
+ROLLBACK;
+)";
+
+// {0} the SELECT, {1} "a=% b=%", {2} "item.a, item.b".
+constexpr const char* kBlock = R"(
+<<djs>>
+DECLARE
+  item record;
+BEGIN
+  SELECT q.* INTO STRICT item FROM ({0}) q;
+  RAISE INFO 'djs: {1}', {2};
+END;)";
+
+std::string in_jail(pg::Connection& connection, const CleanupTarget& target,
+                    const std::vector<std::string>& columns, const std::string& select) {
+  std::string format, values;
+  for (const std::string& column : columns) {
+    format += (format.empty() ? "" : " ") + column + "=%";
+    values += (values.empty() ? "item." : ", item.") + column;
+  }
+  const OwnersWork work =
+      as_owner(connection.identifier(target.schema), fmt::format("djs_{}_q", new_run_id()),
+               fmt::format(kBlock, select, format, values));
+  return fmt::format("SET LOCAL ROLE {};\n{}{}", connection.identifier(target.owner), work.define,
+                     work.run);
+}
+
+/// What the owner's code may have had a say in is believed only if it is numbers.
+bool are_numbers(const pg::Row& row, const std::vector<std::string>& columns) try {
+  return std::all_of(columns.begin(), columns.end(),
+                     [&row](const std::string& column) { return row.number(column).has_value(); });
+} catch (const std::logic_error&) {
+  return false;
+} catch (const std::runtime_error&) {
+  return false;
+}
+
+/// The last row that the message has, or what it has reported.
+pg::Row answer_of(pg::Connection& connection, const std::string& message, pg::Deadline deadline) {
+  connection.send(message, deadline);
+  pg::Row last;
+  while (const auto rows = connection.next_rows(deadline))
+    if (!rows->empty()) last = rows->back();
+  return last;
+}
+
+}  // namespace
+
+ReadingAs who_may_read(pg::Connection& connection, const CleanupTarget& target,
+                       pg::Deadline deadline) {
+  const std::string query = fmt::format(kWho, connection.literal(target.owner), kHasMoreRights);
+  const pg::Rows rows = ask_catalog(connection, query, deadline);
+  if (rows.empty()) return ReadingAs::nobody;
+  const pg::Row& row = rows.front();
+  if (row.flag("is_harmless")) return ReadingAs::ourselves;
+  return row.flag("can_be_owner") ? ReadingAs::owner : ReadingAs::nobody;
+}
+
+std::optional<pg::Row> ask_sessions(pg::Connection& connection, const CleanupTarget& target,
+                                    ReadingAs who, const std::vector<std::string>& columns,
+                                    const std::string& select, pg::Deadline limit) try {
+  if (who == ReadingAs::nobody) return std::nullopt;
+  const bool jailed = who == ReadingAs::owner;
+  const std::string work = jailed ? in_jail(connection, target, columns, select) : select + ";";
+  const auto time = std::max(limit.remaining(), std::chrono::milliseconds(1));
+  // The server gives up before we would give up the connection.
+  const auto deadline = pg::Deadline::after(time + kAnswersWay);
+  const pg::Row row =
+      answer_of(connection, fmt::format(kTransaction, time.count(), work), deadline);
+  const pg::Row answer = jailed ? report_of(connection) : row;
+  return are_numbers(answer, columns) ? std::optional(answer) : std::nullopt;
+} catch (const pg::Error& error) {
+  if (error.kind() != pg::Error::Kind::statement) throw;
+  connection.finish(pg::Deadline::after(kAnswersWay));
+  return std::nullopt;
+}
+
+}  // namespace django_session::sessions

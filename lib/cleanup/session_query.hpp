@@ -1,0 +1,33 @@
+// A question to the session table itself, asked so that the code of the table's owner that a look
+// at it sets off (constant calls in its index predicates, say) runs with no more rights than he
+// has.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "pg/connection.hpp"
+#include "cleanup/cleanup_target.hpp"
+
+namespace django_session::sessions {
+
+enum class ReadingAs {
+  ourselves,  ///< we are the owner, or have no rights that he might want
+  owner,      ///< in his jail, see as_owner.hpp
+  nobody,     ///< we have more rights than he has, and can't become him: the table isn't read
+};
+
+/// By what the catalogue says of our role and the table's owner. Throws pg::Error.
+ReadingAs who_may_read(pg::Connection& connection, const CleanupTarget& target,
+                       pg::Deadline deadline);
+
+/// The one row of `select`, a SELECT without a semicolon whose `columns` are numbers and never
+/// NULL; by an index, never by reading the whole table. Changes nothing: what the jail needs is
+/// rolled back. Nothing where the table can't be read so: a missing right, a lock, `limit` passed.
+/// Throws pg::Error if the connection is lost.
+std::optional<pg::Row> ask_sessions(pg::Connection& connection, const CleanupTarget& target,
+                                    ReadingAs who, const std::vector<std::string>& columns,
+                                    const std::string& select, pg::Deadline limit);
+
+}  // namespace django_session::sessions

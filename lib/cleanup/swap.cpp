@@ -1,0 +1,943 @@
+// The swap, step by step. The state's phase says where it is:
+//
+//   (nothing)    create state, log and shadow                                 -> created
+//   created      create the triggers: from now on every change is noted       -> copying
+//   copying      copy the live sessions, chunk by chunk; take away those that
+//                changed meanwhile; build the indexes                         -> catching up
+//   catching up  VACUUM, bring the changed sessions up to date, compare all   -> ready
+//   ready        bring up to date, try the exchange, until it succeeds        -> exchanged
+//   exchanged    drop the replaced table and the rest                         -> (nothing)
+//   stopped      a run gave up and couldn't take its triggers away: remove    -> (nothing)
+//
+// Each transition is in the same transaction as what it stands for, so a run that dies anywhere is
+// taken up by the next one at the phase it finds.
+#include "cleanup/swap.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+#include <iterator>
+#include <map>
+#include <optional>
+#include <random>
+
+#include "core/batch_size.hpp"
+#include "core/sql_name.hpp"
+#include "cleanup/as_owner.hpp"
+#include "measure/catalog_query.hpp"
+#include "measure/leftovers.hpp"
+#include "cleanup/long_statement.hpp"
+#include "cleanup/preflight.hpp"
+#include "cleanup/swap_sql.hpp"
+#include "cleanup/throttle.hpp"
+
+namespace django_session::sessions {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using Clock = std::chrono::steady_clock;
+
+// For how long a lock is tried for, again and again, before the run gives up.
+constexpr seconds kLockPatience{600};
+// Between two tries. They grow: each one that is in vain makes clients wait for the lock timeout.
+constexpr milliseconds kShortestPause{100}, kLongestPause{5000};
+// Whoever holds a lock for longer won't be gone soon; only after so long without a better moment is
+// it tried all the same, where all transactions always take long.
+constexpr milliseconds kLongTransaction{1000};
+constexpr seconds kHopeForBetter{240};  // or a third of the run
+constexpr milliseconds kFirstNote{2000}, kBetweenNotes{30'000};
+// For locks on our own helpers; nobody else uses them, but a process of ours that was killed may
+// still run.
+constexpr milliseconds kOwnLock{3000};
+// An old snapshot doesn't see what was copied after it. Web requests are over by then; reports and
+// dumps, which may last for hours, are not waited for.
+constexpr seconds kSnapshotPatience{30};
+constexpr double kVacuumAfter = 50'000;  // drained keys
+constexpr int kMostRestarts = 3, kMostGrants = 3;
+// An interrupted run is not taken up again beyond these: to begin anew is quicker, or safer.
+constexpr double kOldestState = 24 * 3600;            // seconds
+constexpr double kLongestLog = 1024.0 * 1024 * 1024;  // bytes
+// The exchange reads the log under its lock, and files don't shrink.
+constexpr double kSmallLog = 16.0 * 1024 * 1024, kLogGrowth = 1024.0 * 1024;  // bytes
+constexpr double kUnknownRows = -1;  // in the state's rows_before
+// The exclusive lock is held for as long as one may wait for it, longer only where that has failed.
+constexpr milliseconds kLongestHeld{2000};
+// Fewer sessions than this are not worth a transaction.
+constexpr long long kSmallestCopy = 500;
+constexpr milliseconds kOurselvesFirst{5000};  // before the server's own limit ends a statement
+constexpr seconds kTidyUpTime{5};
+constexpr milliseconds kOneDay{24 * 3600 * 1000};
+// More changed sessions than this aren't brought up to date under the exclusive lock; fewer where
+// they take long, say because they are large.
+constexpr int kMostKeysUnderLock = 500, kFewestKeysUnderLock = 20;
+// What is measured of fewer keys says little about the time that one takes.
+constexpr double kEnoughKeys = 20;
+
+/// Which locks of others are in the way.
+enum class Lock { share_row_exclusive, access_exclusive };
+
+// {0} the table's OID, {1} modes of locks that don't matter. Of the table and of the swap's
+// helpers. pg_locks hides nothing; the age of others' transactions is hidden without
+// pg_read_all_stats, and a prepared transaction has no process. What has no role there is
+// autovacuum, which gives way, see kLockAgainstVacuum.
+constexpr const char* kHolders = R"(
+SELECT DISTINCT l.virtualtransaction AS holder,
+  extract(epoch FROM clock_timestamp() - a.xact_start) * 1000 AS ms
+FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+  AND (c.oid = {0} OR c.relname IN ('djs_{0}_state', 'djs_{0}_log', 'djs_{0}_new'))
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.mode NOT IN ({1}) AND (a.pid IS NULL OR a.usesysid IS NOT NULL);
+)";
+
+// While somebody waits for a lock that we hold, and we for one of his, it is he who is cancelled if
+// his deadlock_timeout is over first.
+constexpr const char* kDeadlockTimeout = R"(
+SELECT extract(epoch FROM current_setting('deadlock_timeout')::interval) * 1000 AS ms;
+)";
+
+// {0} a snapshot_mark().
+constexpr const char* kOldSnapshots = R"(
+SELECT format('pid %s of role %s (%s)', a.pid, a.usename, a.application_name) AS who
+FROM pg_stat_activity a
+WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+  AND a.backend_type IS DISTINCT FROM 'autovacuum worker'
+  AND age(a.backend_xmin) > pg_snapshot_xmax(pg_current_snapshot())::text::numeric - {0}::numeric
+ORDER BY age(a.backend_xmin) DESC;
+)";
+
+bool is(const pg::Error& error, const char* sqlstate) { return error.sqlstate() == sqlstate; }
+
+/// Worth another try after a while: the lock was not granted, what was to be done under it took too
+/// long, or the server chose us in a deadlock.
+bool is_lock_trouble(const pg::Error& error) {
+  constexpr const char* kDeadlock = "40P01";
+  return error.lock_not_available() || error.statement_timed_out() || is(error, kDeadlock);
+}
+
+/// Of a lock that somebody else needs longer: tried again, so that nobody waits for us in vain.
+bool is_given_way(const pg::Error& error) {
+  constexpr const char* kDeadlock = "40P01";
+  return error.lock_not_available() || is(error, kDeadlock);
+}
+
+bool is_taken_over(const pg::Error& error) { return is(error, kTakenOver); }
+
+/// The table isn't any more what it was when the copy began.
+bool is_changed(const pg::Error& error) { return is(error, kChanged); }
+
+/// "tuple concurrently updated": a GRANT, which takes no lock on the table, was quicker.
+bool is_concurrent_grant(const pg::Error& error) { return is(error, "XX000"); }
+
+std::string replaced_is_left(const std::exception& reason) {
+  return fmt::format(
+      "{}; the tables are exchanged, but the replaced one is still there: the next run, or "
+      "--abort, drops it",
+      reason.what());
+}
+
+milliseconds since(Clock::time_point start) {
+  return std::chrono::duration_cast<milliseconds>(Clock::now() - start);
+}
+
+/// Sends one message and reads it to its end, so that a COMMIT that failed isn't taken for one that
+/// didn't. All rows of all its statements.
+pg::Rows run_message(pg::Connection& connection, const std::string& sql, pg::Deadline deadline) {
+  pg::Rows all;
+  try {
+    connection.send(sql, deadline);
+    while (auto rows = connection.next_rows(deadline))
+      std::move(rows->begin(), rows->end(), std::back_inserter(all));
+  } catch (const pg::Error& error) {
+    if (error.kind() == pg::Error::Kind::statement) connection.finish(deadline);
+    throw;
+  }
+  return all;
+}
+
+SwapNames names_of(const pg::Connection& connection, const CleanupTarget& target,
+                   const std::string& run_id) {
+  return {target.oid, connection.identifier(target.schema), target.sql_name,
+          connection.identifier(target.owner), run_id};
+}
+
+class Swap {
+ public:
+  Swap(pg::Connection& connection, const CleanupTarget& target, const CleanupOptions& options,
+       const std::string& run_id, pg::Deadline run_end, CleanupObserver& observer,
+       CleanupResult& result, std::string& twin)
+      : connection_(connection),
+        target_(target),
+        options_(options),
+        run_end_(run_end),
+        observer_(observer),
+        result_(result),
+        twin_(twin),
+        lock_timeout_(options.lock_timeout),
+        held_(options.lock_timeout) {
+    names_ = names_of(connection, target, run_id);
+  }
+
+  void run(const CleanupPlan& plan);
+  bool remove_leftovers();
+
+ private:
+  struct State {
+    std::string run_id, phase, twin;  ///< checked: the owner could have written anything there
+    double keep_seconds = 0, copied = 0, rows_before = 0, bytes_before = 0, age = 0, lease = 0;
+    bool backend_gone = false, intact = false;
+  };
+
+  // Whose run it is
+  void acquire();
+  void take_over(State state);
+  void wait_for_lease(State& state);
+  bool can_go_on(const State& state, double log_bytes) const;
+  State read_state();
+  Leftovers find_leftovers();
+  void remove_orphans(const Leftovers& leftovers);
+
+  // The steps
+  void go_on();
+  void create();
+  void create_triggers();
+  void copy();
+  long long copy_chunk(long long wanted);
+  void build_indexes();
+  void catch_up();
+  void vacuum_shadow();
+  void drain();
+  double drain_once();
+  int most_keys_under_lock() const;
+  void keep_log_small();
+  bool vacuum(const std::string& what, const std::string& table);
+  void verify();
+  double count_live(CountBy by, const char* name);
+  std::string what_is_damaged();
+  void wait_for_old_snapshots();
+  void exchange();
+  void try_exchange();
+  void note_what_it_was();
+  void drop_replaced();
+  void begin_anew(const std::string& why);
+  void remove();
+  void remove(const SwapNames& names, bool guarded);
+  std::vector<std::string> triggered_tables(const SwapNames& names);
+  std::vector<std::string> tables_with_triggers_now();
+  bool keep_for_next_run() const;
+  void tidy_up();
+  void take_over_to_remove();
+
+  // Waiting for locks
+  void with_lock(const std::string& doing, Lock lock, const std::function<void()>& attempt);
+  bool long_holders(Lock lock);
+  void limit_waits();
+  void wait_for_table(const pg::Error& error);
+  void note_holders(const std::string& doing);
+  std::string who_holds();
+  void timed(const std::string& sql, TransactionLimits limits);
+
+  // Messages
+  TransactionLimits quick() const {
+    return limits(std::min(own_lock_, options_.answer_timeout / 4));
+  }
+  TransactionLimits on_table() const { return limits(lock_timeout_); }
+  /// The server ends a statement before we give up the connection.
+  TransactionLimits limits(milliseconds lock) const {
+    return {lock, lock + options_.answer_timeout / 2};
+  }
+  TransactionLimits unhurried() const {
+    return {own_lock_, std::min(run_end_.remaining(), kOneDay) + kOurselvesFirst};
+  }
+  pg::Deadline answer_to(TransactionLimits limits) const {
+    return pg::Deadline::after(limits.lock + options_.answer_timeout);
+  }
+  pg::Deadline soon() const { return pg::Deadline::after(options_.answer_timeout); }
+  pg::Rows send(const std::string& sql, TransactionLimits limits) {
+    return run_message(connection_, sql, answer_to(limits));
+  }
+  /// What the message's work has reported.
+  pg::Row report(const std::string& sql, TransactionLimits limits) {
+    send(sql, limits);
+    return report_of(connection_);
+  }
+  pg::Row report_long(const std::string& sql) {
+    send_long(sql);
+    return report_of(connection_);
+  }
+  pg::Rows send_long(const std::string& sql) { return send_long(sql, run_end_); }
+  pg::Rows send_long(const std::string& sql, pg::Deadline end);
+  void tell(const std::string& phase);
+
+  pg::Connection& connection_;
+  const CleanupTarget& target_;
+  const CleanupOptions& options_;
+  const pg::Deadline run_end_;
+  CleanupObserver& observer_;
+  CleanupResult& result_;
+
+  SwapNames names_;
+  Columns columns_;
+  std::string& twin_;  ///< OID of the shadow, the caller's to keep
+  std::string phase_;
+  BatchSize drain_size_;
+  double rows_before_ = 0, bytes_before_ = 0, copied_ = 0, drained_ = 0;
+  double log_bytes_ = 0;          ///< of the log, when last looked at
+  double log_worth_ = kSmallLog;  ///< bytes of the log from which on it is worth a collapse
+  double ms_per_key_ = 0;         ///< of the last drain that was long enough to tell
+  double more_keys_ = 1;          ///< times what was meant to be enough under the exclusive lock
+  milliseconds own_lock_ = kOwnLock, lock_timeout_;
+  milliseconds held_;                             ///< for so long the exclusive lock may be held
+  std::map<std::string, Clock::time_point> met_;  ///< holders of locks, since when they are known
+  std::optional<Clock::time_point> locked_out_;   ///< since when the table is locked
+  int restarts_ = 0;
+  bool ours_ = false;  ///< the state's row is
+  CleanupProgress progress_;
+};
+
+// -- Whose run it is
+// ---------------------------------------------------------------------------------
+
+Leftovers Swap::find_leftovers() {
+  return read_leftovers(ask_catalog(connection_, leftovers_query(names_.oid), soon()).front());
+}
+
+Swap::State Swap::read_state() {
+  const pg::Row row = report(read_state_sql(names_, quick()), quick());
+  const auto number = [&](const char* column) { return row.number(column).value_or(0); };
+  std::string phase = row.text("phase");
+  std::replace(phase.begin(), phase.end(), '_', ' ');
+  if (row.text("twin").find_first_not_of("0123456789") != std::string::npos)
+    throw std::runtime_error("the state of the swap is damaged; --abort removes it");
+  return {row.text("run_id"),     phase,
+          row.text("twin"),       number("keep_seconds"),
+          number("copied"),       number("rows_before"),
+          number("bytes_before"), number("age"),
+          number("lease"),        row.flag("backend_gone"),
+          row.flag("intact")};
+}
+
+void Swap::acquire() {
+  const Leftovers leftovers = find_leftovers();
+  remove_orphans(leftovers);
+  if (leftovers.state) {
+    take_over(read_state());
+    if (phase_ == "exchanged" || can_go_on(read_state(), leftovers.log_bytes)) {
+      observer_.on_note(fmt::format("going on with an interrupted swap, which was {}", phase_));
+      log_bytes_ = leftovers.log_bytes;
+      if (phase_ != "exchanged") keep_log_small();
+      return;
+    }
+  }
+  if (leftovers.any()) {
+    observer_.on_note("removing " + describe_leftovers(leftovers));
+    with_lock("to remove what is left of a swap", Lock::access_exclusive, [this] { remove(); });
+  }
+  create();
+}
+
+/// A run that is alive renews its lease with every transaction, and each of those is shorter than
+/// the lease unless it holds the row; one whose backend is gone is dead. To be wrong would do no
+/// harm: a run that was taken over finds out before it does anything further.
+void Swap::wait_for_lease(State& state) {
+  const double first_seen = state.lease + state.age;
+  while (state.run_id != names_.run_id && !state.backend_gone && state.lease > 0) {
+    if (state.lease + state.age > first_seen + 1)
+      throw LeftToAnother("another cleanup of this table is under way");
+    pause_for(kShortestPause * 3, run_end_, observer_);
+    state = read_state();
+  }
+}
+
+void Swap::take_over(State state) {
+  wait_for_lease(state);
+  try {
+    if (!report(take_over_sql(names_, quick(), state.run_id), quick()).flag("taken"))
+      throw LeftToAnother("another cleanup of this table has just begun");
+  } catch (const pg::Error& error) {
+    if (!is_lock_trouble(error)) throw;
+    throw LeftToAnother("another cleanup of this table is under way");
+  }
+  ours_ = true;
+  phase_ = state.phase;
+  twin_ = state.twin;
+  copied_ = state.copied;
+  rows_before_ = state.rows_before;
+  bytes_before_ = state.bytes_before;
+}
+
+bool Swap::can_go_on(const State& state, double log_bytes) const {
+  return state.intact && state.phase != "stopped" && state.age < kOldestState &&
+         log_bytes < kLongestLog &&
+         state.keep_seconds == static_cast<double>(options_.keep.count());
+}
+
+/// Helpers of a table that was dropped, or, after a restore from a dump, of one that had another
+/// OID: then their triggers are on the table of now.
+void Swap::remove_orphans(const Leftovers& leftovers) {
+  for (const std::string& oid : leftovers.orphans) {
+    SwapNames names = names_;
+    names.oid = oid;
+    observer_.on_note(fmt::format("removing the helpers djs_{}_* of a table that is no more", oid));
+    with_lock("to remove the triggers of a former swap", Lock::access_exclusive,
+              [&] { remove(names, false); });
+  }
+}
+
+// -- The steps
+// -----------------------------------------------------------------------------------------
+
+void Swap::run(const CleanupPlan& plan) {
+  rows_before_ =
+      plan.live_rows && plan.expired_rows ? *plan.live_rows + *plan.expired_rows : kUnknownRows;
+  bytes_before_ = target_.bytes_before;
+  progress_.rows_total = plan.live_rows.value_or(0);
+  try {
+    limit_waits();
+    acquire();
+    while (phase_ != "done") go_on();
+  } catch (const Paused& paused) {
+    if (!keep_for_next_run()) {
+      tidy_up();
+      throw;
+    }
+    throw Paused(fmt::format(
+        "{}; what is copied is kept, and triggers note what changes: the next run goes on with it "
+        "within a day; --abort removes it",
+        paused.what()));
+  } catch (const Stopped&) {
+    tidy_up();
+    throw;
+  } catch (const pg::Error& error) {
+    if (is_taken_over(error)) throw LeftToAnother(error.what());
+    if (error.statement_timed_out()) {
+      tidy_up();
+      throw Stopped(
+          fmt::format("the server ended a statement while {}: {}", progress_.phase, error.what()));
+    }
+    if (is_lock_trouble(error)) {
+      tidy_up();
+      throw Stopped("the table is locked: " + who_holds());
+    }
+    if (error.kind() == pg::Error::Kind::statement) tidy_up();
+    throw;
+  }
+}
+
+void Swap::go_on() try {
+  if (columns_.empty())
+    for (const pg::Row& row : ask_catalog(connection_, columns_query(names_), soon()))
+      columns_.push_back(row.text("name"));
+  if (phase_ == "created") return create_triggers();
+  if (phase_ == "copying") return copy();
+  if (phase_ == "catching up") return catch_up();
+  if (phase_ == "ready") return exchange();
+  if (phase_ == "exchanged") return drop_replaced();
+  throw std::logic_error("a swap's state has the unknown phase " + phase_);
+} catch (const pg::Error& error) {
+  if (is_given_way(error)) return wait_for_table(error);
+  if (!is_changed(error)) throw;
+  begin_anew(error.what());
+}
+
+/// Each step is one transaction and can be tried again.
+void Swap::wait_for_table(const pg::Error& error) {
+  if (!locked_out_) locked_out_ = Clock::now();
+  if (since(*locked_out_) > kLockPatience) throw;
+  observer_.on_note(fmt::format("waiting: {}", error.what()));
+  pause_for(kLongTransaction, run_end_, observer_);
+}
+
+void Swap::create() {
+  tell("creating the new table");
+  try {
+    send(create_sql(names_, quick(), options_.keep.count(), rows_before_, bytes_before_), quick());
+  } catch (const pg::Error& error) {
+    constexpr const char *kDuplicateTable = "42P07", *kUniqueViolation = "23505";
+    if (is(error, kDuplicateTable) || is(error, kUniqueViolation))
+      throw LeftToAnother("another cleanup of this table has just begun");
+    if (is(error, kChanged)) throw Stopped("the table has just been replaced");
+    throw;
+  }
+  ours_ = true;
+  copied_ = 0;
+  columns_.clear();
+  const State state = read_state();
+  phase_ = state.phase;
+  twin_ = state.twin;
+}
+
+void Swap::create_triggers() {
+  tell("creating the triggers");
+  with_lock("to create the triggers", Lock::share_row_exclusive,
+            [this] { timed(create_triggers_sql(names_, on_table()), on_table()); });
+  phase_ = "copying";
+}
+
+void Swap::copy() {
+  BatchSize size;
+  for (;;) {
+    stop_if_wanted(observer_, run_end_);
+    wait_for_calm(connection_, options_, run_end_, observer_);
+    const auto start = Clock::now();
+    const long long wanted = std::max<long long>(size.rows(), kSmallestCopy);
+    const long long rows = copy_chunk(wanted);
+    if (rows < wanted) break;
+    if (rows < 2 * wanted) size.took(since(start));  // else it says nothing about the size
+    tell("copying");
+    pause_for(since(start) / 4, run_end_, observer_);
+    keep_log_small();
+  }
+  build_indexes();
+}
+
+/// The rows of this chunk: more than wanted where many expire at the same moment, which may take
+/// long.
+long long Swap::copy_chunk(long long wanted) {
+  const pg::Row chunk = report_long(copy_sql(names_, unhurried(), columns_, wanted));
+  copied_ = chunk.number("copied").value_or(0);
+  log_bytes_ = chunk.number("log_bytes").value_or(0);
+  return static_cast<long long>(chunk.number("rows").value_or(0));
+}
+
+void Swap::build_indexes() {
+  tell("building indexes");
+  if (log_bytes_ > kLogGrowth) {
+    send_long(forget_changed_sql(names_, unhurried()));
+    vacuum("(TRUNCATE off)", names_.shadow());
+  }
+  copied_ = report_long(build_indexes_sql(names_, unhurried(), columns_)).number("copied").value();
+  phase_ = "catching up";
+}
+
+void Swap::catch_up() {
+  tell("catching up");
+  drain();
+  tell("vacuuming");
+  vacuum_shadow();
+  tell("catching up");
+  drain();
+  tell("comparing");
+  verify();
+}
+
+/// So that visibility map and statistics are there when the clients come. A role that isn't a
+/// member of the owner with INHERIT may not VACUUM, but gets ANALYZE as the owner.
+void Swap::vacuum_shadow() {
+  send(flush_statistics_sql(names_, quick()), quick());
+  if (!vacuum("(ANALYZE)", names_.shadow())) send_long(analyze_sql(names_, unhurried()));
+}
+
+/// False where this role may not.
+bool Swap::vacuum(const std::string& what, const std::string& table) {
+  try {
+    run_long(connection_, fmt::format("VACUUM {} {}", what, table), own_lock_, options_, run_end_,
+             observer_);
+  } catch (const pg::Error& error) {
+    if (error.kind() != pg::Error::Kind::statement) throw;
+    connection_.finish(soon());
+    observer_.on_note(fmt::format("{} could not be vacuumed: {}", table, error.what()));
+  }
+  return connection_.take_warnings().empty();
+}
+
+/// While sessions are copied the log isn't drained; that each key is in it once keeps it in bounds.
+void Swap::keep_log_small() {
+  if (log_bytes_ < log_worth_) return;
+  send_long(collapse_log_sql(names_, unhurried()));
+  vacuum("(TRUNCATE off)", names_.log());
+  log_worth_ = log_bytes_ + kLogGrowth;
+}
+
+/// Until less than a batch is left. What was replaced and taken away is made room of, in the copy
+/// and in the log: each drain walks over it.
+void Swap::drain() {
+  for (;;) {
+    stop_if_wanted(observer_, run_end_);
+    const auto start = Clock::now();
+    const int wanted = drain_size_.rows();
+    const double keys = drain_once();
+    drained_ += keys;
+    if (keys < wanted) break;
+    wait_for_calm(connection_, options_, run_end_, observer_);
+    pause_for(since(start) / 4, run_end_, observer_);
+  }
+  if (drained_ < kVacuumAfter) return;
+  drained_ = 0;
+  vacuum("(TRUNCATE off)", names_.log());
+  vacuum("(TRUNCATE off)", names_.shadow());
+}
+
+/// The number of keys.
+double Swap::drain_once() {
+  const auto start = Clock::now();
+  const pg::Row drained = report(drain_sql(names_, quick(), columns_, drain_size_.rows()), quick());
+  if (drained.flag("truncated"))
+    throw pg::Error(pg::Error::Kind::statement, "the table was truncated", kChanged);
+  const double keys = drained.number("keys").value();
+  const double ms = drained.number("ms").value_or(0);
+  if (keys >= kEnoughKeys || ms > 50) ms_per_key_ = ms / std::max(keys, 1.0);
+  if (keys >= drain_size_.rows()) drain_size_.took(since(start));
+  return keys;
+}
+
+/// As many as take half of the time for which the lock may be waited for; more where that is less
+/// than what changes until the lock is granted.
+int Swap::most_keys_under_lock() const {
+  if (ms_per_key_ <= 0) return kMostKeysUnderLock;
+  const double keys = more_keys_ * static_cast<double>(lock_timeout_.count()) / 2 / ms_per_key_;
+  return static_cast<int>(std::clamp<double>(keys, kFewestKeysUnderLock, kMostKeysUnderLock));
+}
+
+void Swap::verify() try {
+  send_long(verify_sql(names_, unhurried(), columns_));
+  phase_ = "ready";
+} catch (const pg::Error& error) {
+  if (!is(error, kUnsound)) throw;
+  throw pg::Error(error.kind(), fmt::format("{}; {}", error.what(), what_is_damaged()), kUnsound);
+}
+
+double Swap::count_live(CountBy by, const char* name) {
+  return report_long(count_live_sql(names_, unhurried(), by)).number(name).value();
+}
+
+/// Of the ways by which a swap finds sessions: those that don't find all that the table holds.
+std::string Swap::what_is_damaged() {
+  const double heap = count_live(CountBy::heap, "heap");
+  std::string damaged, remedy;
+  for (const pg::Row& index : ask_catalog(connection_, search_indexes_query(names_), soon())) {
+    const bool is_key = index.flag("is_key");
+    const double found =
+        is_key ? count_live(CountBy::key, "key") : count_live(CountBy::index, "index");
+    if (found >= heap) continue;
+    const std::string name = sql_table(target_.schema, index.text("name"));
+    damaged += fmt::format("; index {} lacks {} live sessions", name, heap - found);
+    remedy += fmt::format("; run REINDEX INDEX CONCURRENTLY {}, then this again", name);
+  }
+  return "nothing was exchanged" + damaged + remedy;
+}
+
+void Swap::wait_for_old_snapshots() {
+  const std::string mark = connection_.literal(snapshot_mark(connection_, soon()));
+  const auto patience = pg::Deadline::after(kSnapshotPatience);
+  for (;;) {
+    const pg::Rows old = ask_catalog(connection_, fmt::format(kOldSnapshots, mark), soon());
+    if (old.empty()) return;
+    if (patience.passed())
+      return observer_.on_note(
+          fmt::format("going on although {} has an older snapshot: if it is REPEATABLE READ or "
+                      "SERIALIZABLE and has not "
+                      "read the table yet, it will not see the sessions in it",
+                      old.front().text("who")));
+    drain();
+    pause_for(kShortestPause * 3, run_end_, observer_);
+  }
+}
+
+void Swap::exchange() {
+  tell("catching up");
+  drain();
+  const auto refusals = swap_refusals(connection_, names_.oid, soon());
+  if (!refusals.empty())
+    throw Stopped("a swap is not possible any more: " + describe(refusals.front()));
+  wait_for_old_snapshots();
+  tell("exchanging");
+  with_lock("to exchange the tables", Lock::access_exclusive, [this] {
+    drain();
+    try_exchange();
+  });
+  phase_ = "exchanged";
+  names_.oid = twin_;  // the helpers are called after the table that has the name now
+  note_what_it_was();
+}
+
+/// From the exchange on it is so, whatever happens to the replaced table.
+void Swap::note_what_it_was() {
+  result_.rows_deleted.reset();
+  if (rows_before_ >= 0) result_.rows_deleted = std::max(0.0, rows_before_ - copied_);
+  result_.bytes_before = bytes_before_;
+}
+
+void Swap::try_exchange() {
+  try {
+    timed(exchange_sql(names_, on_table(), columns_, {most_keys_under_lock(), held_}), on_table());
+  } catch (const pg::Error& error) {
+    // On a slow server less time than this never suffices.
+    if (error.statement_timed_out()) held_ = std::min(2 * held_, lock_timeout_ + kLongestHeld);
+    if (!is_concurrent_grant(error)) throw;
+    throw pg::Error(pg::Error::Kind::statement, error.what(), kChanged);
+  }
+}
+
+void Swap::drop_replaced() {
+  tell("dropping the replaced table");
+  note_what_it_was();
+  const auto longest_lock = result_.longest_lock;
+  // Even if the time for this run is over. To remove the files of a large table takes its time.
+  const auto drop = [this] {
+    send_long(remove_sql(names_, on_table(), ours_, {}), pg::Deadline::after(kOneDay));
+    ours_ = false;
+  };
+  try {
+    drop();
+  } catch (const Paused& paused) {
+    throw Stopped(replaced_is_left(paused));
+  } catch (const pg::Error& error) {
+    if (error.kind() != pg::Error::Kind::statement) throw;
+    if (!is_lock_trouble(error))
+      throw pg::Error(error.kind(), replaced_is_left(error), error.sqlstate());
+    with_lock("to drop the replaced table", Lock::access_exclusive, drop);
+  }
+  result_.longest_lock = longest_lock;  // nobody else uses that table
+  ours_ = false;
+  phase_ = "done";
+}
+
+void Swap::begin_anew(const std::string& why) {
+  if (++restarts_ > kMostRestarts) throw Stopped("the table keeps changing: " + why);
+  observer_.on_note("beginning anew: " + why);
+  phase_ = "stopped";  // nothing of it is drained or kept any more
+  with_lock("to remove the triggers", Lock::access_exclusive, [this] { remove(); });
+  const auto refusals = swap_refusals(connection_, names_.oid, soon());
+  if (!refusals.empty())
+    throw Stopped("a swap is not possible any more: " + describe(refusals.front()));
+  create();
+}
+
+void Swap::remove() {
+  remove(names_, ours_);
+  ours_ = false;
+  for (const pg::Row& row : ask_catalog(connection_, left_behind_query(names_.oid), soon()))
+    observer_.on_note(
+        fmt::format("{} is left alone: {} may not drop it", row.text("object"), target_.owner));
+}
+
+void Swap::remove(const SwapNames& names, bool guarded) {
+  timed(remove_sql(names, on_table(), guarded, triggered_tables(names)), on_table());
+}
+
+std::vector<std::string> Swap::triggered_tables(const SwapNames& names) {
+  std::vector<std::string> tables;
+  for (const pg::Row& row : ask_catalog(connection_, triggered_tables_query(names), soon()))
+    tables.push_back(row.text("name"));
+  return tables;
+}
+
+/// A copy may take longer than one run may. Of an exchange that is done only the end is missing.
+bool Swap::keep_for_next_run() const {
+  return ours_ && copied_ > 0 && phase_ != "created" && phase_ != "exchanged" &&
+         phase_ != "stopped";
+}
+
+/// Of a run that is about to give up.
+std::vector<std::string> Swap::tables_with_triggers_now() try {
+  connection_.finish(soon());
+  return triggered_tables(names_);
+} catch (const pg::Error&) {
+  return {names_.table};
+}
+
+/// Before the run gives up: nothing that grows or slows the site may stay, if that can be had
+/// within seconds.
+void Swap::tidy_up() {
+  if (!ours_ || phase_ == "exchanged" || !connection_.usable()) return;
+  const auto deadline =
+      pg::Deadline::after(std::min<milliseconds>(kTidyUpTime, options_.answer_timeout));
+  const auto tables = tables_with_triggers_now();
+  for (const auto& sql :
+       {remove_sql(names_, on_table(), true, tables), disable_sql(names_, on_table())}) {
+    try {
+      run_message(connection_, sql, deadline);
+      return;
+    } catch (const pg::Error&) {
+      if (!connection_.usable()) break;
+    }
+  }
+  observer_.on_note(
+      "the triggers of the swap could not be removed now, and go on noting keys; the next run, or "
+      "--abort, "
+      "will remove them");
+}
+
+/// A state that can't be read or written any more, whatever somebody did to it, is nobody's.
+void Swap::take_over_to_remove() try { take_over(read_state()); } catch (const pg::Error& error) {
+  if (error.kind() != pg::Error::Kind::statement || is_taken_over(error) || is_lock_trouble(error))
+    throw;
+  observer_.on_note(fmt::format("the state of the swap can't be used: {}", error.what()));
+}
+
+bool Swap::remove_leftovers() try {
+  limit_waits();
+  const Leftovers leftovers = find_leftovers();
+  remove_orphans(leftovers);
+  if (!leftovers.any()) return !leftovers.orphans.empty();
+  if (leftovers.state) take_over_to_remove();
+  observer_.on_note("removing " + describe_leftovers(leftovers));
+  with_lock("to remove what is left of a swap", Lock::access_exclusive, [this] { remove(); });
+  return true;
+} catch (const pg::Error& error) {
+  if (!is_taken_over(error)) throw;
+  throw LeftToAnother(error.what());
+}
+
+// -- Waiting for locks
+// -----------------------------------------------------------------------------------
+
+/// Waits of ours end well before somebody else's deadlock_timeout, so that whoever waits for us,
+/// and we for him, is never the one who is cancelled.
+void Swap::limit_waits() {
+  const pg::Row row = ask_catalog(connection_, kDeadlockTimeout, soon()).front();
+  const milliseconds most(std::max(1LL, static_cast<long long>(row.number("ms").value() / 2)));
+  own_lock_ = std::min(kOwnLock, most);
+  if (lock_timeout_ <= most) return;
+  lock_timeout_ = held_ = most;
+  observer_.on_note(fmt::format(
+      "each lock is tried for {} ms and not {}: half of the server's deadlock_timeout, so that "
+      "nobody else is cancelled for a deadlock",
+      most.count(), options_.lock_timeout.count()));
+}
+
+/// Tries until the lock is granted, not more often than every 100 ms, and not while somebody is
+/// there who won't be gone soon: whoever comes after us in the lock's queue waits behind us.
+void Swap::with_lock(const std::string& doing, Lock lock, const std::function<void()>& attempt) {
+  const auto start = Clock::now();
+  auto next_note = start + kFirstNote;
+  std::string refused = "not tried, because of a long transaction";
+  static thread_local std::minstd_rand random{std::random_device{}()};
+  const auto hope = std::min<milliseconds>(kHopeForBetter, run_end_.remaining() / 3);
+  int grants = 0;
+  met_.clear();
+  for (auto pause = kShortestPause;;) {
+    stop_if_wanted(observer_, run_end_);
+    const bool hopeless = long_holders(lock);
+    if (!hopeless || since(start) > hope) {
+      try {
+        return attempt();
+      } catch (const pg::Error& error) {
+        refused = error.what();
+        if (is(error, kTryAgain)) {
+          more_keys_ *= 2;
+        } else if (is_lock_trouble(error) ||
+                   (is_concurrent_grant(error) && ++grants <= kMostGrants)) {
+          result_.longest_lock = std::max(result_.longest_lock, lock_timeout_);
+          pause = std::min(pause * 2, hopeless ? kLongestPause * 2 : kLongestPause);
+        } else {
+          throw;
+        }
+      }
+    } else if (phase_ == "ready") {
+      drain();  // the log must not grow while we wait
+    }
+    if (Clock::now() >= next_note) {
+      note_holders(doing);
+      next_note = Clock::now() + kBetweenNotes;
+    }
+    if (since(start) > kLockPatience)
+      throw Paused(
+          fmt::format("the lock {} was never granted: {}; last: {}", doing, who_holds(), refused));
+    pause_for(std::min(pause, hopeless ? kLongTransaction : pause) + milliseconds(random() % 100),
+              run_end_, observer_);
+  }
+}
+
+/// Whether somebody has had a lock for long: by what the server says of his transaction, or by two
+/// looks.
+bool Swap::long_holders(Lock lock) {
+  if (phase_ == "exchanged") return false;  // nobody but us uses the replaced table
+  const std::string harmless =
+      lock == Lock::share_row_exclusive ? "'AccessShareLock', 'RowShareLock'" : "''";
+  std::map<std::string, Clock::time_point> now;
+  bool any = false;
+  for (const pg::Row& row :
+       ask_catalog(connection_, fmt::format(kHolders, names_.oid, harmless), soon())) {
+    const std::string holder = row.text("holder");
+    const auto known = met_.find(holder);
+    const auto met = now[holder] = known == met_.end() ? Clock::now() : known->second;
+    any = any || since(met) >= kLongTransaction ||
+          row.number("ms").value_or(0) > static_cast<double>(kLongTransaction.count());
+  }
+  met_ = std::move(now);
+  return any;
+}
+
+std::string Swap::who_holds() {
+  const std::string relations = fmt::format(
+      "ANY (SELECT c.oid FROM pg_class c WHERE c.oid = {0} OR c.relname IN ('djs_{0}_state', "
+      "'djs_{0}_log', 'djs_{0}_new'))",
+      names_.oid);
+  return lock_holders(connection_, relations, soon());
+}
+
+void Swap::note_holders(const std::string& doing) {
+  observer_.on_note(fmt::format("waiting for the lock {}: {}", doing, who_holds()));
+}
+
+/// A message with the rows asked and ended; the time in between is how long others may have waited
+/// for us.
+void Swap::timed(const std::string& sql, TransactionLimits limits) {
+  double asked = 0, ended = 0;
+  for (const pg::Row& row : send(sql, limits)) {
+    if (row.has("asked")) asked = row.number("asked").value_or(0);
+    if (row.has("ended")) ended = row.number("ended").value_or(0);
+  }
+  const milliseconds held(static_cast<long long>((ended - asked) * 1000 + 0.5));
+  result_.longest_lock = std::max(result_.longest_lock, held);
+}
+
+// -- Messages
+// ----------------------------------------------------------------------------------------------
+
+pg::Rows Swap::send_long(const std::string& sql, pg::Deadline end) {
+  try {
+    return run_long(connection_, sql, own_lock_, options_, end, observer_);
+  } catch (const pg::Error& error) {
+    if (error.kind() == pg::Error::Kind::statement) connection_.finish(soon());
+    throw;
+  }
+}
+
+void Swap::tell(const std::string& phase) {
+  if (phase != progress_.phase) locked_out_.reset();
+  progress_.phase = phase;
+  progress_.rows = copied_;
+  observer_.on_progress(progress_);
+}
+
+}  // namespace
+
+std::string new_run_id() {
+  std::random_device random;
+  return fmt::format("{:08x}{:08x}{:08x}{:08x}", random(), random(), random(), random());
+}
+
+void swap_table(pg::Connection& connection, const CleanupTarget& target,
+                const CleanupOptions& options, const std::string& run_id, const CleanupPlan& plan,
+                pg::Deadline run_end, CleanupObserver& observer, CleanupResult& result,
+                std::string& successor) {
+  Swap(connection, target, options, run_id, run_end, observer, result, successor).run(plan);
+}
+
+std::string why_a_swap_would_fail(pg::Connection& connection, const CleanupTarget& target,
+                                  const CleanupOptions& options) try {
+  const auto deadline = pg::Deadline::after(options.answer_timeout);
+  const TransactionLimits limits{options.lock_timeout, options.answer_timeout / 2};
+  run_message(connection, try_create_sql(names_of(connection, target, new_run_id()), limits),
+              deadline);
+  return "";
+} catch (const pg::Error& error) {
+  if (error.kind() != pg::Error::Kind::statement) throw;
+  return is_lock_trouble(error) ? "" : error.what();
+}
+
+bool remove_swap_leftovers(pg::Connection& connection, const CleanupTarget& target,
+                           const CleanupOptions& options, const std::string& run_id,
+                           pg::Deadline run_end, CleanupObserver& observer, CleanupResult& result) {
+  std::string twin;
+  return Swap(connection, target, options, run_id, run_end, observer, result, twin)
+      .remove_leftovers();
+}
+
+}  // namespace django_session::sessions

@@ -1,0 +1,376 @@
+// One measurement: send the message, read answer by answer, and make the best of it where a
+// statement fails.
+#include "measure/probe.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/sql_name.hpp"
+
+namespace django_session::sessions {
+namespace {
+
+// The database's size rests for this many times its cost: at most 5 % of the time is spent on it.
+constexpr int kDatabaseSizeRest = 20;
+// Rights, columns and indexes can change without an ANALYZE.
+constexpr auto kDefinitionLasts = std::chrono::minutes(10);
+// Up to here sessions are counted at each reading: it costs next to nothing, and so few are too few
+// for the statistics.
+constexpr int kCountUpTo = 2000;
+constexpr int kCountUpToWithoutStatistics = 50000;
+// Live rows are counted, once for each ANALYZE, where there seem to be no more than this; the count
+// itself gives up later.
+constexpr double kFewLive = 50000;
+constexpr int kCountLiveUpTo = 75000;
+
+pg::Rows rows_of(std::optional<pg::Rows> rows) {
+  if (!rows) throw pg::Error(pg::Error::Kind::connection, "the server's answer ended too early");
+  return std::move(*rows);
+}
+
+pg::Row row_of(std::optional<pg::Rows> rows) {
+  pg::Rows all = rows_of(std::move(rows));
+  if (all.empty())
+    throw pg::Error(pg::Error::Kind::statement, "the table vanished while it was measured");
+  return std::move(all.front());
+}
+
+std::string describe_relkind(char relkind) {
+  switch (relkind) {
+    case 'v':
+      return "a view";
+    case 'm':
+      return "a materialized view";
+    case 'f':
+      return "a foreign table";
+    case 'p':
+      return "a partitioned table";
+    case 'i':
+      return "an index";
+    case 'S':
+      return "a sequence";
+    default:
+      return "of another kind";
+  }
+}
+
+void check_it_is_a_session_table(const Definition& d) {
+  const std::string name = d.schema + "." + d.table;
+  if (d.relkind != 'r')
+    throw NoSuchTable(fmt::format("{} is {}, not a table", name, describe_relkind(d.relkind)));
+  if (!d.has_expire_date)
+    throw NoSuchTable(
+        fmt::format("{} has no column expire_date: it is not a table of Django sessions", name));
+  if (!d.expire_date_is_time)
+    throw NoSuchTable(fmt::format(
+        "{}.expire_date is not a timestamp: it is not a table of Django sessions", name));
+}
+
+/// Where the last reading found many more, or more than can be known, counting would only find that
+/// out again.
+bool were_few(const std::optional<double>& rows) { return rows && *rows < 2 * kCountUpTo; }
+
+/// What is missing after a statement failed, and why.
+void explain_gaps(Measurement& m, const pg::Error& error) {
+  m.locked = error.lock_not_available();
+  const std::string reason = m.locked ? "the table is locked" : error.what();
+  if (m.sizes_are_exact && !m.not_sampled.empty()) {
+    m.not_sampled = "reading some of its pages ended: " + reason;
+    return;
+  }
+  if (m.oldest_unknown.empty())
+    m.not_counted = error.statement_timed_out() ? "counting took too long" : reason;
+  else if (m.sizes_are_exact && error.statement_timed_out())
+    m.oldest_unknown =
+        "finding the oldest took too long: the index is full of deleted rows until VACUUM has run";
+  else
+    m.oldest_unknown = reason;
+}
+
+}  // namespace
+
+Measurement Probe::measure(pg::Deadline deadline) {
+  const bool kept = connection_ && connection_->usable();
+  try {
+    return measure_once(deadline);
+  } catch (const pg::Error& error) {
+    if (error.untranslatable_character()) {
+      connector_.take_bytes_as_they_are();
+      connection_.reset();
+    } else if (!kept || error.kind() != pg::Error::Kind::connection) {
+      throw;  // else the kept connection was dead: a server restarted, or a firewall forgot us
+    }
+  }
+  return measure_once(deadline);
+}
+
+Measurement Probe::measure_once(pg::Deadline deadline) {
+  if (!connection_ || !connection_->usable()) {
+    connection_ = connector_.connect(deadline);
+    definition_.reset();
+    statistics_function_failed_ = false;
+  }
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    connection_->finish(deadline);
+    if (definition_is_stale()) learn_definition(deadline);
+    if (auto measurement = read(deadline)) return *measurement;
+    definition_.reset();  // dropped, renamed, created anew, or its indexes were; or the statistics'
+                          // function failed
+  }
+  throw pg::Error(pg::Error::Kind::statement,
+                  fmt::format("{} changed while it was measured", table_.display()));
+}
+
+bool Probe::definition_is_stale() const {
+  // Whoever waits for a GRANT to take effect looks at once.
+  if (definition_ && !(definition_->may_use_schema && definition_->may_read_expire_date))
+    return true;
+  return !definition_ || analyzed_since_ || Clock::now() - definition_learned_ > kDefinitionLasts;
+}
+
+void Probe::learn_definition(pg::Deadline deadline) {
+  const std::string schema = table_.schema.empty() ? "" : connection_->literal(table_.schema);
+  connection_->send(
+      definition_message(schema, connection_->literal(table_.table), deadline.remaining()),
+      deadline);
+  connection_->next_rows(deadline);  // the search_path
+  const pg::Rows found = rows_of(connection_->next_rows(deadline));
+  if (found.empty()) explain_missing_table(deadline);
+  const pg::Rows indexes = rows_of(connection_->next_rows(deadline));
+  connection_->finish(deadline);
+  definition_ = read_definition(found.front(), indexes);
+  check_it_is_a_session_table(*definition_);
+  definition_learned_ = Clock::now();
+  statistics_are_due_ = true;
+  calibration_is_due_ = counting_ == Counting::calibrate;
+  analyzed_since_ = false;
+}
+
+void Probe::explain_missing_table(pg::Deadline deadline) {
+  connection_->finish(deadline);
+  connection_->send(candidates_message(deadline.remaining()), deadline);
+  std::string candidates;
+  for (const pg::Row& row : rows_of(connection_->next_rows(deadline)))
+    candidates +=
+        (candidates.empty() ? "" : ", ") + sql_table(row.text("schema"), row.text("table"));
+  throw NoSuchTable(fmt::format("no table {} in this database{}", table_.display(),
+                                candidates.empty()
+                                    ? " (and none that looks like Django's session table)"
+                                    : "; session tables here: " + candidates));
+}
+
+/// Not where we can do more than its owner: it is his, and he may have made it run with our rights
+/// since we looked.
+bool Probe::asks_statistics_function() const {
+  const Definition& d = *definition_;
+  return statistics_are_due_ && !d.statistics_function.empty() && d.may_use_schema &&
+         !d.has_more_rights && !statistics_function_failed_;
+}
+
+std::string Probe::statistics_source() const {
+  const Definition& d = *definition_;
+  if (!statistics_are_due_) return "";
+  if (asks_statistics_function()) return function_statistics(d.statistics_function, d.oid);
+  return own_statistics(connection_->literal(d.schema), connection_->literal(d.table));
+}
+
+/// How far to count the live rows for once; 0 where they are too many, or the statistics aren't
+/// here yet.
+int Probe::calibration_limit() const {
+  const Definition& d = *definition_;
+  if (!calibration_is_due_ || statistics_are_due_ || !last_ || !d.expire_dates.known()) return 0;
+  const double expected = d.tuples * (1 - d.expire_dates.fraction_before(last_->now));
+  return expected <= kFewLive ? kCountLiveUpTo : 0;
+}
+
+Reading Probe::make_reading(pg::Deadline deadline) const {
+  const Definition& d = *definition_;
+  Reading reading;
+  reading.oid = d.oid;
+  reading.toast_oid = d.toast_oid;
+  for (const Index& index : d.indexes)
+    reading.index_oids.push_back(fmt::format("{:.0f}", index.oid));
+  reading.table = connection_->identifier(d.schema) + "." + connection_->identifier(d.table);
+  reading.may_read_expire_date = d.may_use_schema && d.may_read_expire_date;
+  reading.expire_date_indexed = d.expire_date_indexed;
+  const bool analyzed = d.expire_dates.known() || (statistics_are_due_ && d.tuples > 0);
+  reading.count_expired = statistics_are_due_ || were_few(last_expired_);
+  reading.count_live = statistics_are_due_ || were_few(last_live_);
+  reading.count_up_to = analyzed ? kCountUpTo : kCountUpToWithoutStatistics;
+  reading.calibrate_up_to = calibration_limit();
+  reading.exact = counting_ == Counting::exact;
+  reading.statistics = statistics_source();
+  if (asks_statistics_function()) {
+    reading.function_oid = d.statistics_oid;
+    reading.function_literal = connection_->literal(d.statistics_function);
+  }
+  reading.database_size = Clock::now() >= database_size_due_;
+  reading.budget = deadline.remaining();
+  return reading;
+}
+
+/// Why the rows can't be read without running somebody's code with rights that he hasn't got; empty
+/// if they can, and then the guard's transaction may be open, with its locks, for the reading.
+std::string Probe::why_rows_stay_unread(Reading& reading, pg::Deadline deadline) {
+  const Definition& d = *definition_;
+  if (!reading.may_read_expire_date) return "";
+  if (d.row_security) return fmt::format("row security hides rows from role {}", d.role);
+  if (!d.has_more_rights) return "";
+  const std::string reason = foreign_code(reading, deadline);
+  if (reason.empty()) {
+    reading.guarded = true;
+    return "";
+  }
+  return fmt::format(
+      "not read as role {}, which can do more than the table's owner: {}; run it as {}, or as the "
+      "monitor of roles.sql",
+      d.role, reason, d.owner);
+}
+
+std::string Probe::foreign_code(const Reading& reading, pg::Deadline deadline) {
+  const Definition& d = *definition_;
+  const bool lock = d.may_lock && !d.standby;
+  if (d.could_rule_the_server && !lock)
+    return "without a lock (on a standby there is none) the owner's code can't be kept out";
+  const Guard guard{
+      reading.oid, reading.table, connection_->literal(d.schema), connection_->literal(d.table),
+      lock,        d.is_superuser};
+  connection_->send(guard_message(guard, deadline.remaining()), deadline);
+  try {
+    const pg::Rows found = rows_of(connection_->next_rows(deadline));
+    while (connection_->next_rows(deadline)) continue;
+    if (found.empty()) return "";
+    connection_->send("ROLLBACK", deadline);
+    connection_->finish(deadline);
+    return found.front().text("reason");
+  } catch (const pg::Error& error) {
+    if (error.kind() != pg::Error::Kind::statement) throw;
+    connection_->finish(deadline);
+    return error.lock_not_available() ? "the lock that keeps code out is taken" : error.what();
+  }
+}
+
+std::optional<Measurement> Probe::read(pg::Deadline deadline) {
+  Reading asked = make_reading(deadline);
+  const std::string unread = why_rows_stay_unread(asked, deadline);
+  if (!unread.empty()) asked.may_read_expire_date = false;
+  connection_->send(reading_message(asked), deadline);
+  database_size_is_coming_ = asked.database_size;
+  Measurement m;
+  try {
+    if (!read_answers(asked, m, deadline)) return std::nullopt;
+  } catch (const pg::Error& error) {
+    if (error.kind() != pg::Error::Kind::statement) throw;
+    if (asks_statistics_function()) {
+      statistics_function_failed_ = true;
+      return std::nullopt;
+    }
+    if (m.now == 0) throw;
+    explain_gaps(m, error);
+    ask_after_failure(asked, m, deadline);
+  }
+  if (!unread.empty() && !m.locked) {
+    m.oldest_unknown = m.not_sampled = unread;
+    if (asked.exact) m.not_counted = unread;
+  }
+  if (!asked.statistics.empty())
+    definition_analyzed_ = m.last_analyze;
+  else
+    analyzed_since_ = definition_analyzed_ != m.last_analyze;
+  if (m.sizes_are_exact)
+    last_ = m;
+  else
+    use_last_sizes(m);
+  const MetricValues values = evaluate(m).values;
+  last_live_ = values[Metric::live].number;
+  last_expired_ = values[Metric::expired].number;
+  database_size_awaited_ = Clock::now();
+  return m;
+}
+
+bool Probe::read_answers(const Reading& asked, Measurement& m, pg::Deadline deadline) {
+  const auto next = [&] { return connection_->next_rows(deadline); };
+  const pg::Rows facts = rows_of(next());
+  if (!asked.statistics.empty()) {
+    m = begin_measurement(*definition_);
+    if (!read_facts(facts, *definition_, m)) return false;
+    read_statistics(rows_of(next()), *definition_);
+    statistics_are_due_ = false;
+  }
+  m = begin_measurement(*definition_);
+  if (!read_facts(facts, *definition_, m)) return false;
+  read_sizes(row_of(next()), m);
+  if (!asked.may_read_expire_date) return true;
+  if (asked.expire_date_indexed) read_expiry(row_of(next()), m);
+  if (asked.exact) read_counts(row_of(next()), m);
+  if (asked.calibrate_up_to > 0) {
+    calibration_is_due_ = false;
+    read_counts(row_of(next()), m);
+    definition_->expire_dates.counted = calibration(m);
+    m.expire_dates = definition_->expire_dates;
+  }
+  if (asks_sample(asked)) {
+    m.not_sampled = "not yet";
+    read_sample(row_of(next()), m);
+  }
+  return true;
+}
+
+void Probe::ask_after_failure(const Reading& asked, Measurement& m, pg::Deadline deadline) {
+  connection_->finish(deadline);
+  connection_->send(after_failure_message(asked), deadline);
+  database_size_is_coming_ = false;
+  const std::string holder = read_lock_holder(rows_of(connection_->next_rows(deadline)));
+  if (m.locked) m.locked_by = holder;
+  database_size_is_coming_ = asked.database_size;
+}
+
+void Probe::use_last_sizes(Measurement& m) const {
+  if (!last_ || last_->full_name() != m.full_name()) {
+    if (m.counters.catalog_pages == 0)
+      m.sizes_unknown = (m.locked ? "the table is locked" : m.oldest_unknown) +
+                        ", and the catalogue has no size before the first VACUUM or ANALYZE";
+    return;
+  }
+  m.heap_bytes = last_->heap_bytes;
+  m.table_bytes = last_->table_bytes;
+  m.toast_heap_bytes = last_->toast_heap_bytes;
+  m.toast_index_bytes = last_->toast_index_bytes;
+  for (Index& index : m.indexes) {
+    const auto same =
+        std::find_if(last_->indexes.begin(), last_->indexes.end(),
+                     [&](const Index& candidate) { return candidate.oid == index.oid; });
+    if (same != last_->indexes.end()) index.bytes = same->bytes;
+  }
+}
+
+void Probe::measure_database(Measurement& m, pg::Deadline deadline) {
+  if (database_size_is_coming_) {
+    database_size_is_coming_ = false;
+    database_bytes_.reset();
+    try {
+      connection_->next_rows(deadline);  // the filler
+      database_bytes_ = row_of(connection_->next_rows(deadline)).number("bytes");
+    } catch (const pg::Error& error) {
+      const bool too_long = error.kind() == pg::Error::Kind::timeout || error.statement_timed_out();
+      database_bytes_unknown_ = too_long ? "pg_database_size took too long" : error.what();
+    }
+    const auto now = Clock::now();
+    database_size_due_ = now + kDatabaseSizeRest * (now - database_size_awaited_);
+  }
+  m.database_bytes = database_bytes_;
+  m.database_bytes_unknown = database_bytes_unknown_;
+}
+
+std::vector<TableSize> Probe::largest_tables(pg::Deadline deadline) {
+  if (!connection_) return {};
+  connection_->finish(deadline);
+  connection_->send(largest_tables_message(deadline.remaining()), deadline);
+  std::vector<TableSize> tables;
+  for (const pg::Row& row : rows_of(connection_->next_rows(deadline)))
+    tables.push_back({row.text("schema"), row.text("table"), row.number("bytes").value_or(0)});
+  return tables;
+}
+
+}  // namespace django_session::sessions

@@ -1,0 +1,99 @@
+// Measures a session table: one message on an open connection, no scan, no wait for a lock beyond
+// 100 ms.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/measurement.hpp"
+#include "core/table_name.hpp"
+#include "pg/connection.hpp"
+#include "measure/answer.hpp"
+#include "measure/question.hpp"
+
+namespace django_session::sessions {
+
+/// The database answered, but there is no session table of that name in it. what() says what there
+/// is instead.
+class NoSuchTable : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+enum class Counting {
+  estimate,   ///< from the planner's statistics
+  calibrate,  ///< the same, after one count of the live rows (where they are few) for each ANALYZE:
+              ///< for repeated readings
+  exact,      ///< count all rows, by an index-only scan
+};
+
+/// Measures one table again and again over a connection that it keeps open. Not thread-safe.
+class Probe {
+ public:
+  Probe(pg::Parameters parameters, TableName table, Counting counting)
+      : connector_(std::move(parameters)), table_(std::move(table)), counting_(counting) {}
+
+  /// To measure over a connection that is open already; give_back() has it, or the one that took
+  /// its place, afterwards.
+  void use(pg::Connection connection) { connection_ = std::move(connection); }
+  std::optional<pg::Connection> give_back() { return std::exchange(connection_, std::nullopt); }
+
+  /// All but the database's size, which can take long: measure_database() adds it. Connects first
+  /// if need be; a kept connection that turns out to be dead (a restarted server) is replaced
+  /// within the same deadline. Throws pg::Error or NoSuchTable.
+  Measurement measure(pg::Deadline deadline);
+
+  /// The second half of the same message. A size that took too long is unknown, with the reason,
+  /// and no error. Where it is expensive (very many relations), an earlier value stands in for up
+  /// to twenty times what it cost.
+  void measure_database(Measurement& measurement, pg::Deadline deadline);
+
+  /// The database's five largest tables, by the catalogue; to be asked for after the rest. Throws
+  /// pg::Error.
+  std::vector<TableSize> largest_tables(pg::Deadline deadline);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  Measurement measure_once(pg::Deadline deadline);
+  bool definition_is_stale() const;
+  void learn_definition(pg::Deadline deadline);
+  [[noreturn]] void explain_missing_table(pg::Deadline deadline);
+  std::optional<Measurement> read(pg::Deadline deadline);
+  std::string why_rows_stay_unread(Reading& reading, pg::Deadline deadline);
+  std::string foreign_code(const Reading& reading, pg::Deadline deadline);
+  bool read_answers(const Reading& asked, Measurement& measurement, pg::Deadline deadline);
+  void ask_after_failure(const Reading& asked, Measurement& measurement, pg::Deadline deadline);
+  void use_last_sizes(Measurement& measurement) const;
+  Reading make_reading(pg::Deadline deadline) const;
+  bool asks_statistics_function() const;
+  std::string statistics_source() const;
+  int calibration_limit() const;
+
+  pg::Connector connector_;
+  std::optional<pg::Connection> connection_;
+  TableName table_;
+  Counting counting_;
+
+  std::optional<Definition> definition_;  ///< as learned over this connection
+  Clock::time_point definition_learned_{};
+  std::optional<double> definition_analyzed_;  ///< the last ANALYZE as of then
+  bool analyzed_since_ = false;
+  bool statistics_are_due_ = true;
+  bool statistics_function_failed_ = false;  ///< then it isn't asked again over this connection
+  bool calibration_is_due_ = false;
+
+  std::optional<double> last_live_, last_expired_;
+  std::optional<Measurement> last_;  ///< the last one with exact sizes
+
+  bool database_size_is_coming_ = false;
+  Clock::time_point database_size_awaited_{}, database_size_due_{};
+  std::optional<double> database_bytes_;
+  std::string database_bytes_unknown_;
+};
+
+}  // namespace django_session::sessions

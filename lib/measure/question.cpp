@@ -1,0 +1,449 @@
+// The SQL. Of the table itself only its files' sizes and a few index entries are read, which needs
+// an ACCESS SHARE lock.
+#include "measure/question.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "measure/more_rights.hpp"
+
+namespace django_session::sessions {
+namespace {
+
+// Nobody may wait longer for a lock because we read (an ACCESS EXCLUSIVE request behind us queues
+// everybody behind it).
+constexpr int kLockTimeoutMs = 100;
+// Reading the ends of the index is a matter of microseconds, except right after a mass delete: then
+// all the dead entries are walked over.
+constexpr long long kExpiryTimeoutMs = 500;
+
+// For the name of a table that was given without its schema, before the transaction's own
+// search_path hides the session's. Temporary tables are nobody's session table, and not in it.
+constexpr const char* kRememberPath = R"(
+SELECT pg_catalog.set_config('django_session.path',
+  pg_catalog.current_schemas(false)::pg_catalog.text, true);
+)";
+
+// Nothing but pg_catalog is looked into from here on: neither an operator that somebody has put
+// into `public` nor a temporary table that is called like a catalogue is taken for the system's.
+// What a CHECK says is not evaluated for a plan, and what a policy hides is an error, not a smaller
+// number.
+constexpr const char* kOnlyTheSystem = R"(
+SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL constraint_exclusion = off;
+SET LOCAL row_security = off;
+SET LOCAL jit = off;
+SET LOCAL extra_float_digits = 1;
+)";
+
+/// {0} the table's name as a literal: the OID that it has in the remembered path.
+constexpr const char* kVisibleTable = R"((
+  SELECT t.oid FROM unnest(current_setting('django_session.path')::name[])
+    WITH ORDINALITY AS path(schema, position)
+  JOIN pg_namespace s ON s.nspname = path.schema
+  JOIN pg_class t ON t.relnamespace = s.oid AND t.relname = {0}
+  WHERE s.oid <> pg_my_temp_schema() ORDER BY path.position LIMIT 1))";
+
+/// {0} the table's condition. A swap under way, or left behind, is known by the names of
+/// swap_sql.hpp.
+constexpr const char* kDefinition = R"(
+SELECT c.oid, n.oid AS schema_oid, n.nspname AS schema, c.relname AS "table", c.relkind, c.reltuples,
+  c.reltoastrelid AS toast_oid,
+  (SELECT pg_catalog.sum(ic.relpages) FROM pg_catalog.pg_index i
+   JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid WHERE i.indrelid = nullif(c.reltoastrelid, 0))
+    AS toast_index_pages,
+  coalesce((SELECT option_value FROM pg_catalog.pg_options_to_table(c.reloptions)
+            WHERE option_name = 'fillfactor'), '100') AS fillfactor,
+  pg_catalog.current_database() AS database, current_user AS role, o.rolname AS owner,
+  e.attnum IS NOT NULL AS has_expire_date,
+  e.atttypid IN ('timestamptz'::pg_catalog.regtype, 'timestamp'::pg_catalog.regtype) AS expire_date_is_time,
+  pg_catalog.has_schema_privilege(n.oid, 'USAGE') AS may_use_schema,
+  coalesce(pg_catalog.has_column_privilege(c.oid, e.attnum, 'SELECT'), false) AS may_read_expire_date,
+  row_security_active(c.oid) AS row_security, me.rolsuper AS is_superuser,
+  {1} AS has_more_rights, {2} AS could_rule_the_server,
+  has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE') AS may_lock, pg_is_in_recovery() AS standby,
+  f.oid AS statistics_oid, f.name AS statistics_function,
+  EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal
+          AND g.tgname LIKE 'djs\_%') AS swap_logs,
+  (SELECT pg_catalog.pg_stat_get_tuples_inserted(l.oid) FROM pg_catalog.pg_class l
+   WHERE l.relnamespace = n.oid AND l.relowner = c.relowner AND l.relname = 'djs_' || c.oid || '_log') AS swap_logged,
+  (SELECT pg_catalog.obj_description(l.oid, 'pg_class') FROM pg_catalog.pg_class l
+   WHERE l.relnamespace = n.oid AND l.relowner = c.relowner AND l.relname = 'djs_' || c.oid || '_state') AS swap_comment
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_roles me ON me.rolname = session_user
+JOIN pg_roles o ON o.oid = c.relowner
+JOIN pg_database d ON d.datname = current_database()
+LEFT JOIN pg_catalog.pg_attribute e ON e.attrelid = c.oid AND e.attname = 'expire_date' AND e.attnum > 0
+  AND NOT e.attisdropped
+LEFT JOIN LATERAL (
+  SELECT p.oid, format('%I.%I', n.nspname, p.proname) AS name FROM pg_proc p
+  WHERE p.proname LIKE 'django\_session\_statistics%' AND p.pronamespace = n.oid AND p.proowner = c.relowner
+    AND p.prosecdef AND p.pronargs = 1 AND p.proargtypes[0] = 'regclass'::regtype
+    AND has_function_privilege(p.oid, 'EXECUTE')
+  ORDER BY p.proname LIMIT 1) f ON true
+WHERE {0};
+)";
+
+/// Whether it is, or could make itself, a superuser.
+constexpr const char* kCouldRuleTheServer = R"((
+  me.rolsuper OR me.rolcreaterole OR EXISTS (
+    SELECT FROM pg_roles r
+    WHERE r.rolname IN ('pg_execute_server_program', 'pg_write_server_files', 'pg_read_server_files')
+      AND pg_has_role(me.oid, r.oid, 'MEMBER'))))";
+
+/// {0} the table's OID, {1} its schema and {2} its name as literals. One row for each thing that
+/// makes it unsafe to let the planner look at the table with more rights than its owner has. Code
+/// that a superuser owns counts as the system's, and our own is ours. What would be evaluated: what
+/// indexes, extended statistics and virtual columns depend on; not CHECKs (constraint_exclusion),
+/// policies (row_security), defaults and triggers.
+constexpr const char* kForeignCode = R"(
+WITH part AS (
+  SELECT 'pg_class'::regclass AS class, i.indexrelid AS object FROM pg_index i WHERE i.indrelid = '{0}'::oid
+  UNION ALL
+  SELECT 'pg_statistic_ext'::regclass, x.oid FROM pg_statistic_ext x WHERE x.stxrelid = '{0}'::oid
+  UNION ALL
+  SELECT 'pg_attrdef'::regclass, v.oid
+  FROM pg_attrdef v JOIN pg_attribute a ON a.attrelid = v.adrelid AND a.attnum = v.adnum
+  WHERE v.adrelid = '{0}'::oid AND a.attgenerated = 'v'
+), used AS (
+  SELECT p.class, p.object, d.refclassid, d.refobjid,
+    CASE d.refclassid
+      WHEN 'pg_proc'::regclass THEN (SELECT proowner FROM pg_proc WHERE oid = d.refobjid)
+      WHEN 'pg_type'::regclass THEN (SELECT typowner FROM pg_type WHERE oid = d.refobjid)
+      WHEN 'pg_operator'::regclass THEN (SELECT oprowner FROM pg_operator WHERE oid = d.refobjid)
+      WHEN 'pg_opclass'::regclass THEN (SELECT opcowner FROM pg_opclass WHERE oid = d.refobjid)
+      WHEN 'pg_opfamily'::regclass THEN (SELECT opfowner FROM pg_opfamily WHERE oid = d.refobjid)
+    END AS owner
+  FROM part p JOIN pg_depend d ON d.classid = p.class AND d.objid = p.object
+)
+SELECT format('%s %s uses %s %s of role %I', a.type, a.identity, b.type, b.identity, r.rolname) AS reason
+FROM used u JOIN pg_roles r ON r.oid = u.owner AND NOT r.rolsuper AND r.rolname <> session_user,
+LATERAL pg_identify_object(u.class, u.object, 0) a, LATERAL pg_identify_object(u.refclassid, u.refobjid, 0) b
+UNION ALL
+SELECT 'it has just been changed'
+WHERE NOT EXISTS (
+  SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_attribute e ON e.attrelid = c.oid AND e.attname = 'expire_date' AND NOT e.attisdropped
+  WHERE c.oid = '{0}'::oid AND c.relkind = 'r' AND n.nspname = {1} AND c.relname = {2}
+    AND e.atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype))
+ORDER BY 1 LIMIT 1;
+)";
+
+constexpr const char* kIndexes = R"(
+SELECT ic.oid, ic.relname AS name, ic.relpages, i.indisvalid AS valid, i.indisunique AS "unique",
+  coalesce((SELECT option_value FROM pg_catalog.pg_options_to_table(ic.reloptions)
+            WHERE option_name = 'fillfactor'), '90') AS fillfactor,
+  am.amname = 'btree' AND i.indexprs IS NULL AND i.indpred IS NULL AS plain_btree,
+  (SELECT pg_catalog.string_agg(a.attname, E'\n' ORDER BY k.position)
+   FROM pg_catalog.unnest(i.indkey) WITH ORDINALITY k(attnum, position)
+   JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum) AS columns
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_index i ON i.indrelid = c.oid
+JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
+JOIN pg_catalog.pg_am am ON am.oid = ic.relam
+WHERE {0} ORDER BY ic.relname;
+)";
+
+/// Why the server's counters don't follow the table c, or NULL: track_counts, of the server, or of
+/// this database or who writes to the table. (Of a superuser only if the table is his.)
+constexpr const char* kCountersStandStill = R"(coalesce(
+  CASE WHEN current_setting('track_counts') = 'off' THEN 'track_counts is off' END,
+  (SELECT 'track_counts is off for ' || coalesce('role ' || quote_ident(r.rolname), 'this database')
+   FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) AS entry
+   LEFT JOIN pg_roles r ON r.oid = s.setrole
+   WHERE s.setdatabase IN (0::oid, (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
+     AND entry LIKE 'track\_counts=%' AND lower(split_part(entry, '=', 2)) NOT IN ('on', 'true', 'yes', '1')
+     AND (s.setrole = 0::oid OR s.setrole = c.relowner
+          OR NOT r.rolsuper AND has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE'))
+   LIMIT 1)))";
+
+/// {0} the table's OID, {1} and {2} further columns. The functions on the TOAST table's OID are
+/// NULL where there is none.
+constexpr const char* kFacts = R"(
+SELECT c.relnamespace AS schema_oid, c.relname AS "table", c.relpages, c.reltuples,
+  c.reltoastrelid AS toast_oid, t.relpages AS toast_pages, t.reltuples AS toast_tuples,
+  (SELECT pg_catalog.array_agg(indexrelid) FROM pg_catalog.pg_index WHERE indrelid = c.oid) AS index_oids,{1}
+  {2} AS counters_stand_still,
+  pg_catalog.pg_is_in_recovery() AS standby, extract(epoch FROM pg_catalog.now()) AS now,
+  pg_catalog.pg_stat_get_live_tuples(c.oid) AS live, pg_catalog.pg_stat_get_dead_tuples(c.oid) AS dead,
+  pg_catalog.pg_stat_get_tuples_inserted(c.oid) AS inserted, pg_catalog.pg_stat_get_tuples_updated(c.oid) AS updated,
+  pg_catalog.pg_stat_get_tuples_deleted(c.oid) AS deleted,
+  pg_catalog.pg_stat_get_mod_since_analyze(c.oid) AS changed,
+  extract(epoch FROM greatest(pg_catalog.pg_stat_get_last_vacuum_time(c.oid),
+                              pg_catalog.pg_stat_get_last_autovacuum_time(c.oid))) AS last_vacuum,
+  extract(epoch FROM greatest(pg_catalog.pg_stat_get_last_analyze_time(c.oid),
+                              pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid))) AS last_analyze,
+  pg_catalog.pg_stat_get_live_tuples(t.oid) AS toast_live, pg_catalog.pg_stat_get_dead_tuples(t.oid) AS toast_dead,
+  pg_catalog.pg_stat_get_tuples_inserted(t.oid) AS toast_inserted,
+  greatest(pg_catalog.pg_stat_get_last_vacuum_time(t.oid),
+           pg_catalog.pg_stat_get_last_autovacuum_time(t.oid)) IS NOT NULL AS toast_anchored
+FROM pg_catalog.pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
+WHERE c.oid = '{0}'::oid;
+)";
+
+/// {0} the table's OID, {1} its TOAST table's, {2} sizes of the indexes, {3} time limit of the next
+/// statement in ms, {4} may that scan the table: on, off. Every size function locks what it
+/// measures, ACCESS SHARE, until the end of the transaction. The settings are for the statements
+/// that come next: a wrong guess of a row count must not turn a look at the index's ends into a
+/// scan of the table.
+constexpr const char* kSizes = R"(
+SELECT pg_catalog.pg_relation_size('{0}'::oid, 'main') AS heap,
+  pg_catalog.pg_relation_size('{0}'::oid, 'main') + pg_catalog.pg_relation_size('{0}'::oid, 'fsm')
+    + pg_catalog.pg_relation_size('{0}'::oid, 'vm') + pg_catalog.pg_relation_size('{0}'::oid, 'init') AS "table",
+  pg_catalog.pg_table_size({1}::oid) AS toast_heap, pg_catalog.pg_indexes_size({1}::oid) AS toast_index,
+  ARRAY[{2}]::pg_catalog.int8[] AS index_sizes,
+  pg_catalog.set_config('statement_timeout', '{3}', true), pg_catalog.set_config('enable_seqscan', '{4}', true),
+  pg_catalog.set_config('enable_bitmapscan', 'off', true),   pg_catalog.set_config('max_parallel_workers_per_gather', '0', true);
+)";
+
+/// {0} the table, {1} and {2} the counts, {3} their limit, {4} time limit of the next statement in
+/// ms. Each part reads one end of the index on expire_date, or the place of now() in it. The cast
+/// is for `timestamp` (Django without USE_TZ), which is local time: extract() would take it for
+/// UTC.
+constexpr const char* kExpiry = R"(
+SELECT extract(epoch FROM (SELECT pg_catalog.min(expire_date) FROM ONLY {0} WHERE expire_date > '-infinity')
+    ::pg_catalog.timestamptz) AS oldest,
+  {1} AS expired, {2} AS live, {3} AS count_limit, pg_catalog.set_config('statement_timeout', '{4}', true);
+)";
+
+/// {0} the table, {1} the condition, {2} how far to count.
+constexpr const char* kBoundedCount =
+    "(SELECT pg_catalog.count(*) FROM (SELECT FROM ONLY {0} WHERE expire_date {1} pg_catalog.now() "
+    "LIMIT {2} + 1) q)";
+
+// As many pages as tell the number of rows to a few per cent, and take milliseconds: 32 MB.
+constexpr int kSampledPages = 4000;
+
+/// {0} the table, {1} its OID, {2} how many pages to read, {3} kCountersStandStill. Rows of random
+/// pages, always the same ones, so that they are in the cache the next time; but only where
+/// row_estimate.hpp would not believe the counters alone, else there is one empty row.
+constexpr const char* kSample = R"(
+WITH counted AS MATERIALIZED (
+  SELECT pg_stat_get_live_tuples(c.oid) AS live, pg_stat_get_dead_tuples(c.oid) AS dead,
+    pg_stat_get_tuples_inserted(c.oid) AS inserted, pages,
+    CASE WHEN c.reltuples >= 0 AND c.relpages > 0 THEN c.reltuples / c.relpages * pages END AS expected,
+    coalesce(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid),
+             pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) IS NOT NULL AS anchored,
+    {3} IS NOT NULL AS stand_still
+  FROM pg_class c, LATERAL (SELECT pg_relation_size(c.oid, 'main') / 8192 AS pages) size
+  WHERE c.oid = '{1}'::oid
+), doubt AS MATERIALIZED (
+  SELECT pages > 0 AND (stand_still
+      OR NOT anchored AND (expected IS NOT NULL OR inserted + live = 0)
+      OR anchored AND (expected < 1 AND live < 1 AND dead > 0
+                       OR live NOT BETWEEN expected * 0.95 - 1 AND expected * 1.1 + 50)) AS is_due,
+    least(1::float8, {2}::float8 / greatest(pages, 1)::float8) AS share
+  FROM counted
+)
+SELECT (SELECT is_due FROM doubt) AS sampled, (SELECT share FROM doubt) AS share,
+  count(*) AS rows, count(*) FILTER (WHERE expire_date < now()) AS expired
+FROM ONLY {0} TABLESAMPLE SYSTEM ((SELECT 100 * share FROM doubt)) REPEATABLE (0)
+WHERE (SELECT is_due FROM doubt);
+)";
+
+constexpr const char* kExactCounts = R"(
+SELECT pg_catalog.count(*) FILTER (WHERE expire_date < pg_catalog.now()) AS expired,
+  pg_catalog.count(*) FILTER (WHERE expire_date >= pg_catalog.now()) AS live, NULL AS count_limit
+FROM ONLY {0};
+)";
+
+constexpr const char* kLiveCount = R"(
+SELECT NULL AS expired, pg_catalog.count(*) AS live, {1} AS count_limit
+FROM (SELECT FROM ONLY {0} WHERE expire_date >= pg_catalog.now() LIMIT {1} + 1) q;
+)";
+
+/// {0} the OID of roles.sql's function, {1} its name as a literal. It is called by its name in the
+/// next statement, so it has to be the one that was learned of: in the place of one that is gone,
+/// anybody with CREATE on the schema can put one that runs with our rights. The error ends the
+/// reading.
+constexpr const char* kFunctionIsTheSame = R"(
+  CASE WHEN EXISTS (SELECT FROM pg_proc p WHERE p.oid = '{0}'::oid AND p.proowner = c.relowner AND p.prosecdef
+                    AND format('%I.%I', n.nspname, p.proname) = {1})
+    THEN true ELSE current_setting('django_session.its_function_was_replaced')::bool END AS function_is_the_same,)";
+
+// PostgreSQL's limit on a column's statistics target is 10,000.
+/// {0} the table's OID, {1} where the statistics come from. Only expire_date's are more than two
+/// numbers. What the table's owner makes up (a function of his, or since PostgreSQL 18
+/// pg_restore_attribute_stats()) is at least numbers, in order, and not too many.
+constexpr const char* kStatistics = R"(
+SELECT a.attname AS name, a.attlen AS length,
+  coalesce(nullif(a.attstattarget, -1), current_setting('default_statistics_target')::int4) = 0 AS never_analyzed,
+  CASE a.attalign WHEN 'd' THEN 8 WHEN 'i' THEN 4 WHEN 's' THEN 2 ELSE 1 END AS alignment,
+  CASE WHEN s.average_width BETWEEN 0 AND 1000000000 THEN s.average_width::int4 END AS average_width,
+  CASE WHEN s.null_fraction BETWEEN 0 AND 1 THEN s.null_fraction::float8 END AS null_fraction,
+  CASE WHEN s.n_distinct BETWEEN -1 AND 1e15 THEN s.n_distinct::float8 END AS n_distinct,
+  common.values AS common_values, common.frequencies AS common_frequencies,
+  ARRAY(SELECT v::float8 FROM unnest(s.histogram) v WHERE v <> 'NaN' ORDER BY v LIMIT 10001) AS histogram
+FROM pg_catalog.pg_attribute a
+LEFT JOIN (SELECT DISTINCT ON (q.column_name) q.* FROM {1} q) s ON s.column_name = a.attname
+LEFT JOIN LATERAL (
+  SELECT array_agg(x.v::float8) AS values, array_agg(x.f::float8) AS frequencies
+  FROM (SELECT u.v, u.f FROM unnest(s.common_values, s.common_frequencies) AS u(v, f)
+        WHERE u.v <> 'NaN' AND u.f BETWEEN 0 AND 1 LIMIT 10000) x) common ON true
+WHERE a.attrelid = '{0}'::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;
+)";
+
+/// Statistics of the columns that this role may read; roles.sql's function is the same as the
+/// table's owner sees it.
+constexpr const char* kOwnStatistics = R"((
+  SELECT attname AS column_name, avg_width AS average_width, null_frac AS null_fraction, n_distinct,
+    CASE attname WHEN 'expire_date' THEN ARRAY(
+      SELECT extract(epoch FROM v) FROM pg_catalog.unnest(most_common_vals::text::timestamptz[]) v) END AS common_values,
+    CASE attname WHEN 'expire_date' THEN most_common_freqs END AS common_frequencies,
+    CASE attname WHEN 'expire_date' THEN ARRAY(
+      SELECT extract(epoch FROM v) FROM pg_catalog.unnest(histogram_bounds::text::timestamptz[]) v) END AS histogram
+  FROM pg_catalog.pg_stats WHERE schemaname = {0} AND tablename = {1} AND NOT inherited))";
+
+/// Who is in the way. The age of others' transactions is hidden without pg_read_all_stats, their
+/// pid is not.
+constexpr const char* kLockHolder = R"(
+SELECT l.pid, l.granted, p.command, extract(epoch FROM pg_catalog.now() - a.xact_start)::bigint AS age
+FROM pg_catalog.pg_locks l
+LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+LEFT JOIN pg_catalog.pg_stat_progress_cluster p ON p.pid = l.pid
+WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+  AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+  AND l.relation IN (SELECT '{0}'::oid UNION ALL SELECT indexrelid FROM pg_catalog.pg_index WHERE indrelid = '{0}'::oid)
+ORDER BY l.granted DESC LIMIT 1;
+)";
+
+constexpr const char* kCandidates = R"(
+SELECT n.nspname AS schema, c.relname AS "table"
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND 3 = (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid
+  AND a.attname IN ('session_key', 'session_data', 'expire_date') AND NOT a.attisdropped)
+ORDER BY 1, 2 LIMIT 3;
+)";
+
+/// One pass over the catalogue: pages of heaps, TOAST tables and indexes, each for the table that
+/// they belong to.
+constexpr const char* kLargestTables = R"(
+SELECT n.nspname AS schema, o.relname AS "table", 8192 * pages AS bytes
+FROM (SELECT coalesce(toasted.oid, base.oid) AS oid, pg_catalog.sum(c.relpages::bigint) AS pages
+      FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
+      CROSS JOIN LATERAL (SELECT coalesce(i.indrelid, c.oid) AS oid) base
+      LEFT JOIN pg_catalog.pg_class toasted ON toasted.reltoastrelid = base.oid
+      WHERE c.relkind IN ('r', 'm', 't', 'i') GROUP BY 1) size
+JOIN pg_catalog.pg_class o ON o.oid = size.oid AND o.relkind IN ('r', 'm')
+JOIN pg_catalog.pg_namespace n ON n.oid = o.relnamespace
+WHERE n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\_%'
+ORDER BY pages DESC, 1, 2 LIMIT 5;
+)";
+
+/// SET LOCAL and not SET: behind a pooler the next transaction is somebody else's. `first` comes
+/// while the session's search_path still holds.
+std::string begin(long long timeout_ms, const char* first = "") {
+  return fmt::format(
+      "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY;{}{}SET LOCAL lock_timeout = {}; SET LOCAL "
+      "statement_timeout = {};\n",
+      first, kOnlyTheSystem, kLockTimeoutMs, std::max(1LL, timeout_ms));
+}
+
+std::string in_transaction(long long timeout_ms, const std::string& statements) {
+  return begin(timeout_ms) + statements + "COMMIT;\n";
+}
+
+/// The server collects 8 kB of answers before it sends any; so much filler pushes out those that
+/// are waiting there.
+constexpr const char* kFlush = "SELECT pg_catalog.repeat(' ', 8192);\n";
+
+/// In a transaction of its own, so that the table's locks are not held while it walks the whole
+/// data folder.
+std::string database_size(const Reading& reading) {
+  if (!reading.database_size) return "";
+  return kFlush +
+         in_transaction(
+             reading.budget.count() * (reading.exact ? 1 : 3) / 5,
+             "SELECT pg_catalog.pg_database_size(pg_catalog.current_database()) AS bytes;\n");
+}
+
+std::string index_sizes(const Reading& reading) {
+  std::string sizes;
+  for (const std::string& oid : reading.index_oids)
+    sizes += fmt::format("{}pg_catalog.pg_table_size('{}'::oid)", sizes.empty() ? "" : ", ", oid);
+  return sizes;
+}
+
+std::string bounded_count(const Reading& reading, bool wanted, const char* condition) {
+  return wanted ? fmt::format(kBoundedCount, reading.table, condition, reading.count_up_to)
+                : "NULL";
+}
+
+}  // namespace
+
+std::string definition_message(const std::string& schema_literal, const std::string& table_literal,
+                               std::chrono::milliseconds budget) {
+  const std::string where =
+      schema_literal.empty()
+          ? "c.oid = " + fmt::format(kVisibleTable, table_literal)
+          : fmt::format("c.relname = {} AND n.nspname = {}", table_literal, schema_literal);
+  return begin(budget.count(), kRememberPath) +
+         fmt::format(kDefinition, where, kHasMoreRights, kCouldRuleTheServer) +
+         fmt::format(kIndexes, where) + "COMMIT;\n";
+}
+
+std::string own_statistics(const std::string& schema_literal, const std::string& table_literal) {
+  return fmt::format(kOwnStatistics, schema_literal, table_literal);
+}
+
+std::string function_statistics(const std::string& function, const std::string& oid) {
+  return fmt::format("{}('{}'::oid::regclass)", function, oid);
+}
+
+std::string guard_message(const Guard& guard, std::chrono::milliseconds budget) {
+  std::string sql = begin(budget.count());
+  if (guard.lock)
+    sql += fmt::format("LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE;\n", guard.table);
+  if (guard.lock && guard.superuser) sql += "LOCK TABLE pg_namespace IN SHARE MODE;\n";
+  return sql + fmt::format(kForeignCode, guard.oid, guard.schema_literal, guard.table_literal);
+}
+
+bool asks_sample(const Reading& reading) { return reading.may_read_expire_date && !reading.exact; }
+
+std::string reading_message(const Reading& reading) {
+  const long long budget = reading.budget.count();
+  const long long expiry_ms = std::max(1LL, std::min(kExpiryTimeoutMs, budget / 4));
+  const long long counting_ms = reading.exact ? std::max(1LL, budget * 3 / 4) : expiry_ms;
+  const bool ask_expiry = reading.may_read_expire_date && reading.expire_date_indexed;
+  std::string sql = fmt::format(
+      kFacts, reading.oid,
+      reading.function_oid.empty()
+          ? ""
+          : fmt::format(kFunctionIsTheSame, reading.function_oid, reading.function_literal),
+      kCountersStandStill);
+  if (!reading.statistics.empty()) sql += fmt::format(kStatistics, reading.oid, reading.statistics);
+  sql += fmt::format(kSizes, reading.oid, reading.toast_oid == "0" ? "NULL" : reading.toast_oid,
+                     index_sizes(reading), ask_expiry ? expiry_ms : counting_ms,
+                     ask_expiry ? "off" : "on");
+  if (ask_expiry) {
+    sql += fmt::format(kExpiry, reading.table, bounded_count(reading, reading.count_expired, "<"),
+                       bounded_count(reading, reading.count_live, ">="), reading.count_up_to,
+                       counting_ms);
+  }
+  if (reading.may_read_expire_date && reading.exact)
+    sql += fmt::format(kExactCounts, reading.table);
+  if (ask_expiry && reading.calibrate_up_to > 0)
+    sql += fmt::format(kLiveCount, reading.table, reading.calibrate_up_to);
+  if (asks_sample(reading))
+    sql += fmt::format(kSample, reading.table, reading.oid, kSampledPages, kCountersStandStill);
+  return (reading.guarded ? sql + "COMMIT;\n" : in_transaction(budget, sql)) +
+         database_size(reading);
+}
+
+std::string after_failure_message(const Reading& reading) {
+  return in_transaction(1000, fmt::format(kLockHolder, reading.oid)) + database_size(reading);
+}
+
+std::string largest_tables_message(std::chrono::milliseconds budget) {
+  return in_transaction(std::min<long long>(1000, budget.count()), kLargestTables);
+}
+
+std::string candidates_message(std::chrono::milliseconds budget) {
+  return in_transaction(budget.count(), kCandidates);
+}
+
+}  // namespace django_session::sessions

@@ -1,0 +1,159 @@
+// check_django_session: reads the command line, measures once, judges, prints one report and exits
+// 0 to 3.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <optional>
+
+#include "captured_stderr.hpp"
+#include "core/config_error.hpp"
+#include "core/sql_name.hpp"
+#include "check_options.hpp"
+#include "check_report.hpp"
+#include "measure/probe.hpp"
+
+namespace django_session::nagios {
+namespace {
+
+struct Outcome {
+  State state = State::unknown;
+  std::string text;
+  bool thread_may_be_stuck = false;  ///< in a name lookup that was given up
+};
+
+Outcome failure(State state, const std::string& message) {
+  return {state, write_failure(state, message), false};
+}
+
+std::string server_of(const pg::Parameters& connection) {
+  if (!connection.service.empty()) return "service " + connection.service;
+  const std::string host = connection.host.empty() ? "libpq's default host" : connection.host;
+  return connection.port.empty() ? host : host + ", port " + connection.port;
+}
+
+/// They are a help to the reader: a failure costs these lines and nothing else.
+std::vector<TableSize> largest_tables(sessions::Probe& probe, pg::Deadline deadline) {
+  try {
+    return probe.largest_tables(deadline);
+  } catch (const pg::Error&) {
+    return {};
+  }
+}
+
+Outcome measure(const Options& options, pg::Deadline deadline) {
+  using sessions::Counting;
+  sessions::Probe probe(options.connection, options.table,
+                        options.exact ? Counting::exact : Counting::estimate);
+  Measurement measurement = probe.measure(deadline);
+  probe.measure_database(measurement, deadline);
+  const Findings findings = evaluate(measurement);
+  Judgement judgement = judge(findings.values, options.thresholds);
+  if (swap_was_abandoned(measurement) && judgement.state == State::ok)
+    judgement.state = State::warning;
+  Report report{measurement,       findings, options.thresholds,           judgement,
+                options.verbosity, {},       server_of(options.connection)};
+  if (wants_more_lines(judgement.state, options.verbosity))
+    report.largest_tables = largest_tables(probe, deadline);
+  return {judgement.state, write_report(report), false};
+}
+
+/// "timed out while connecting to db1" -> "timed out after 10 s while connecting to db1"
+std::string timeout_message(std::string_view message, std::chrono::milliseconds timeout) {
+  constexpr std::string_view kTimedOut = "timed out";
+  if (message.starts_with(kTimedOut)) message.remove_prefix(kTimedOut.size());
+  const double seconds = std::chrono::duration<double>(timeout).count();
+  return fmt::format("timed out after {:g} s{}", seconds, message);
+}
+
+std::string role_of(const Options& options) {
+  return options.connection.user.empty() ? "ROLE" : sql_identifier(options.connection.user);
+}
+
+Outcome connection_failure(const Options& options, const pg::Error& error) {
+  if (const std::string& database = error.forbidden_database(); !database.empty())
+    return failure(State::unknown,
+                   fmt::format("missing right: GRANT CONNECT ON DATABASE {} TO {}; ({})",
+                               sql_identifier(database), role_of(options), error.what()));
+  return failure(State::critical, fmt::format("cannot connect: {}", error.what()));
+}
+
+Outcome statement_failure(const Options& options, const pg::Error& error) {
+  if (error.statement_timed_out())
+    return failure(State::critical, fmt::format("timed out: {}", error.what()));
+  if (!error.insufficient_privilege()) return failure(State::unknown, error.what());
+  // Not on the table: of that the reading knows, and says so. Somebody has taken a right on the
+  // system's functions or catalogues away from everybody.
+  return failure(State::unknown,
+                 fmt::format("role {} misses a right: {}", role_of(options), error.what()));
+}
+
+Outcome check(const Options& options) try {
+  return measure(options, pg::Deadline::after(options.timeout));
+} catch (const sessions::NoSuchTable& error) {
+  return failure(State::unknown, error.what());
+} catch (const pg::Error& error) {
+  switch (error.kind()) {
+    case pg::Error::Kind::timeout: {
+      Outcome outcome = failure(State::critical, timeout_message(error.what(), options.timeout));
+      outcome.thread_may_be_stuck = true;
+      return outcome;
+    }
+    case pg::Error::Kind::connection:
+      return connection_failure(options, error);
+    case pg::Error::Kind::statement:
+      break;
+  }
+  return statement_failure(options, error);
+}
+
+Outcome run(const std::vector<std::string>& words) try {
+  const auto parsed = parse_options(words);
+  if (const auto* notice = std::get_if<Notice>(&parsed))
+    return {State::unknown, notice->text, false};
+  const CapturedStderr captured;
+  Outcome outcome = check(std::get<Options>(parsed));
+  const std::string complaint = captured.text();
+  if (!complaint.empty() && outcome.state != State::ok)
+    outcome.text += further_line("libpq: " + complaint);
+  return outcome;
+} catch (const ConfigError& error) {
+  return failure(State::unknown, error.what());
+} catch (const std::exception& error) {
+  return failure(State::unknown, fmt::format("internal error: {}", error.what()));
+}
+
+/// Prints, and returns the exit code: what nobody could read is UNKNOWN.
+int deliver(const Outcome& outcome) {
+  const bool written =
+      std::fwrite(outcome.text.data(), 1, outcome.text.size(), stdout) == outcome.text.size();
+  if (std::fflush(stdout) != 0 || !written) return static_cast<int>(State::unknown);
+  return static_cast<int>(outcome.state);
+}
+
+}  // namespace
+}  // namespace django_session::nagios
+
+int main(int argc, char** argv) {
+  using namespace django_session;
+  constexpr int kUnknown = static_cast<int>(State::unknown);
+  // Without a stdout the server's socket would become descriptor 1.
+  if (fcntl(STDOUT_FILENO, F_GETFD) == -1) return kUnknown;
+  std::signal(SIGPIPE, SIG_IGN);
+  try {
+    const nagios::Outcome outcome = nagios::run({argv + std::min(argc, 1), argv + argc});
+    const int code = nagios::deliver(outcome);
+    if (outcome.thread_may_be_stuck)
+      std::_Exit(code);  // it may be using what exit() would tear down
+    return code;
+  } catch (...) {  // out of memory, even for the message
+    constexpr std::string_view kMessage = "DJANGO_SESSION UNKNOWN - out of memory\n";
+    static_cast<void>(!write(STDOUT_FILENO, kMessage.data(), kMessage.size()));
+    std::_Exit(kUnknown);
+  }
+}
