@@ -202,7 +202,8 @@ Planned Planner::plan() {
   circumstances.standbys = preflight.standbys;
   circumstances.interrupted_swap_age = interrupted_swap_age(preflight);
   planned.plan = plan_from(circumstances, options_);
-  if (planned.plan.method == Method::swap && !planned.plan.refused && !preflight.leftovers.any())
+  const bool nothing_is_left = !preflight.leftovers.any() && preflight.leftovers.orphans.empty();
+  if (planned.plan.method == Method::swap && !planned.plan.refused && nothing_is_left)
     try_the_swap(planned, circumstances);
   return planned;
 }

@@ -128,14 +128,14 @@ def test_a_dry_run_lists_what_is_not_possible_by_name(neglected, run_cleanup):
     assert refused.code == REFUSED and "refused    swap is not possible: " in refused.stdout, refused
 
 
-def test_a_dry_run_says_what_is_unknown_of_a_table_that_was_never_analyzed(cleaned_site, run_cleanup):
+def test_a_dry_run_of_a_table_that_was_never_analyzed(cleaned_site, run_cleanup):
     cleaned_site.fill(sessions=200_000, expired_share=0.75, vacuum=False)  # fewer would be counted
     wait_for(lambda: cleaned_site.value(f"SELECT pg_stat_get_live_tuples('{TABLE}'::regclass)"), "the fill's statistics")
     cleaned_site.psql("SELECT pg_stat_reset()")
     result = run_cleanup("--dry-run", user=SWAPPER)
     assert result.code == DONE, result
-    assert re.search(r"^  sessions   unknown expired, 50k live$", result.stdout, re.M), result
-    assert re.search(r"^  unknown    no statistics yet: ANALYZE ", result.stdout, re.M), result
+    known = re.search(r"^  sessions   ~(\d+)k expired, 50k live$", result.stdout, re.M)  # by a sample of its pages
+    assert known and 130 <= int(known[1]) <= 170, result.stdout
 
 
 def test_verbose_prints_the_plan_first(neglected, run_cleanup):

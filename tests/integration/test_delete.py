@@ -134,8 +134,9 @@ def test_batches_aim_at_a_time_and_never_read_the_whole_table(cleaned_site, run_
     mark = cleaned_site.cluster.log_mark()
     result = run_cleanup(*DELETE)
     assert result.code == DONE, result
-    calls = [text for text in sent(cleaned_site, mark) if "django_session_delete_expired" in text]
-    sizes = [int(re.search(r"'::timestamptz, (\d+), ", text)[1]) for text in calls]
+    calls = [re.search(r"'::timestamptz, (\d+), ", text) for text in sent(cleaned_site, mark)
+             if "django_session_delete_expired" in text]
+    sizes = [int(call[1]) for call in calls if call]  # the first only looks whether the function is there
     assert sizes[0] == 500 and max(sizes) > 1000 and 6 < len(sizes) < 300, sizes
     assert cleaned_site.value(f"SELECT seq_scan FROM pg_stat_user_tables WHERE relid = '{TABLE}'::regclass") <= 1
 

@@ -305,16 +305,16 @@ def test_an_event_trigger_without_tags_is_in_the_way(neglected, plan):
 def test_temporary_files_are_foreseen(cleaned_site, plan, run_cleanup):
     cleaned_site.fill(sessions=60_000, expired_share=0.2)
     cleaned_site.psql(f"ALTER ROLE {SWAPPER} IN DATABASE site SET maintenance_work_mem = '1MB'")
-    written = "SELECT pg_stat_force_next_flush(), temp_bytes FROM pg_stat_database WHERE datname = 'site'"
-    before = cleaned_site.psql(written)[0][1]
+    cleaned_site.psql("ALTER DATABASE site SET log_temp_files = 0")
+    mark = cleaned_site.cluster.log_mark()
     planned = plan("--method", "swap")
     needs = re.search(r"([\d.]+) MB of it temporary files", planned.lines["needs"])
     assert needs, planned.text
     result = run_cleanup("--method", "swap", user=SWAPPER)
     assert result.code == DONE, result
-    used = wait_for(lambda: cleaned_site.psql(written)[0][1] - before, "the statistics")
-    # One index after the other: its files are gone when those of the next are written.
-    assert float(needs[1]) * UNITS["MB"] * 4 > used > float(needs[1]) * UNITS["MB"] / 2, (needs, used)
+    files = re.findall(r'temporary file: path "[^"]*", size (\d+)', cleaned_site.cluster.log_text(mark))
+    # One index after the other: its file is gone when that of the next is written.
+    assert max(map(int, files)) == pytest.approx(float(needs[1]) * UNITS["MB"], rel=0.5), (needs, files)
 
 
 def test_a_limit_of_temporary_files_that_is_too_low_is_noticed(cleaned_site, plan, run_cleanup):

@@ -344,7 +344,7 @@ def test_a_wrong_block_is_left_out_with_a_message(collectd, cluster, site, wrong
 @pytest.mark.parametrize("block, message", [
     ("<Database>\nPort 1\n</Database>\n", '<Database> takes the database\'s name in quotes: <Database "site">'),
     ("<Database 5>\nPort 1\n</Database>\n", "<Database> takes the database's name in quotes"),
-    ('<Databases "x">\n</Databases>\n', 'Databases is not an option here; there is <Database "name">'),
+    ('<Databases "x">\n</Databases>\n', 'Databases is not an option here; there are <Database "name"> and MaxCleanups'),
     ('Host "x"\n', "Host is not an option here"),
     ('<Database "host=x password=hunter2 y">\n</Database>\n', "not a valid connection string"),
 ], ids=["no name", "a number", "Databases", "an option outside", "conninfo"])

@@ -355,10 +355,14 @@ def test_killed_at_any_moment_the_next_run_ends_it(site, cluster, cleanup, start
     schema = schema_dump(cluster, site.database)
     random.seed(3)
     seen = set()
+    cleanup()
     with clients(site, clients=4, pause=0.002) as traffic:
+        start = time.monotonic()
+        cleanup()
+        whole = time.monotonic() - start
         for _ in range(10 * rounds):
             process = start_cleanup()
-            time.sleep(random.uniform(0.05, 1.2))
+            time.sleep(random.uniform(0.1, 1) * whole)
             process.end(signal.SIGKILL)
             seen.add(phase(site))
             cleanup()

