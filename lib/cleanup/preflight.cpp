@@ -187,6 +187,7 @@ FROM pg_constraint n WHERE n.conrelid = {oid} AND NOT n.convalidated
 UNION ALL
 SELECT 'grant by ' || g.grantor::regrole, 'was not made by the owner and can''t be repeated'
 FROM t, LATERAL (SELECT grantor FROM aclexplode(t.relacl)
+  UNION SELECT x.grantor FROM pg_type y, aclexplode(y.typacl) x WHERE y.oid = t.reltype
   UNION SELECT x.grantor FROM pg_attribute a, aclexplode(a.attacl) x WHERE a.attrelid = t.oid) g
 WHERE g.grantor <> t.relowner
 UNION ALL

@@ -41,6 +41,8 @@ using Clock = std::chrono::steady_clock;
 
 // For how long a lock is tried for, again and again, before the run gives up.
 constexpr seconds kLockPatience{600};
+// Of the lease, which lasts for 30 s, while the run waits.
+constexpr milliseconds kBetweenRenewals{5000};
 // Between two tries. They grow: each one that is in vain makes clients wait for the lock timeout.
 constexpr milliseconds kShortestPause{100}, kLongestPause{5000};
 // Whoever holds a lock for longer won't be gone soon; only after so long without a better moment is
@@ -108,6 +110,13 @@ WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
   AND age(a.backend_xmin) > pg_snapshot_xmax(pg_current_snapshot())::text::numeric - {0}::numeric
 ORDER BY age(a.backend_xmin) DESC;
 )";
+
+// Ends of messages: what stays where even the removal gets no lock or no answer.
+constexpr const char* kHelpersAreLeft =
+    "; what the swap made stays, and its triggers go on noting which sessions change: the next "
+    "run goes on with it or removes it, --abort removes it";
+constexpr const char* kDisabledAreLeft =
+    "; the swap's triggers stay, disabled: the next run, or --abort, removes them";
 
 bool is(const pg::Error& error, const char* sqlstate) { return error.sqlstate() == sqlstate; }
 
@@ -217,6 +226,7 @@ class Swap {
   void verify();
   double count_live(CountBy by, const char* name);
   std::string what_is_damaged();
+  std::string who_let_them_in();
   void wait_for_old_snapshots();
   void exchange();
   void try_exchange();
@@ -228,7 +238,7 @@ class Swap {
   std::vector<std::string> triggered_tables(const SwapNames& names);
   std::vector<std::string> tables_with_triggers_now();
   bool keep_for_next_run() const;
-  void tidy_up();
+  std::string tidy_up();
   void take_over_to_remove();
 
   // Waiting for locks
@@ -236,6 +246,8 @@ class Swap {
   bool long_holders(Lock lock);
   void limit_waits();
   void wait_for_table(const pg::Error& error);
+  void wait_till_calm();
+  void renew_lease();
   void note_holders(const std::string& doing);
   std::string who_holds();
   void timed(const std::string& sql, TransactionLimits limits);
@@ -293,6 +305,7 @@ class Swap {
   milliseconds held_;                             ///< for so long the exclusive lock may be held
   std::map<std::string, Clock::time_point> met_;  ///< holders of locks, since when they are known
   std::optional<Clock::time_point> locked_out_;   ///< since when the table is locked
+  Clock::time_point renewed_;  ///< when the lease was, by itself, while the run waits
   int restarts_ = 0;
   bool ours_ = false;  ///< the state's row is
   CleanupProgress progress_;
@@ -401,29 +414,29 @@ void Swap::run(const CleanupPlan& plan) {
     while (phase_ != "done") go_on();
   } catch (const Paused& paused) {
     if (!keep_for_next_run()) {
-      tidy_up();
-      throw;
+      const std::string left = tidy_up();
+      if (left.empty()) throw;
+      throw Paused(paused.what() + left);
     }
     throw Paused(fmt::format(
         "{}; what is copied is kept, and triggers note what changes: the next run goes on with it "
         "within a day; --abort removes it",
         paused.what()));
-  } catch (const Stopped&) {
-    tidy_up();
+  } catch (const LeftToAnother&) {
     throw;
+  } catch (const Stopped& stopped) {
+    const std::string left = tidy_up();
+    if (left.empty()) throw;
+    throw Stopped(stopped.what() + left);
   } catch (const pg::Error& error) {
     if (is_taken_over(error)) throw LeftToAnother(error.what());
-    if (error.statement_timed_out()) {
-      tidy_up();
-      throw Stopped(
-          fmt::format("the server ended a statement while {}: {}", progress_.phase, error.what()));
-    }
-    if (is_lock_trouble(error)) {
-      tidy_up();
-      throw Stopped("the table is locked: " + who_holds());
-    }
-    if (error.kind() == pg::Error::Kind::statement) tidy_up();
-    throw;
+    const std::string left = tidy_up();
+    if (error.statement_timed_out())
+      throw Stopped(fmt::format("the server ended a statement while {}: {}{}", progress_.phase,
+                                error.what(), left));
+    if (is_lock_trouble(error)) throw Stopped("the table is locked: " + who_holds() + left);
+    if (left.empty()) throw;
+    throw pg::Error(error.kind(), error.what() + left, error.sqlstate());
   }
 }
 
@@ -449,6 +462,22 @@ void Swap::wait_for_table(const pg::Error& error) {
   if (since(*locked_out_) > kLockPatience) throw;
   observer_.on_note(fmt::format("waiting: {}", error.what()));
   pause_for(kLongTransaction, run_end_, observer_);
+  renew_lease();
+}
+
+void Swap::wait_till_calm() {
+  wait_for_calm(connection_, options_, run_end_, observer_, [this] { renew_lease(); });
+}
+
+/// While the run waits. Whoever has the state's row locked may be the one waited for.
+void Swap::renew_lease() {
+  if (!ours_ || since(renewed_) < kBetweenRenewals) return;
+  renewed_ = Clock::now();
+  try {
+    send(renew_sql(names_, quick()), quick());
+  } catch (const pg::Error& error) {
+    if (!is_lock_trouble(error)) throw;
+  }
 }
 
 void Swap::create() {
@@ -481,7 +510,7 @@ void Swap::copy() {
   BatchSize size;
   for (;;) {
     stop_if_wanted(observer_, run_end_);
-    wait_for_calm(connection_, options_, run_end_, observer_);
+    wait_till_calm();
     const auto start = Clock::now();
     const long long wanted = std::max<long long>(size.rows(), kSmallestCopy);
     const long long rows = copy_chunk(wanted);
@@ -509,7 +538,13 @@ void Swap::build_indexes() {
     send_long(forget_changed_sql(names_, unhurried()));
     vacuum("(TRUNCATE off)", names_.shadow());
   }
-  copied_ = report_long(build_indexes_sql(names_, unhurried(), columns_)).number("copied").value();
+  try {
+    copied_ = report_long(build_indexes_sql(names_, unhurried(), columns_)).number("copied").value();
+  } catch (const pg::Error& error) {
+    constexpr const char* kUniqueViolation = "23505";
+    if (!is(error, kUniqueViolation)) throw;
+    throw pg::Error(error.kind(), who_let_them_in(), kUnsound);
+  }
   phase_ = "catching up";
 }
 
@@ -562,7 +597,7 @@ void Swap::drain() {
     const double keys = drain_once();
     drained_ += keys;
     if (keys < wanted) break;
-    wait_for_calm(connection_, options_, run_end_, observer_);
+    wait_till_calm();
     pause_for(since(start) / 4, run_end_, observer_);
   }
   if (drained_ < kVacuumAfter) return;
@@ -574,7 +609,14 @@ void Swap::drain() {
 /// The number of keys.
 double Swap::drain_once() {
   const auto start = Clock::now();
-  const pg::Row drained = report(drain_sql(names_, quick(), columns_, drain_size_.rows()), quick());
+  pg::Row drained;
+  try {
+    drained = report(drain_sql(names_, quick(), columns_, drain_size_.rows()), quick());
+  } catch (const pg::Error& error) {
+    constexpr const char* kOneRowTwice = "21000";
+    if (!is(error, kOneRowTwice)) throw;
+    throw pg::Error(error.kind(), who_let_them_in(), kUnsound);
+  }
   if (drained.flag("truncated"))
     throw pg::Error(pg::Error::Kind::statement, "the table was truncated", kChanged);
   const double keys = drained.number("keys").value();
@@ -618,6 +660,17 @@ std::string Swap::what_is_damaged() {
     remedy += fmt::format("; run REINDEX INDEX CONCURRENTLY {}, then this again", name);
   }
   return "nothing was exchanged" + damaged + remedy;
+}
+
+/// Of sessions that are in the table twice: the copy has unique indexes only where the table has.
+std::string Swap::who_let_them_in() {
+  std::string index = "the primary key";
+  for (const pg::Row& row : ask_catalog(connection_, search_indexes_query(names_), soon()))
+    if (row.flag("is_key")) index = sql_table(target_.schema, row.text("name"));
+  return fmt::format(
+      "nothing was exchanged; index {0} is damaged: the table has a session twice that it lets in "
+      "once; delete what is there twice, run REINDEX INDEX CONCURRENTLY {0}, then this again",
+      index);
 }
 
 void Swap::wait_for_old_snapshots() {
@@ -741,25 +794,24 @@ std::vector<std::string> Swap::tables_with_triggers_now() try {
 }
 
 /// Before the run gives up: nothing that grows or slows the site may stay, if that can be had
-/// within seconds.
-void Swap::tidy_up() {
-  if (!ours_ || phase_ == "exchanged" || !connection_.usable()) return;
+/// within seconds. What stays all the same, as the end of a message.
+std::string Swap::tidy_up() {
+  if (!ours_ || phase_ == "exchanged") return "";
+  if (!connection_.usable()) return kHelpersAreLeft;
   const auto deadline =
       pg::Deadline::after(std::min<milliseconds>(kTidyUpTime, options_.answer_timeout));
   const auto tables = tables_with_triggers_now();
-  for (const auto& sql :
-       {remove_sql(names_, on_table(), true, tables), disable_sql(names_, on_table())}) {
+  const auto works = [&](const std::string& sql) {
     try {
       run_message(connection_, sql, deadline);
-      return;
+      return true;
     } catch (const pg::Error&) {
-      if (!connection_.usable()) break;
+      return false;
     }
-  }
-  observer_.on_note(
-      "the triggers of the swap could not be removed now, and go on noting keys; the next run, or "
-      "--abort, "
-      "will remove them");
+  };
+  if (works(remove_sql(names_, on_table(), true, tables))) return "";
+  if (!connection_.usable()) return kHelpersAreLeft;
+  return works(disable_sql(names_, on_table())) ? kDisabledAreLeft : kHelpersAreLeft;
 }
 
 /// A state that can't be read or written any more, whatever somebody did to it, is nobody's.
@@ -812,6 +864,7 @@ void Swap::with_lock(const std::string& doing, Lock lock, const std::function<vo
   met_.clear();
   for (auto pause = kShortestPause;;) {
     stop_if_wanted(observer_, run_end_);
+    renew_lease();
     const bool hopeless = long_holders(lock);
     if (!hopeless || since(start) > hope) {
       try {

@@ -190,6 +190,17 @@ BEGIN
     END IF;
   END LOOP;
   EXECUTE format('COMMENT ON TABLE %s IS %L', shadow, obj_description(original, 'pg_class'));
+  SELECT y.oid::regtype AS name, y.typarray::regtype AS array_name,
+    obj_description(c.reltype, 'pg_type') AS comment,
+    obj_description((SELECT o.typarray FROM pg_type o WHERE o.oid = c.reltype), 'pg_type')
+      AS array_comment
+  INTO item FROM pg_class c, pg_type y WHERE c.oid = original AND y.typrelid = shadow;
+  IF item.comment IS NOT NULL THEN
+    EXECUTE format('COMMENT ON TYPE %s IS %L', item.name, item.comment);
+  END IF;
+  IF item.array_comment IS NOT NULL THEN
+    EXECUTE format('COMMENT ON TYPE %s IS %L', item.array_name, item.array_comment);
+  END IF;
 
   -- Grants, in their order; first take away what the site's default privileges gave
   FOR item IN
@@ -221,6 +232,25 @@ BEGIN
   LOOP
     EXECUTE format('GRANT %s (%I) ON %s TO %s%s', item.privilege_type, item.attname, shadow,
       item.grantee, item.option);
+  END LOOP;
+
+  FOR item IN
+    SELECT y.oid::regtype AS name,
+      CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee
+    FROM pg_type o, pg_type y, aclexplode(acldefault('T', y.typowner)) g
+    WHERE o.typrelid = original AND o.typacl IS NOT NULL AND y.typrelid = shadow
+  LOOP
+    EXECUTE format('REVOKE ALL ON TYPE %s FROM %s', item.name, item.grantee);
+  END LOOP;
+  FOR item IN
+    SELECT y.oid::regtype AS name,
+      CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee,
+      CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' END AS option
+    FROM pg_type o, pg_type y, aclexplode(o.typacl)
+      WITH ORDINALITY g(grantor, grantee, privilege_type, is_grantable, n)
+    WHERE o.typrelid = original AND y.typrelid = shadow ORDER BY g.n
+  LOOP
+    EXECUTE format('GRANT USAGE ON TYPE %s TO %s%s', item.name, item.grantee, item.option);
   END LOOP;
 
   -- An index's name says which one of the original's it is the twin of, until the exchange: the
@@ -701,8 +731,13 @@ constexpr const char* kStamp = R"((SELECT concat_ws(' ',
        FROM pg_trigger g WHERE g.tgrelid = c.oid),
       (SELECT count(*) FROM pg_inherits i WHERE c.oid IN (i.inhrelid, i.inhparent)),
       (SELECT string_agg(format('%s %s', p.oid, p.xmin), ' ' ORDER BY p.oid) FROM pg_publication p),
+      (SELECT y.typacl FROM pg_type y WHERE y.oid = c.reltype),
       (SELECT count(*) FROM pg_seclabel l
-       WHERE l.classoid = 'pg_class'::regclass AND l.objoid = c.oid),
+       WHERE l.classoid = 'pg_class'::regclass AND l.objoid = c.oid
+          OR l.classoid = 'pg_type'::regclass AND l.objoid = c.reltype),
+      (SELECT count(*) FROM pg_depend d JOIN pg_index i ON i.indexrelid = d.objid
+       WHERE i.indrelid = c.oid AND d.classid = 'pg_class'::regclass
+         AND d.refclassid = 'pg_extension'::regclass),
       (SELECT count(*) FROM pg_depend d WHERE d.refclassid = 'pg_class'::regclass
         AND d.refobjid = c.oid),
       (SELECT count(*) FROM pg_depend d WHERE d.refclassid = 'pg_type'::regclass
@@ -1131,6 +1166,10 @@ std::string take_over_sql(const SwapNames& names, TransactionLimits limits,
                           const std::string& former) {
   const std::string body = fill(kTakeOver, names, limits, fmt::arg("former", sql_string(former)));
   return transaction(names, limits, "", work(names, limits, body, Guarded::no));
+}
+
+std::string renew_sql(const SwapNames& names, TransactionLimits limits) {
+  return transaction(names, limits, kQuickCommit, work(names, limits, ""));
 }
 
 std::string triggered_tables_query(const SwapNames& names) {

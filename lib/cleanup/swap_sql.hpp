@@ -139,6 +139,9 @@ std::string read_state_sql(const SwapNames& names, TransactionLimits limits);
 std::string take_over_sql(const SwapNames& names, TransactionLimits limits,
                           const std::string& former);
 
+/// Renews the lease and nothing else: for a run that waits. No lock on the table.
+std::string renew_sql(const SwapNames& names, TransactionLimits limits);
+
 /// Query: the indexes that a swap finds sessions by. Rows: name, not quoted; is_key: the primary
 /// key.
 std::string search_indexes_query(const SwapNames& names);

@@ -30,6 +30,15 @@ SELECT line FROM (
     g.grantor::regrole)
   FROM pg_class c, aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) g WHERE c.oid = {oid}
   UNION ALL
+  SELECT format('row type: comment %s, comment of its array type %s',
+    obj_description(y.oid, 'pg_type'), obj_description(y.typarray, 'pg_type'))
+  FROM pg_class c JOIN pg_type y ON y.oid = c.reltype WHERE c.oid = {oid}
+  UNION ALL
+  SELECT format('grant: %s USAGE of the row type %s by %s', g.grantee::regrole, g.is_grantable,
+    g.grantor::regrole)
+  FROM pg_class c JOIN pg_type y ON y.oid = c.reltype,
+    aclexplode(coalesce(y.typacl, acldefault('T', y.typowner))) g WHERE c.oid = {oid}
+  UNION ALL
   SELECT format('column %s: %I %s, collation %s, not null %s, default %s, identity %s, generated '
       '%s, storage %s, compression %s, statistics %s, options %s, comment %s',
     row_number() OVER (ORDER BY a.attnum), a.attname, format_type(a.atttypid, a.atttypmod),
@@ -108,13 +117,22 @@ constexpr const char* kAttachments = R"(
   UNION ALL
   SELECT 'subscription', 'writes to the table' FROM pg_subscription_rel s WHERE s.srrelid = {oid}
   UNION ALL
-  SELECT 'security label', 'would be lost' FROM pg_seclabel s
-  WHERE s.classoid = 'pg_class'::regclass AND s.objoid = {oid}
+  SELECT DISTINCT 'security label of ' || pg_describe_object(p.classid, p.objid, s.objsubid),
+    'would be lost'
+  FROM ({parts}) p JOIN pg_seclabel s ON s.classoid = p.classid AND s.objoid = p.objid
   UNION ALL
-  SELECT 'extension ' || quote_ident(e.extname), 'owns the table'
-  FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
-  WHERE d.classid = 'pg_class'::regclass AND d.objid = {oid}
-    AND d.refclassid = 'pg_extension'::regclass
+  SELECT 'initial privileges of ' || pg_describe_object(p.classid, p.objid, s.objsubid),
+    'would be lost'
+  FROM ({parts}) p JOIN pg_init_privs s ON s.classoid = p.classid AND s.objoid = p.objid
+  UNION ALL
+  SELECT 'extension ' || quote_ident(e.extname), CASE WHEN d.deptype = 'x'
+      THEN format('would be forgotten as what %s depends on',
+                  pg_describe_object(d.classid, d.objid, 0))
+      WHEN d.objid = {oid} THEN 'owns the table'
+      ELSE 'owns ' || pg_describe_object(d.classid, d.objid, 0) END
+  FROM ({parts}) p JOIN pg_depend d ON d.classid = p.classid AND d.objid = p.objid
+  JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+  WHERE d.deptype IN ('e', 'x')
   UNION ALL
   SELECT DISTINCT CASE WHEN d.classid = 'pg_rewrite'::regclass
       THEN (SELECT CASE v.relkind WHEN 'm' THEN 'materialized view ' ELSE 'view ' END
@@ -142,10 +160,22 @@ constexpr const char* kAttachments = R"(
              AND d.objid IN (SELECT p.oid FROM pg_policy p WHERE p.polrelid = c.oid))
     AND NOT (d.classid = 'pg_publication_rel'::regclass))";
 
+// The table and what is made anew with it.
+constexpr const char* kParts = R"(
+    SELECT 'pg_class'::regclass AS classid, c.oid AS objid FROM pg_class c WHERE c.oid = {oid}
+    UNION ALL
+    SELECT 'pg_type'::regclass, unnest(ARRAY[y.oid, y.typarray])
+    FROM pg_class c JOIN pg_type y ON y.oid = c.reltype WHERE c.oid = {oid}
+    UNION ALL
+    SELECT 'pg_class'::regclass, i.indexrelid FROM pg_index i WHERE i.indrelid = {oid}
+    UNION ALL
+    SELECT 'pg_constraint'::regclass, n.oid FROM pg_constraint n WHERE n.conrelid = {oid})";
+
 }  // namespace
 
 std::string attachments_query(const std::string& oid, const std::string& own_function) {
-  return fmt::format(kAttachments, fmt::arg("oid", oid), fmt::arg("own_function", own_function));
+  return fmt::format(kAttachments, fmt::arg("oid", oid), fmt::arg("own_function", own_function),
+                     fmt::arg("parts", fmt::format(kParts, fmt::arg("oid", oid))));
 }
 
 std::string definition_lines(const std::string& oid, const std::string& own_function,

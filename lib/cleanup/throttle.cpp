@@ -234,7 +234,7 @@ void pause_for(milliseconds duration, pg::Deadline run_end, CleanupObserver& obs
 }
 
 void wait_for_calm(pg::Connection& connection, const CleanupOptions& options, pg::Deadline run_end,
-                   CleanupObserver& observer) {
+                   CleanupObserver& observer, const std::function<void()>& meanwhile) {
   std::string reason = look(connection, options);
   if (reason.empty()) return;
   observer.on_note("waiting: " + reason);
@@ -243,6 +243,7 @@ void wait_for_calm(pg::Connection& connection, const CleanupOptions& options, pg
     if (patience.passed() || run_end.remaining() <= kBetweenLooks)
       throw Paused("waited in vain: " + reason);
     pause_for(kBetweenLooks, run_end, observer);
+    if (meanwhile) meanwhile();
     reason = look(connection, options);
   }
   observer.on_note("everybody has caught up: going on");

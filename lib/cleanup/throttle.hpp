@@ -2,6 +2,7 @@
 // makes its work useless.
 #pragma once
 
+#include <functional>
 #include <chrono>
 #include <string>
 #include <vector>
@@ -17,9 +18,10 @@ void pause_for(std::chrono::milliseconds duration, pg::Deadline run_end, Cleanup
 
 /// Returns at once unless a replica, a replication slot or the archiver is further behind than
 /// options.max_lag allows (1 GB where no bytes are given); then waits for it, with a note. Throws
-/// Stopped, with its name, after five minutes of that, or at the end of the run.
+/// Stopped, with its name, after five minutes of that, or at the end of the run. `meanwhile` is
+/// called about each second of the wait.
 void wait_for_calm(pg::Connection& connection, const CleanupOptions& options, pg::Deadline run_end,
-                   CleanupObserver& observer);
+                   CleanupObserver& observer, const std::function<void()>& meanwhile = {});
 
 /// Which readers of the WAL might fall behind without our noticing, for notes: replicas whose lag
 /// this role may not see (that takes pg_read_all_stats) and that have no slot, and an archiver of

@@ -1,0 +1,148 @@
+"""What the catalogues can say of a table, one thing after the other: after a swap they say the same of its successor, or
+the swap refused it by name and left the table alone."""
+
+from django_site import OWNER
+from test_swap import cleanup, cleanup_program, create_role, helpers, live, oid  # noqa: F401
+
+INDEX = "django_session_pkey"
+LABEL = "INSERT INTO pg_seclabel VALUES ({object}, '{catalog}'::regclass, {column}, 'label_provider', 'secret')"
+TYPE = "'django_session'::regtype"
+
+# Statements, and what a refusal must name; None: it is reproduced.
+FEATURES = {
+    "comment on the table": ("COMMENT ON TABLE django_session IS 'c'", None),
+    "comment on a column": ("COMMENT ON COLUMN django_session.session_data IS 'c'", None),
+    "comment on the row type": ("COMMENT ON TYPE django_session IS 'it''s'", None),
+    "comment on the array type": ("COMMENT ON TYPE _django_session IS 'c'", None),
+    "comment on an index": (f"COMMENT ON INDEX {INDEX} IS 'c'", None),
+    "comment on a key": (f"COMMENT ON CONSTRAINT {INDEX} ON django_session IS 'c'", None),
+    "comment on a check": ("ALTER TABLE django_session ADD CONSTRAINT positive CHECK (session_data <> ''); "
+                           "COMMENT ON CONSTRAINT positive ON django_session IS 'c'", None),
+    "statistics": ("CREATE STATISTICS two ON session_key, session_data FROM django_session; "
+                   "COMMENT ON STATISTICS two IS 'c'", "statistics object public.two"),
+    "grant on the table": ("GRANT SELECT, INSERT ON django_session TO reader", None),
+    "grant on a column": ("GRANT SELECT (expire_date) ON django_session TO reader WITH GRANT OPTION", None),
+    "grant on the row type": ("GRANT USAGE ON TYPE django_session TO reader WITH GRANT OPTION", None),
+    "nobody's row type": ("REVOKE ALL ON TYPE django_session FROM PUBLIC", None),
+    "nobody's row type at all": (f"REVOKE ALL ON TYPE django_session FROM PUBLIC, {OWNER}", None),
+    "grant on the row type by another": (
+        "GRANT USAGE ON TYPE django_session TO reader WITH GRANT OPTION; SET ROLE reader; "
+        "GRANT USAGE ON TYPE django_session TO other; RESET ROLE", "grant by reader"),
+    "label of the table": (LABEL.format(object="'django_session'::regclass", catalog="pg_class", column=0),
+                           "security label of table public.django_session"),
+    "label of a column": (LABEL.format(object="'django_session'::regclass", catalog="pg_class", column=2),
+                          "security label of column session_data of table public.django_session"),
+    "label of the row type": (LABEL.format(object=TYPE, catalog="pg_type", column=0),
+                              "security label of type public.django_session"),
+    "index that depends on an extension": (f"ALTER INDEX {INDEX} DEPENDS ON EXTENSION plpgsql",
+                                           f"extension plpgsql would be forgotten as what index public.{INDEX}"),
+    "trigger that depends on an extension": (
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; "
+        "CREATE TRIGGER mine BEFORE INSERT ON django_session FOR EACH ROW EXECUTE FUNCTION f(); "
+        "ALTER TRIGGER mine ON django_session DEPENDS ON EXTENSION plpgsql", "trigger mine"),
+    "table of an extension": ("ALTER EXTENSION plpgsql ADD TABLE django_session", "extension plpgsql owns the table"),
+    "initial privileges": ("INSERT INTO pg_init_privs VALUES ('django_session'::regclass, 'pg_class'::regclass, 0, "
+                           f"'i', '{{{OWNER}=r/{OWNER}}}')", "initial privileges of table public.django_session"),
+    "function of the row type": ("CREATE FUNCTION g(django_session) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+                                 "function public.g(public.django_session) depends on the table"),
+    "column of the array type": ("CREATE TABLE keeps (s django_session[])", "table public.keeps depends"),
+    "storage": ("ALTER TABLE django_session ALTER session_data SET STORAGE EXTERNAL", None),
+    "compression": ("ALTER TABLE django_session ALTER session_data SET COMPRESSION pglz", None),
+    "target of statistics": ("ALTER TABLE django_session ALTER session_data SET STATISTICS 7", None),
+    "options of a column": ("ALTER TABLE django_session ALTER session_data SET (n_distinct = -0.5)", None),
+    "default": ("ALTER TABLE django_session ALTER session_data SET DEFAULT 'd'", None),
+    "options of the table": ("ALTER TABLE django_session SET (fillfactor = 70, toast.vacuum_truncate = off)", None),
+    "clustered": (f"ALTER TABLE django_session CLUSTER ON {INDEX}", None),
+    "options of an index": (f"ALTER INDEX {INDEX} SET (fillfactor = 66)", None),
+    "target of an index": ("CREATE INDEX long ON django_session ((length(session_data))); "
+                           "ALTER INDEX long ALTER COLUMN 1 SET STATISTICS 9", None),
+    "replica identity": ("ALTER TABLE django_session REPLICA IDENTITY FULL", "replica identity"),
+    "row security": ("ALTER TABLE django_session FORCE ROW LEVEL SECURITY", "row security"),
+}
+
+# All that the catalogues hold of what isn't the server's own, without OIDs and files.
+CATALOGUE = """
+SELECT 'comment', pg_describe_object(classoid, objoid, objsubid), description FROM pg_description WHERE objoid >= 16384
+UNION ALL
+SELECT 'label', pg_describe_object(classoid, objoid, objsubid), label FROM pg_seclabel
+UNION ALL
+SELECT 'initial', pg_describe_object(classoid, objoid, objsubid), initprivs::text FROM pg_init_privs
+WHERE objoid >= 16384
+UNION ALL
+SELECT 'of extension', pg_describe_object(classid, objid, objsubid), deptype::text FROM pg_depend
+WHERE refclassid = 'pg_extension'::regclass AND objid >= 16384
+UNION ALL
+SELECT 'needs', pg_describe_object(classid, objid, objsubid),
+  pg_describe_object(refclassid, refobjid, refobjsubid) || deptype::text FROM pg_depend
+WHERE objid >= 16384 AND refobjid >= 16384
+UNION ALL
+SELECT 'type', format('%s %s', typname, typnamespace::regnamespace),
+  ARRAY(SELECT a::text FROM unnest(coalesce(typacl, acldefault('T', typowner))) a ORDER BY 1)::text
+FROM pg_type WHERE oid >= 16384
+UNION ALL
+SELECT 'class', oid::regclass::text, concat_ws(' ', relkind, relowner, relpersistence, relreplident, relrowsecurity,
+  relforcerowsecurity, ARRAY(SELECT unnest(reloptions) ORDER BY 1),
+  ARRAY(SELECT a::text FROM unnest(coalesce(relacl, acldefault('r', relowner))) a ORDER BY 1))
+FROM pg_class WHERE oid >= 16384 AND relname !~ 'pg_toast'
+UNION ALL
+SELECT 'toast', t.oid::regclass::text, (SELECT reloptions::text FROM pg_class WHERE oid = t.reltoastrelid)
+FROM pg_class t WHERE t.reltoastrelid > 16384
+UNION ALL
+SELECT 'column', format('%s.%s', attrelid::regclass, attname), concat_ws(' ', attnum, atttypid::regtype, atttypmod,
+  attnotnull, attstorage, to_jsonb(a) ->> 'attcompression', coalesce(to_jsonb(a) ->> 'attstattarget', '-1'), attacl,
+  attcollation, ARRAY(SELECT o FROM unnest(attoptions) o WHERE o NOT LIKE 'pg\\_%'),
+  (SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = attrelid AND adnum = attnum))
+FROM pg_attribute a WHERE attrelid >= 16384 AND attrelid::regclass::text !~ 'pg_toast'
+UNION ALL
+SELECT 'index', indexrelid::regclass::text, concat_ws(' ', pg_get_indexdef(indexrelid), indisclustered, indisreplident,
+  indisvalid, indisprimary, indimmediate)
+FROM pg_index WHERE indexrelid >= 16384 AND indexrelid::regclass::text !~ 'pg_toast'
+UNION ALL
+SELECT 'constraint', conname, concat_ws(' ', pg_get_constraintdef(oid), convalidated, condeferrable) FROM pg_constraint
+WHERE oid >= 16384
+ORDER BY 1, 2, 3"""
+
+
+def catalogue(site):
+    return [row for row in site.psql(CATALOGUE) if "toast" not in str(row[1]) or row[0] == "toast"]
+
+
+RENEW = """
+CREATE TABLE fresh (LIKE {original} INCLUDING ALL);
+DROP TABLE IF EXISTS django_session CASCADE; DROP TABLE IF EXISTS keeps; DROP FUNCTION IF EXISTS f();
+ALTER TABLE fresh RENAME TO django_session; ALTER TABLE django_session OWNER TO {owner};
+ALTER INDEX fresh_pkey RENAME TO django_session_pkey;
+INSERT INTO django_session
+SELECT 'key' || i, 'data', now() + (i - 50) * interval '1 day' FROM generate_series(1, 100) i;
+ANALYZE django_session"""
+
+
+def what_goes_wrong(site, cleanup, statement, named):  # noqa: F811
+    """Empty where a swap of a fresh table with that feature does as it should."""
+    site.psql(RENEW.format(original="original", owner=OWNER))
+    site.psql(statement)
+    before, table, rows = catalogue(site), oid(site), live(site)
+    text = cleanup(code=None)
+    done = "\nDJANGO_SESSION_CLEANUP DONE" in "\n" + text and oid(site) != table
+    if named is None and not done:
+        return text
+    if named is not None and (done or "swap is not possible" not in text or named not in text):
+        return text
+    after = catalogue(site)
+    if after != before or live(site) != rows or helpers(site):
+        return f"{sorted(set(before) ^ set(after), key=str)} {helpers(site)}"
+    return ""
+
+
+def test_a_feature_is_reproduced_or_refused_by_name(site, cluster, cleanup):  # noqa: F811
+    for role in ("reader", "other"):
+        create_role(cluster, role)
+    site.psql("CREATE TABLE original (LIKE django_session INCLUDING ALL)")
+    wrong = {}
+    for feature, (statement, named) in FEATURES.items():
+        why = what_goes_wrong(site, cleanup, statement, named)
+        if feature == "table of an extension":
+            site.psql("ALTER EXTENSION plpgsql DROP TABLE django_session")
+        if why:
+            wrong[feature] = why
+    assert not wrong, "\n".join(f"{feature}: {why}" for feature, why in wrong.items())
