@@ -191,6 +191,11 @@ FROM t, LATERAL (SELECT grantor FROM aclexplode(t.relacl)
   UNION SELECT x.grantor FROM pg_attribute a, aclexplode(a.attacl) x WHERE a.attrelid = t.oid) g
 WHERE g.grantor <> t.relowner
 UNION ALL
+SELECT 'encoding ' || pg_encoding_to_char(b.encoding), 'has no conversion to UTF8'
+FROM pg_database b WHERE b.datname = current_database() AND pg_encoding_to_char(b.encoding) NOT IN ('UTF8', 'SQL_ASCII')
+  AND NOT EXISTS (SELECT FROM pg_conversion n WHERE n.condefault AND n.conforencoding = b.encoding
+                  AND pg_encoding_to_char(n.contoencoding) = 'UTF8')
+UNION ALL
 SELECT 'event trigger ' || quote_ident(v.evtname), 'would fire'
 FROM pg_event_trigger v
 WHERE v.evtenabled <> 'D' AND v.evtevent IN ('ddl_command_start', 'ddl_command_end', 'sql_drop')

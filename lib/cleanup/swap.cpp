@@ -53,8 +53,9 @@ constexpr milliseconds kFirstNote{2000}, kBetweenNotes{30'000};
 // For locks on our own helpers; nobody else uses them, but a process of ours that was killed may
 // still run.
 constexpr milliseconds kOwnLock{3000};
-// An old snapshot doesn't see what was copied after it. Web requests are over by then; reports and
-// dumps, which may last for hours, are not waited for.
+// An old snapshot doesn't see what was copied after it; and whoever has written something may have
+// made a function or a view of the table's row type, which shows only after his COMMIT. Web
+// requests are over by then; reports and dumps, which may last for hours, are not waited for.
 constexpr seconds kSnapshotPatience{30};
 constexpr double kVacuumAfter = 50'000;  // drained keys
 constexpr int kMostRestarts = 3, kMostGrants = 3;
@@ -103,12 +104,14 @@ SELECT extract(epoch FROM current_setting('deadlock_timeout')::interval) * 1000 
 
 // {0} a snapshot_mark().
 constexpr const char* kOldSnapshots = R"(
-SELECT format('pid %s of role %s (%s)', a.pid, a.usename, a.application_name) AS who
+SELECT format('pid %s of role %s (%s)', a.pid, a.usename, a.application_name) AS who,
+  a.backend_xmin IS NULL AS only_writes
 FROM pg_stat_activity a
 WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
   AND a.backend_type IS DISTINCT FROM 'autovacuum worker'
-  AND age(a.backend_xmin) > pg_snapshot_xmax(pg_current_snapshot())::text::numeric - {0}::numeric
-ORDER BY age(a.backend_xmin) DESC;
+  AND greatest(age(a.backend_xmin), age(a.backend_xid))
+    > pg_snapshot_xmax(pg_current_snapshot())::text::numeric - {0}::numeric
+ORDER BY age(a.backend_xmin) DESC NULLS LAST;
 )";
 
 // Ends of messages: what stays where even the removal gets no lock or no answer.
@@ -117,6 +120,13 @@ constexpr const char* kHelpersAreLeft =
     "run goes on with it or removes it, --abort removes it";
 constexpr const char* kDisabledAreLeft =
     "; the swap's triggers stay, disabled: the next run, or --abort, removes them";
+
+// {0} a snapshot_mark(). Whose transaction was open then and has written something.
+constexpr const char* kOldWriters = R"(
+SELECT a.pid FROM pg_stat_activity a
+WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+  AND age(a.backend_xid) > pg_snapshot_xmax(pg_current_snapshot())::text::numeric - {0}::numeric;
+)";
 
 bool is(const pg::Error& error, const char* sqlstate) { return error.sqlstate() == sqlstate; }
 
@@ -134,6 +144,9 @@ bool is_given_way(const pg::Error& error) {
 }
 
 bool is_taken_over(const pg::Error& error) { return is(error, kTakenOver); }
+
+/// Of a table that can't be dropped.
+bool is_depended_on(const pg::Error& error) { return is(error, "2BP01"); }
 
 /// The table isn't any more what it was when the copy began.
 bool is_changed(const pg::Error& error) { return is(error, kChanged); }
@@ -232,6 +245,8 @@ class Swap {
   void try_exchange();
   void note_what_it_was();
   void drop_replaced();
+  void wait_for_writers();
+  [[noreturn]] void explain_what_depends(const pg::Error& error);
   void begin_anew(const std::string& why);
   void remove();
   void remove(const SwapNames& names, bool guarded);
@@ -539,7 +554,8 @@ void Swap::build_indexes() {
     vacuum("(TRUNCATE off)", names_.shadow());
   }
   try {
-    copied_ = report_long(build_indexes_sql(names_, unhurried(), columns_)).number("copied").value();
+    copied_ =
+        report_long(build_indexes_sql(names_, unhurried(), columns_)).number("copied").value();
   } catch (const pg::Error& error) {
     constexpr const char* kUniqueViolation = "23505";
     if (!is(error, kUniqueViolation)) throw;
@@ -681,10 +697,16 @@ void Swap::wait_for_old_snapshots() {
     if (old.empty()) return;
     if (patience.passed())
       return observer_.on_note(
-          fmt::format("going on although {} has an older snapshot: if it is REPEATABLE READ or "
-                      "SERIALIZABLE and has not "
-                      "read the table yet, it will not see the sessions in it",
-                      old.front().text("who")));
+          old.front().flag("only_writes")
+              ? fmt::format("going on although {} has an open transaction: should it have made "
+                            "anything of the "
+                            "table's row type, the replaced table can't be dropped",
+                            old.front().text("who"))
+              : fmt::format(
+                    "going on although {} has an older snapshot: if it is REPEATABLE READ or "
+                    "SERIALIZABLE and has not "
+                    "read the table yet, it will not see the sessions in it",
+                    old.front().text("who")));
     drain();
     pause_for(kShortestPause * 3, run_end_, observer_);
   }
@@ -735,11 +757,13 @@ void Swap::drop_replaced() {
     ours_ = false;
   };
   try {
+    wait_for_writers();
     drop();
   } catch (const Paused& paused) {
     throw Stopped(replaced_is_left(paused));
   } catch (const pg::Error& error) {
     if (error.kind() != pg::Error::Kind::statement) throw;
+    if (is_depended_on(error)) explain_what_depends(error);
     if (!is_lock_trouble(error))
       throw pg::Error(error.kind(), replaced_is_left(error), error.sqlstate());
     with_lock("to drop the replaced table", Lock::access_exclusive, drop);
@@ -747,6 +771,27 @@ void Swap::drop_replaced() {
   result_.longest_lock = longest_lock;  // nobody else uses that table
   ours_ = false;
   phase_ = "done";
+}
+
+/// Nothing shows what somebody is making of the replaced table's row type before he commits, and
+/// the drop would break it.
+void Swap::wait_for_writers() {
+  const std::string mark = connection_.literal(snapshot_mark(connection_, soon()));
+  const auto patience = pg::Deadline::after(kSnapshotPatience);
+  const auto query = fmt::format(kOldWriters, mark);
+  while (!patience.passed() && !run_end_.passed() && !observer_.stop_requested()) {
+    if (ask_catalog(connection_, query, soon()).empty()) return;
+    renew_lease();
+    pause_for(kShortestPause, run_end_, observer_);
+  }
+}
+
+/// Somebody whose transaction was open during the exchange has made something of the row type by
+/// its OID, which nothing showed before he committed.
+void Swap::explain_what_depends(const pg::Error& error) {
+  connection_.finish(soon());
+  const std::string why = why_it_stays(find_leftovers());
+  throw Stopped(why.empty() ? replaced_is_left(error) : "the tables are exchanged, but " + why);
 }
 
 void Swap::begin_anew(const std::string& why) {
@@ -831,6 +876,7 @@ bool Swap::remove_leftovers() try {
   with_lock("to remove what is left of a swap", Lock::access_exclusive, [this] { remove(); });
   return true;
 } catch (const pg::Error& error) {
+  if (is_depended_on(error)) explain_what_depends(error);
   if (!is_taken_over(error)) throw;
   throw LeftToAnother(error.what());
 }

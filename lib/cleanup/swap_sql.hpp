@@ -88,8 +88,8 @@ std::string flush_statistics_sql(const SwapNames& names, TransactionLimits limit
 /// ANALYZE of the shadow as its owner.
 std::string analyze_sql(const SwapNames& names, TransactionLimits limits);
 
-/// Brings up to `rows` of the changed sessions up to date. Report: keys, truncated, ms (of the server).
-/// Locks: ACCESS SHARE on the table; no row locks.
+/// Brings up to `rows` of the changed sessions up to date. Report: keys, truncated, ms (of the
+/// server). Locks: ACCESS SHARE on the table; no row locks.
 std::string drain_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
                       long long rows);
 

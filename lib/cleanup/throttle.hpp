@@ -2,8 +2,8 @@
 // makes its work useless.
 #pragma once
 
-#include <functional>
 #include <chrono>
+#include <functional>
 #include <string>
 #include <vector>
 

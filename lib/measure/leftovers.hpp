@@ -20,6 +20,9 @@ struct Leftovers {
   std::optional<double> age;  ///< seconds since the swap began
   /// OIDs of tables that no longer exist but have helpers of the same owner.
   std::vector<std::string> orphans;
+  /// What depends on the replaced table, so that it can't be dropped: "function public.g(...)".
+  std::vector<std::string> keepers;
+  std::vector<std::string> remedies;  ///< what to do about each
 
   bool any() const { return !objects.empty(); }
 };
@@ -36,6 +39,9 @@ std::string taken_names_query(const std::string& oid);
 std::string left_behind_query(const std::string& oid);
 
 Leftovers read_leftovers(const pg::Row& row);
+
+/// Why the replaced table can't be dropped, and what to run; empty where nothing keeps it.
+std::string why_it_stays(const Leftovers& leftovers);
 
 /// "an interrupted swap: trigger ..., 3 MB, since 2 h"; empty without any.
 std::string describe_leftovers(const Leftovers& leftovers);

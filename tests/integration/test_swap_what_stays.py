@@ -1,0 +1,95 @@
+"""What a swap can't take away, or has to wait for: its last message says so, and so does the next run."""
+
+import contextlib
+import re
+import time
+
+from cleanup_command import STOPPED, Cleanup
+from cluster import SUPERUSER
+from processes import wait_for
+from test_swap import (FAILED, cleanup, cleanup_program, ended, helpers, live, oid, start_cleanup,  # noqa: F401
+                       wait_for_phase)
+from test_throttle import new_site as new_primary
+
+MAKE = "CREATE FUNCTION g(django_session) RETURNS int LANGUAGE sql AS 'SELECT 1'"
+DOUBLE = "INSERT INTO django_session SELECT * FROM django_session WHERE expire_date > now() LIMIT 5"
+READY = "UPDATE pg_index SET indisready = {} WHERE indexrelid = 'django_session_pkey'::regclass"
+
+
+def test_an_uncommitted_function_of_the_row_type_is_waited_for(site, cluster, start_cleanup):  # noqa: F811
+    site.fill(sessions=2000)
+    table = oid(site)
+    with contextlib.closing(cluster.connect(site.database, autocommit=False)) as other:
+        other.cursor().execute(MAKE)
+        process = start_cleanup()
+        wait_for_phase(site, "ready")
+        time.sleep(1)
+        assert process.running and oid(site) == table
+        other.commit()
+    assert ended(process) == STOPPED, process.log_text()
+    assert "function public.g(public.django_session) depends on the table" in process.log_text()
+    assert oid(site) == table and helpers(site) == []
+
+
+def test_what_keeps_the_replaced_table_is_named_until_it_is_gone(site, cluster, cleanup, start_cleanup):  # noqa: F811
+    """A function that was made right before the exchange and is committed after it."""
+    site.fill(sessions=2000)
+    table, rows = oid(site), live(site)
+    with contextlib.closing(cluster.connect(site.database, autocommit=False)) as reader, \
+            contextlib.closing(cluster.connect(site.database, autocommit=False)) as other:
+        reader.cursor().execute("LOCK TABLE django_session IN ACCESS SHARE MODE")
+        process = start_cleanup()
+        wait_for(lambda: "waiting for the lock to exchange" in process.log_text(), "the wait for the lock")
+        other.cursor().execute(MAKE)
+        reader.commit()
+        wait_for(lambda: oid(site) != table, "the exchange")
+        time.sleep(0.5)
+        other.commit()
+        assert ended(process) == STOPPED, process.log_text()
+    old = f"djs_{oid(site)}_old"
+    named = rf"function public\.g\(public\.{old}\) depends on it; DROP FUNCTION public\.g\(public\.{old}\), then run"
+    assert re.search(r"replaced table can't be dropped \(\d.*B\): " + named, process.log_text()), process.log_text()
+    for options in ((), ("--abort",)):
+        assert re.search(named, cleanup(*options, code=STOPPED))
+    assert re.search(named, cleanup("--dry-run"))
+    site.psql("DROP FUNCTION g")
+    cleanup("--abort")
+    assert helpers(site) == [] and live(site) == rows
+
+
+def test_the_last_message_says_what_stays(site, cluster, start_cleanup, cleanup):  # noqa: F811
+    site.fill(sessions=60_000, expired_share=0.3)
+    with contextlib.closing(cluster.connect(site.database, autocommit=False)) as other:
+        process = start_cleanup("--max-duration", "6")
+        wait_for_phase(site, "copying")
+        other.cursor().execute("LOCK TABLE django_session IN ROW EXCLUSIVE MODE")
+        assert ended(process) == STOPPED, process.log_text()
+    last = [line for line in process.log_text().splitlines() if line.startswith("DJANGO_SESSION_CLEANUP")][-1]
+    assert "--abort removes it" in last, last
+    cleanup("--abort")
+    assert helpers(site) == []
+
+
+def test_a_session_that_is_there_twice_tells_which_index_is_damaged(site, cleanup):  # noqa: F811
+    site.fill(sessions=300, expired_share=0.5)
+    for statement in (READY.format("false"), DOUBLE, READY.format("true")):
+        site.psql(statement)
+    text = cleanup(code=FAILED)
+    assert "index public.django_session_pkey is damaged" in text, text
+    assert "REINDEX INDEX CONCURRENTLY public.django_session_pkey" in text and "djs_" not in text, text
+    assert helpers(site) == []
+
+
+def test_the_lease_is_renewed_while_an_archiver_is_waited_for(own_cluster, folder, cleanup_program):  # noqa: F811
+    server = own_cluster(archive_mode="on", archive_command="false")
+    site = new_primary(server, folder, sessions=3000)
+    server.psql("SELECT pg_switch_wal()")
+    wait_for(lambda: server.psql("SELECT last_failed_wal FROM pg_stat_archiver")[0][0], "the archiver to fail")
+    run = Cleanup(cleanup_program, "--method", "swap", "--no-progress", "--max-lag", "1MB", "--max-duration", "14",
+                  environment=server.environment("site", SUPERUSER))
+    wait_for_phase(site, "copying")
+    lease = f"SELECT extract(epoch FROM lease_until)::float8 FROM djs_{oid(site)}_state"
+    first = site.value(lease)
+    wait_for(lambda: site.value(lease) > first + 4, "the lease to be renewed", 12)
+    assert run.running
+    run.result()
