@@ -1,8 +1,9 @@
 """What the catalogues can say of a table, one thing after the other: after a swap they say the same of its successor, or
 the swap refused it by name and left the table alone."""
 
+from cluster import SUPERUSER
 from django_site import OWNER
-from test_swap import cleanup, cleanup_program, create_role, helpers, live, oid  # noqa: F401
+from test_swap import REFUSED, cleanup, cleanup_program, create_role, helpers, live, oid  # noqa: F401
 
 INDEX = "django_session_pkey"
 LABEL = "INSERT INTO pg_seclabel VALUES ({object}, '{catalog}'::regclass, {column}, 'label_provider', 'secret')"
@@ -146,3 +147,15 @@ def test_a_feature_is_reproduced_or_refused_by_name(site, cluster, cleanup):  # 
         if why:
             wrong[feature] = why
     assert not wrong, "\n".join(f"{feature}: {why}" for feature, why in wrong.items())
+
+
+def test_an_encoding_without_a_conversion_is_refused_by_name(cluster, cleanup):  # noqa: F811
+    cluster.psql("CREATE DATABASE mule ENCODING 'MULE_INTERNAL' LOCALE 'C' TEMPLATE template0")
+    try:
+        cluster.psql("CREATE TABLE django_session (session_key varchar(40) PRIMARY KEY, session_data text NOT NULL, "
+                     "expire_date timestamptz NOT NULL); CREATE INDEX ON django_session (expire_date); ANALYZE", "mule")
+        text = cleanup(database="mule", user=SUPERUSER, code=REFUSED)
+        assert "encoding MULE_INTERNAL has no conversion to UTF8" in text, text
+        assert cluster.psql("SELECT relname FROM pg_class WHERE relname ~ '^djs_'", "mule") == []
+    finally:
+        cluster.drop_database("mule")
