@@ -2,6 +2,7 @@
 #include "core/secret.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 
 #include "core/printable.hpp"
@@ -27,13 +28,18 @@ bool speaks_of_passwords(std::string_view text) {
   std::string small(text);
   std::transform(small.begin(), small.end(), small.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return small.find("passw") != std::string::npos || small.find("://") != std::string::npos;
+  constexpr std::array<std::string_view, 4> kSigns = {"passw", "pasw", "pwd", "://"};
+  return std::any_of(kSigns.begin(), kSigns.end(), [&](std::string_view sign) {
+    return small.find(sign) != std::string::npos;
+  });
 }
 
-/// "user:password"; "metric=1:2", "1:2" and "~:2" are ranges.
+/// "user:password", also after "user="; "metric=1:2", "1:2" and "~:2" are ranges.
 bool looks_like_a_login(std::string_view text) {
+  const auto equals = text.find('=');
+  if (equals != std::string_view::npos && looks_like_a_login(text.substr(equals + 1))) return true;
   return !text.empty() && is_letter(text.front()) &&
-         text.substr(0, text.find('=')).find(':') != std::string_view::npos;
+         text.substr(0, equals).find(':') != std::string_view::npos;
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ def options_of(program):
     """Each option that takes a value, from --help, without what ends the program."""
     text = subprocess.run([program, "--help"], check=False, capture_output=True, text=True,
                           timeout=10).stdout
-    found = re.findall(r"^ +(?:-\w,)?(--[\w-]+) +[A-Z\[]", text, re.M)
+    found = re.findall(r"^ +(?:-\w,)?(--[\w-]+) +(?:[A-Z]{2}|\[)", text, re.M)
     assert {"--host", "--port", "--dbname", "--username", "--service", "--table"} <= set(found)
     return found
 
