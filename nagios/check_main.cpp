@@ -12,10 +12,10 @@
 #include <optional>
 
 #include "captured_stderr.hpp"
-#include "core/config_error.hpp"
-#include "core/sql_name.hpp"
 #include "check_options.hpp"
 #include "check_report.hpp"
+#include "core/config_error.hpp"
+#include "core/sql_name.hpp"
 #include "measure/probe.hpp"
 
 namespace django_session::nagios {

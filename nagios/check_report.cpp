@@ -6,10 +6,10 @@
 
 #include <algorithm>
 
+#include "check_first_line.hpp"
 #include "core/diagnosis.hpp"
 #include "core/perfdata.hpp"
 #include "core/quantity.hpp"
-#include "check_first_line.hpp"
 #include "line_text.hpp"
 
 namespace django_session::nagios {

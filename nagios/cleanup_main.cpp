@@ -11,12 +11,12 @@
 #include <cstdlib>
 #include <exception>
 
+#include "cleanup/cleanup.hpp"
 #include "cleanup_options.hpp"
 #include "cleanup_progress.hpp"
 #include "cleanup_report.hpp"
 #include "core/config_error.hpp"
 #include "core/printable.hpp"
-#include "cleanup/cleanup.hpp"
 #include "measure/probe.hpp"
 
 namespace django_session::nagios {

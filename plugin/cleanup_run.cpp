@@ -7,11 +7,11 @@
 
 #include <chrono>
 
+#include "cleanup/cleanup.hpp"
 #include "core/printable.hpp"
 #include "core/quantity.hpp"
 #include "plugin/command_runner.hpp"
 #include "plugin/program_user.hpp"
-#include "cleanup/cleanup.hpp"
 
 namespace django_session::plugin {
 namespace {

@@ -6,11 +6,11 @@
 #include <functional>
 #include <string>
 
+#include "measure/probe.hpp"
 #include "plugin/outage_log.hpp"
 #include "plugin/samples.hpp"
 #include "plugin/settings.hpp"
 #include "plugin/unknowns_log.hpp"
-#include "measure/probe.hpp"
 
 namespace django_session::plugin {
 

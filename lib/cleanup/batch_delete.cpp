@@ -11,12 +11,12 @@
 #include <iterator>
 #include <optional>
 
-#include "core/batch_size.hpp"
 #include "cleanup/as_owner.hpp"
 #include "cleanup/delete_sql.hpp"
 #include "cleanup/living_swap.hpp"
 #include "cleanup/swap.hpp"
 #include "cleanup/throttle.hpp"
+#include "core/batch_size.hpp"
 
 namespace django_session::sessions {
 namespace {

@@ -4,10 +4,10 @@
 #include <optional>
 #include <string>
 
-#include "core/cleanup.hpp"
-#include "pg/connection.hpp"
 #include "cleanup/cleanup_target.hpp"
 #include "cleanup/delete_access.hpp"
+#include "core/cleanup.hpp"
+#include "pg/connection.hpp"
 
 namespace django_session::sessions {
 

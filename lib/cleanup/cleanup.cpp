@@ -6,19 +6,19 @@
 #include <algorithm>
 #include <optional>
 
-#include "core/quantity.hpp"
 #include "cleanup/batch_delete.hpp"
-#include "measure/catalog_query.hpp"
 #include "cleanup/clock.hpp"
 #include "cleanup/delete_access.hpp"
 #include "cleanup/living_swap.hpp"
 #include "cleanup/long_statement.hpp"
 #include "cleanup/preflight.hpp"
-#include "measure/probe.hpp"
 #include "cleanup/reclaim.hpp"
 #include "cleanup/session_query.hpp"
 #include "cleanup/swap.hpp"
 #include "cleanup/throttle.hpp"
+#include "core/quantity.hpp"
+#include "measure/catalog_query.hpp"
+#include "measure/probe.hpp"
 
 namespace django_session::sessions {
 namespace {

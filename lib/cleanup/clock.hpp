@@ -6,9 +6,9 @@
 #include <optional>
 #include <string>
 
-#include "pg/connection.hpp"
 #include "cleanup/cleanup_target.hpp"
 #include "cleanup/session_query.hpp"
+#include "pg/connection.hpp"
 
 namespace django_session::sessions {
 

@@ -6,8 +6,8 @@
 
 #include <algorithm>
 
-#include "core/sql_name.hpp"
 #include "cleanup/as_owner.hpp"
+#include "core/sql_name.hpp"
 
 namespace django_session::sessions {
 namespace {

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "pg/connection.hpp"
 #include "cleanup/cleanup_target.hpp"
 #include "cleanup/delete_access.hpp"
+#include "pg/connection.hpp"
 
 namespace django_session::sessions {
 

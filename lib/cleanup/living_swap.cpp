@@ -4,10 +4,10 @@
 #include <fmt/format.h>
 
 #include "cleanup/as_owner.hpp"
-#include "measure/catalog_query.hpp"
 #include "cleanup/delete_sql.hpp"
 #include "cleanup/swap.hpp"
 #include "cleanup/swap_sql.hpp"
+#include "measure/catalog_query.hpp"
 
 namespace django_session::sessions {
 namespace {

@@ -2,10 +2,10 @@
 // session tells.
 #pragma once
 
-#include "core/cleanup.hpp"
-#include "pg/connection.hpp"
 #include "cleanup/cleanup_target.hpp"
 #include "cleanup/delete_access.hpp"
+#include "core/cleanup.hpp"
+#include "pg/connection.hpp"
 
 namespace django_session::sessions {
 

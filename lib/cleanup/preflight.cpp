@@ -10,12 +10,12 @@
 #include <fstream>
 #include <system_error>
 
+#include "cleanup/delete_access.hpp"
+#include "cleanup/table_definition.hpp"
 #include "core/quantity.hpp"
 #include "core/sql_name.hpp"
 #include "measure/catalog_query.hpp"
-#include "cleanup/delete_access.hpp"
 #include "measure/probe.hpp"
-#include "cleanup/table_definition.hpp"
 
 namespace django_session::sessions {
 namespace {

@@ -6,12 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "cleanup/cleanup_target.hpp"
 #include "core/cleanup.hpp"
 #include "core/cleanup_plan.hpp"
 #include "core/table_name.hpp"
-#include "pg/connection.hpp"
-#include "cleanup/cleanup_target.hpp"
 #include "measure/leftovers.hpp"
+#include "pg/connection.hpp"
 
 namespace django_session::sessions {
 

@@ -7,12 +7,12 @@
 #include <optional>
 #include <random>
 
+#include "cleanup/long_statement.hpp"
+#include "cleanup/throttle.hpp"
 #include "core/index_bloat.hpp"
 #include "core/reclaimable.hpp"
 #include "core/sql_name.hpp"
 #include "measure/catalog_query.hpp"
-#include "cleanup/long_statement.hpp"
-#include "cleanup/throttle.hpp"
 
 namespace django_session::sessions {
 namespace {

@@ -4,9 +4,9 @@
 #include <functional>
 #include <string>
 
+#include "cleanup/cleanup_target.hpp"
 #include "core/cleanup.hpp"
 #include "pg/connection.hpp"
-#include "cleanup/cleanup_target.hpp"
 
 namespace django_session::sessions {
 

@@ -7,11 +7,11 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "core/sql_name.hpp"
 #include "cleanup/as_owner.hpp"
+#include "cleanup/swap.hpp"
+#include "core/sql_name.hpp"
 #include "measure/catalog_query.hpp"
 #include "measure/more_rights.hpp"
-#include "cleanup/swap.hpp"
 
 namespace django_session::sessions {
 namespace {

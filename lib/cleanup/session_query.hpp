@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "pg/connection.hpp"
 #include "cleanup/cleanup_target.hpp"
+#include "pg/connection.hpp"
 
 namespace django_session::sessions {
 

@@ -22,15 +22,15 @@
 #include <optional>
 #include <random>
 
-#include "core/batch_size.hpp"
-#include "core/sql_name.hpp"
 #include "cleanup/as_owner.hpp"
-#include "measure/catalog_query.hpp"
-#include "measure/leftovers.hpp"
 #include "cleanup/long_statement.hpp"
 #include "cleanup/preflight.hpp"
 #include "cleanup/swap_sql.hpp"
 #include "cleanup/throttle.hpp"
+#include "core/batch_size.hpp"
+#include "core/sql_name.hpp"
+#include "measure/catalog_query.hpp"
+#include "measure/leftovers.hpp"
 
 namespace django_session::sessions {
 namespace {

@@ -12,11 +12,11 @@
 
 #include <fmt/format.h>
 
-#include "core/sql_name.hpp"
 #include "cleanup/as_owner.hpp"
+#include "cleanup/table_definition.hpp"
+#include "core/sql_name.hpp"
 #include "measure/catalog_query.hpp"
 #include "measure/leftovers.hpp"
-#include "cleanup/table_definition.hpp"
 
 namespace django_session::sessions {
 namespace {

@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "cleanup/cleanup_target.hpp"
 #include "core/cleanup.hpp"
 #include "pg/connection.hpp"
-#include "cleanup/cleanup_target.hpp"
 
 namespace django_session::sessions {
 

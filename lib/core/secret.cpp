@@ -29,9 +29,8 @@ bool speaks_of_passwords(std::string_view text) {
   std::transform(small.begin(), small.end(), small.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   constexpr std::array<std::string_view, 4> kSigns = {"passw", "pasw", "pwd", "://"};
-  return std::any_of(kSigns.begin(), kSigns.end(), [&](std::string_view sign) {
-    return small.find(sign) != std::string::npos;
-  });
+  return std::any_of(kSigns.begin(), kSigns.end(),
+                     [&](std::string_view sign) { return small.find(sign) != std::string::npos; });
 }
 
 /// "user:password", also after "user="; "metric=1:2", "1:2" and "~:2" are ranges.

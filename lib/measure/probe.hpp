@@ -11,9 +11,9 @@
 
 #include "core/measurement.hpp"
 #include "core/table_name.hpp"
-#include "pg/connection.hpp"
 #include "measure/answer.hpp"
 #include "measure/question.hpp"
+#include "pg/connection.hpp"
 
 namespace django_session::sessions {
 
