@@ -9,7 +9,7 @@ import re
 from paths import CONF, ROOT
 
 # Every word of our SQL, and more.
-SOURCES = [*(ROOT / "lib" / "sessions").glob("*.cpp"), CONF / "roles.sql"]
+SOURCES = [*(ROOT / "lib" / "measure").glob("*.cpp"), *(ROOT / "lib" / "cleanup").glob("*.cpp"), CONF / "roles.sql"]
 WORDS = sorted({word for source in SOURCES for word in re.findall(r"\w+", source.read_text())})
 
 HELPERS = """

@@ -68,7 +68,8 @@ def test_running_the_script_again_takes_the_former_rights_away(neglected, run_cl
 
 
 def test_a_strangers_function_of_that_name_is_left_alone(site, start_cleanup):
-    site.psql(f"""CREATE ROLE stranger; GRANT CREATE ON SCHEMA public TO stranger; SET ROLE stranger;
+    site.cluster.create_role("stranger")
+    site.psql(f"""GRANT CREATE ON SCHEMA public TO stranger; SET ROLE stranger;
         CREATE FUNCTION {FUNCTION}(regclass, timestamptz, timestamptz, int, tid[], tid[], bool) RETURNS int
         LANGUAGE sql AS 'SELECT 1'""")
     try:
@@ -82,7 +83,8 @@ def test_a_strangers_function_of_that_name_is_left_alone(site, start_cleanup):
 
 
 def test_two_tables_of_two_owners_in_one_schema(site, start_cleanup):
-    site.psql(f"""CREATE ROLE shop; CREATE TABLE public.shop_session (LIKE {TABLE} INCLUDING ALL);
+    site.cluster.create_role("shop")
+    site.psql(f"""CREATE TABLE public.shop_session (LIKE {TABLE} INCLUDING ALL);
         ALTER TABLE public.shop_session OWNER TO shop""")
     try:
         site.apply_roles(cleaner=CLEANER)
@@ -220,7 +222,8 @@ def test_nobody_becomes_a_superuser_by_it(site):
 
 
 def test_an_owner_that_may_not_create_tables_is_pointed_out(site):
-    site.psql(f"CREATE ROLE plain; ALTER TABLE {TABLE} OWNER TO plain; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    site.cluster.create_role("plain")
+    site.psql(f"ALTER TABLE {TABLE} OWNER TO plain; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
     try:
         said = site.apply_roles(swapper=SWAPPER).stderr
         assert "may not create tables in the schema" in said

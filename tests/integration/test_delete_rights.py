@@ -89,7 +89,8 @@ def test_what_waits_for_the_commit_elsewhere_does_not_run(attacked, run_cleanup,
 
 
 def test_a_member_of_two_owners_does_not_lend_one_the_others_rights(attacked, run_cleanup):
-    attacked.psql(f"CREATE ROLE shop; CREATE TABLE secret (a int); ALTER TABLE secret OWNER TO shop; GRANT shop TO {SWAPPER}")
+    attacked.cluster.create_role("shop")
+    attacked.psql(f"CREATE TABLE secret (a int); ALTER TABLE secret OWNER TO shop; GRANT shop TO {SWAPPER}")
     try:
         attacked.psql(EVIL.replace(f"ALTER ROLE {OWNER} SUPERUSER", "GRANT SELECT ON secret TO PUBLIC") +
                       PLACES["before each row"], OWNER)
