@@ -94,6 +94,7 @@ class Planner {
   void refuse_by_the_clock(Preflight& preflight, ReadingAs who);
   void count_what_stays(Measurement& measurement, const CleanupTarget& target, ReadingAs who);
   GivingBack giving_back(const CleanupTarget& target);
+  bool another_has_begun(const CleanupTarget& target);
   void try_the_swap(Planned& planned, Circumstances& circumstances);
 
   const pg::Parameters& parameters_;
@@ -168,12 +169,19 @@ std::optional<double> interrupted_swap_age(const Preflight& preflight) {
   return preflight.leftovers.age.value_or(0);
 }
 
+/// Since we looked: what another run makes has the names that ours would have. Who claims the table
+/// later finds that run, and says so.
+bool Planner::another_has_begun(const CleanupTarget& target) {
+  const std::string query = leftovers_query(target.oid);
+  return read_leftovers(ask_catalog(*connection_, query, soon()).front()).any();
+}
+
 /// What the catalogue doesn't say: a right that nobody thought of, something that can't be
 /// reproduced.
 void Planner::try_the_swap(Planned& planned, Circumstances& circumstances) {
   Preflight& preflight = planned.preflight;
   const std::string why = why_a_swap_would_fail(*connection_, preflight.target, options_);
-  if (why.empty()) return;
+  if (why.empty() || another_has_begun(preflight.target)) return;
   preflight.refusals.push_back({Method::swap, "its new table", "can't be made: " + why});
   circumstances.refusals = preflight.refusals;
   planned.plan = plan_from(circumstances, options_);

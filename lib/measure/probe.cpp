@@ -304,17 +304,20 @@ bool Probe::read_answers(const Reading& asked, Measurement& m, pg::Deadline dead
   if (!asked.may_read_expire_date) return true;
   if (asked.expire_date_indexed) read_expiry(row_of(next()), m);
   if (asked.exact) read_counts(row_of(next()), m);
-  if (asked.calibrate_up_to > 0) {
-    calibration_is_due_ = false;
-    read_counts(row_of(next()), m);
-    definition_->expire_dates.counted = calibration(m);
-    m.expire_dates = definition_->expire_dates;
-  }
+  if (asked.calibrate_up_to > 0) read_counts(row_of(next()), m);
   if (asks_sample(asked)) {
     m.not_sampled = "not yet";
     read_sample(row_of(next()), m);
   }
+  if (asked.calibrate_up_to > 0) calibrate(m);
   return true;
+}
+
+/// Once all is read: where the server's counters are in doubt, the number of rows is the sample's.
+void Probe::calibrate(Measurement& m) {
+  calibration_is_due_ = false;
+  definition_->expire_dates.counted = calibration(m);
+  m.expire_dates = definition_->expire_dates;
 }
 
 void Probe::ask_after_failure(const Reading& asked, Measurement& m, pg::Deadline deadline) {

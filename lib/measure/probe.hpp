@@ -73,6 +73,7 @@ class Probe {
   bool asks_statistics_function() const;
   std::string statistics_source() const;
   int calibration_limit() const;
+  void calibrate(Measurement& measurement);
 
   pg::Connector connector_;
   std::optional<pg::Connection> connection_;

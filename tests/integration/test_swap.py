@@ -461,6 +461,19 @@ def test_of_two_at_once_one_does_it(site, start_cleanup):
     assert not traffic.count.anomalies and helpers(site) == []
 
 
+def test_a_swap_that_begins_while_another_is_planned_does_not_make_it_impossible(site, cluster, start_cleanup):
+    site.fill(sessions=20_000)
+    oid = site.value("SELECT 'django_session'::regclass::oid")
+    with contextlib.closing(cluster.connect(site.database, OWNER, autocommit=False)) as other:
+        other.cursor().execute(f"CREATE TABLE djs_{oid}_new ()")  # as the other's beginning, until it commits
+        process = start_cleanup()
+        wait_for(lambda: site.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'transactionid'") == 1,
+                 "the plan's trial")
+        other.commit()
+        assert ended(process) == DONE, process.log_text()
+    assert helpers(site) == []
+
+
 def test_of_two_at_once_behind_a_pooler_one_does_it(site, start_cleanup, pgbouncer):
     site.fill(sessions=200_000, expired_share=0.4)
     conninfo = pgbouncer.conninfo(site.database, OWNER)
