@@ -5,18 +5,17 @@
 
 #include "core/printable.hpp"
 #include "measure/catalog_query.hpp"
+#include "measure/more_rights.hpp"
 
 namespace django_session::sessions {
 namespace {
 
-// {0} the table's OID. The function is the owner's, or it isn't the one of roles.sql.
+// {0} the table's OID, {1} kSetRole. The function is the owner's, or it isn't the one of roles.sql.
 constexpr const char* kAccess = R"(
 SELECT quote_ident(session_user) AS role, quote_ident(owner.rolname) AS owner,
   quote_ident(n.nspname) AS schema,
   owner.rolname = session_user AS is_owner,
-  CASE WHEN current_setting('server_version_num')::int >= 160000
-       THEN pg_has_role(session_user, owner.oid, 'SET')
-       ELSE pg_has_role(session_user, owner.oid, 'MEMBER') END AS may_become_owner,
+  pg_has_role(session_user, owner.oid, {1}) AS may_become_owner,
   has_schema_privilege(owner.oid, n.oid, 'CREATE') AND has_schema_privilege(owner.oid, n.oid, 'USAGE')
     AS owner_may_create,
   EXISTS (SELECT FROM pg_language l WHERE l.lanname = 'plpgsql'
@@ -42,49 +41,12 @@ LEFT JOIN LATERAL (
 WHERE c.oid = {0};
 )";
 
-// {0} the table's OID. What this role has and the table's owner hasn't, by name: whatever his code
-// could misuse if it ran with our rights. He may turn his function to SECURITY INVOKER at any
-// moment, and what it leaves to be done at COMMIT runs as us in any case. pg_shdepend knows each
-// object of this database that we own, or have been granted anything on.
+// {0} the table's OID, {1} more_rights(). The owner may turn his function to SECURITY INVOKER at
+// any moment, and what it leaves to be done at COMMIT runs as us in any case.
 constexpr const char* kMoreThanTheOwner = R"(
-WITH me AS (
-  SELECT * FROM pg_roles WHERE rolname = session_user
-), owner AS (
-  SELECT r.* FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
-  WHERE c.oid = {0} AND NOT r.rolsuper
-), more AS (
-  SELECT 'the attributes of its role' AS what FROM me, owner
-  WHERE me.rolsuper OR (me.rolcreaterole AND NOT owner.rolcreaterole)
-    OR (me.rolcreatedb AND NOT owner.rolcreatedb)
-    OR (me.rolreplication AND NOT owner.rolreplication)
-    OR (me.rolbypassrls AND NOT owner.rolbypassrls)
-  UNION ALL
-  SELECT 'membership in ' || quote_ident(r.rolname)
-  FROM me JOIN pg_auth_members m ON m.member = me.oid JOIN pg_roles r ON r.oid = m.roleid, owner
-  WHERE NOT pg_has_role(owner.oid, m.roleid, CASE WHEN m.admin_option
-    THEN 'MEMBER WITH ADMIN OPTION' ELSE 'MEMBER' END)
-  UNION ALL
-  SELECT DISTINCT pg_describe_object(d.classid, d.objid, 0)
-  FROM me JOIN pg_shdepend d ON d.refclassid = 'pg_authid'::regclass AND d.refobjid = me.oid
-    AND d.dbid IN (0, (SELECT b.oid FROM pg_database b WHERE b.datname = current_database())), owner
-  WHERE d.deptype IN ('o', 'a') AND NOT CASE d.classid
-    WHEN 'pg_class'::regclass THEN
-      EXISTS (SELECT FROM pg_class o WHERE o.oid = d.objid AND o.relowner = owner.oid)
-    WHEN 'pg_proc'::regclass THEN
-      EXISTS (SELECT FROM pg_proc o WHERE o.oid = d.objid AND o.proowner = owner.oid)
-    WHEN 'pg_type'::regclass THEN
-      EXISTS (SELECT FROM pg_type o WHERE o.oid = d.objid AND o.typowner = owner.oid)
-    WHEN 'pg_namespace'::regclass THEN d.deptype = 'a' AND NOT EXISTS (
-      SELECT FROM unnest(ARRAY['USAGE', 'CREATE']) privilege
-      WHERE has_schema_privilege(me.oid, d.objid, privilege)
-        AND NOT has_schema_privilege(owner.oid, d.objid, privilege))
-    WHEN 'pg_database'::regclass THEN d.deptype = 'a' AND NOT EXISTS (
-      SELECT FROM unnest(ARRAY['TEMPORARY', 'CREATE']) privilege
-      WHERE has_database_privilege(me.oid, d.objid, privilege)
-        AND NOT has_database_privilege(owner.oid, d.objid, privilege))
-    ELSE false END
-)
-SELECT string_agg(what, ', ' ORDER BY what) AS names FROM (SELECT what FROM more ORDER BY 1 LIMIT 3) m;
+SELECT {1} AS names
+FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner, pg_roles me, pg_database d
+WHERE c.oid = {0} AND me.rolname = session_user AND d.datname = current_database();
 )";
 
 using Way = DeleteAccess::Way;
@@ -110,7 +72,8 @@ std::string no_function(const pg::Row& row, pg::Connection& connection, const st
         "may not delete expired sessions; clean up as {}, or as the role for that which you get if "
         "you run conf.d/roles.sql (psql -v cleaner=django_session_cleaner)",
         row.text("owner"));
-  const pg::Rows more = ask_catalog(connection, fmt::format(kMoreThanTheOwner, oid), deadline);
+  const pg::Rows more =
+      ask_catalog(connection, fmt::format(kMoreThanTheOwner, oid, more_rights()), deadline);
   if (more.empty() || more.front().text("names").empty()) return "";
   return fmt::format(
       "has rights that {0}, whose code deletes, hasn't ({1}); have conf.d/roles.sql make a "
@@ -122,7 +85,7 @@ std::string no_function(const pg::Row& row, pg::Connection& connection, const st
 
 DeleteAccess delete_access(pg::Connection& connection, const std::string& oid,
                            pg::Deadline deadline) {
-  const pg::Rows rows = ask_catalog(connection, fmt::format(kAccess, oid), deadline);
+  const pg::Rows rows = ask_catalog(connection, fmt::format(kAccess, oid, kSetRole), deadline);
   if (rows.empty()) throw pg::Error(pg::Error::Kind::statement, "the table is gone");
   const pg::Row& row = rows.front();
   DeleteAccess access;

@@ -18,11 +18,10 @@ namespace {
 
 constexpr std::chrono::milliseconds kAnswersWay{5000};
 
-// {0} the owner's name as a string, {1} whether we have more rights than he.
+// {0} the owner's name as a string, {1} more_rights(), {2} kSetRole.
 constexpr const char* kWho = R"(
-SELECT NOT {1} AS is_harmless,
-  NOT pg_is_in_recovery() AND CASE WHEN current_setting('server_version_num')::int >= 160000
-    THEN pg_has_role(o.oid, 'SET') ELSE pg_has_role(o.oid, 'MEMBER') END AS can_be_owner
+SELECT {1} IS NULL AS is_harmless,
+  NOT pg_is_in_recovery() AND pg_has_role(me.oid, o.oid, {2}) AS can_be_owner
 FROM pg_roles me, pg_roles o, pg_database d
 WHERE me.rolname = session_user AND o.rolname = {0} AND d.datname = current_database();
 )";
@@ -94,7 +93,8 @@ pg::Row answer_of(pg::Connection& connection, const std::string& message, pg::De
 
 ReadingAs who_may_read(pg::Connection& connection, const CleanupTarget& target,
                        pg::Deadline deadline) {
-  const std::string query = fmt::format(kWho, connection.literal(target.owner), kHasMoreRights);
+  const std::string query =
+      fmt::format(kWho, connection.literal(target.owner), more_rights(), kSetRole);
   const pg::Rows rows = ask_catalog(connection, query, deadline);
   if (rows.empty()) return ReadingAs::nobody;
   const pg::Row& row = rows.front();

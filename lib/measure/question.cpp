@@ -61,7 +61,7 @@ SELECT c.oid, n.oid AS schema_oid, n.nspname AS schema, c.relname AS "table", c.
   pg_catalog.has_schema_privilege(n.oid, 'USAGE') AS may_use_schema,
   coalesce(pg_catalog.has_column_privilege(c.oid, e.attnum, 'SELECT'), false) AS may_read_expire_date,
   row_security_active(c.oid) AS row_security, me.rolsuper AS is_superuser,
-  {1} AS has_more_rights, {2} AS could_rule_the_server,
+  {1} IS NOT NULL AS has_more_rights, {2} AS could_rule_the_server,
   has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE') AS may_lock, pg_is_in_recovery() AS standby,
   f.oid AS statistics_oid, f.name AS statistics_function,
   EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal
@@ -382,7 +382,7 @@ std::string definition_message(const std::string& schema_literal, const std::str
           ? "c.oid = " + fmt::format(kVisibleTable, table_literal)
           : fmt::format("c.relname = {} AND n.nspname = {}", table_literal, schema_literal);
   return begin(budget.count(), kRememberPath) +
-         fmt::format(kDefinition, where, kHasMoreRights, kCouldRuleTheServer) +
+         fmt::format(kDefinition, where, more_rights(), kCouldRuleTheServer) +
          fmt::format(kIndexes, where) + "COMMIT;\n";
 }
 

@@ -1,13 +1,13 @@
 """The method `delete` and code of the table's owner: it runs with his rights, whoever cleans up."""
 
 import contextlib
+import re
 
 import pytest
 
-from cleanup_command import CLEANER, DONE, REFUSED, STOPPED, SWAPPER
+from cleanup_command import CLEANER, DONE, REFUSED, STOPPED, SWAPPER, Cleanup
 from django_site import OWNER, TABLE
-from pgbouncer_server import PgBouncer
-from processes import wait_for
+from paths import ROLES_SQL
 
 DELETE = ("--method", "delete", "--no-progress")
 EXPIRED = f"SELECT count(*) FROM {TABLE} WHERE expire_date < now()"
@@ -145,3 +145,262 @@ def test_a_batch_leaves_nothing_in_the_catalogue(attacked, run_cleanup):
     made = "SELECT relname FROM pg_class WHERE relname LIKE 'djs%' UNION SELECT proname FROM pg_proc WHERE proname LIKE 'djs%'"
     assert run_cleanup(*DELETE, user="postgres").code == DONE
     assert attacked.psql(made) == []
+
+
+# -- what a role can have that the owner hasn't ----------------------------------------------------
+
+# The program's own question, from the server's log.
+QUESTION = re.compile(r"SELECT \(\s*WITH his AS MATERIALIZED[^;]* AS names[^;]*;")
+# Of each letter of acldefault(): what GRANT calls it, its name there and in messages.
+GRANTED = {
+    "r": ("TABLE", "closed.secret", "table closed.secret"),
+    "c": ("TABLE", "closed.secret", "column a of table closed.secret"),
+    "s": ("SEQUENCE", "closed.numbers", "sequence closed.numbers"),
+    "d": ("DATABASE", "elsewhere", "database elsewhere"),
+    "f": ("FUNCTION", "closed.work()", "function closed.work()"),
+    "l": ("LANGUAGE", "foreign_words", "language foreign_words"),
+    "L": ("LARGE OBJECT", "4711", "large object 4711"),
+    "n": ("SCHEMA", "closed", "schema closed"),
+    "t": ("TABLESPACE", "room", "tablespace room"),
+    "F": ("FOREIGN DATA WRAPPER", "wrapper", "foreign-data wrapper wrapper"),
+    "S": ("FOREIGN SERVER", "far", "server far"),
+    "T": ("TYPE", "closed.colour", "type closed.colour"),
+    "p": ("PARAMETER", "work_mem", "parameter work_mem"),
+}
+COLUMN_RIGHTS = ["SELECT (a)", "INSERT (a)", "UPDATE (a)", "REFERENCES (a)"]
+ACL_COLUMNS = {"pg_class", "pg_attribute", "pg_proc", "pg_type", "pg_namespace", "pg_language", "pg_database",
+               "pg_tablespace", "pg_foreign_data_wrapper", "pg_foreign_server", "pg_largeobject_metadata"}
+# Of each catalogue with an owner: what ALTER calls it, its name there and in messages, and how it is made.
+OWNED = {
+    "pg_class": ("VIEW", "closed.mine", "view closed.mine", "AS SELECT 1"),
+    "pg_type": ("DOMAIN", "closed.mine", "type closed.mine", "AS int"),
+    "pg_proc": ("FUNCTION", "closed.mine()", "function closed.mine()", "RETURNS int LANGUAGE sql AS 'SELECT 1'"),
+    "pg_operator": ("OPERATOR", "closed.<<<< (int, int)", "operator closed.<<<<(integer,integer)",
+                    "CREATE OPERATOR closed.<<<< (LEFTARG = int, RIGHTARG = int, PROCEDURE = int4lt)"),
+    "pg_opfamily": ("OPERATOR FAMILY", "closed.mine USING btree", "operator family closed.mine for access method btree", ""),
+    "pg_opclass": ("OPERATOR CLASS", "closed.mine USING btree", "operator class closed.mine for access method btree",
+                   "CREATE OPERATOR FAMILY closed.theirs USING btree; CREATE OPERATOR CLASS closed.mine FOR TYPE int "
+                   "USING btree FAMILY closed.theirs AS OPERATOR 1 <"),
+    "pg_namespace": ("SCHEMA", "mine", "schema mine", ""),
+    "pg_language": ("LANGUAGE", "mine", "language mine", "HANDLER plpgsql_call_handler"),
+    "pg_largeobject_metadata": ("LARGE OBJECT", "815", "large object 815", "SELECT lo_create(815)"),
+    "pg_statistic_ext": ("STATISTICS", "closed.mine", "statistics object closed.mine", "ON a, b FROM closed.secret"),
+    "pg_conversion": ("CONVERSION", "closed.mine", "conversion closed.mine", "FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8"),
+    "pg_database": ("DATABASE", "elsewhere", "database elsewhere", None),
+    "pg_tablespace": ("TABLESPACE", "room", "tablespace room", None),
+    "pg_ts_dict": ("TEXT SEARCH DICTIONARY", "closed.mine", "text search dictionary closed.mine", "(TEMPLATE = simple)"),
+    "pg_ts_config": ("TEXT SEARCH CONFIGURATION", "closed.mine", "text search configuration closed.mine", "(COPY = simple)"),
+    "pg_foreign_server": ("SERVER", "mine", "server mine", "FOREIGN DATA WRAPPER wrapper"),
+    "pg_collation": ("COLLATION", "closed.mine", "collation closed.mine", 'FROM "C"'),
+    "pg_publication": ("PUBLICATION", "mine", "publication mine", ""),
+}
+# Rights of theirs are found elsewhere, belong to superusers alone, or are none.
+NOT_OWNED = {"pg_auth_members", "pg_policy", "pg_default_acl", "pg_user_mapping", "pg_event_trigger", "pg_shdepend",
+             "pg_foreign_data_wrapper", "pg_subscription", "pg_extension", "pg_db_role_setting"}
+
+
+def rows(connection, sql):
+    cursor = connection.cursor()
+    cursor.execute(sql)
+    return cursor.fetchall() if cursor.description else []
+
+
+class Rivals:
+    """A server where nothing is granted to anybody but what roles.sql grants."""
+
+    def __init__(self, server, program):
+        self._server, self._program = server, program
+        for role in (OWNER, "shop", "club", "team"):
+            server.create_role(role)
+        server.create_database("rivals")
+        server.create_database("elsewhere")
+        with contextlib.closing(server.connect()) as connection:
+            cursor = connection.cursor()
+            cursor.execute("SET allow_in_place_tablespaces = on")
+            cursor.execute("CREATE TABLESPACE room LOCATION ''")
+        self._admin = server.connect("rivals")
+        self.psql(f"""
+            CREATE TABLE django_session (session_key varchar(40) PRIMARY KEY, session_data text NOT NULL,
+              expire_date timestamptz NOT NULL);
+            CREATE INDEX ON django_session (expire_date); ALTER TABLE django_session OWNER TO {OWNER};
+            CREATE SCHEMA closed; CREATE TABLE closed.secret (a int, b int); CREATE SEQUENCE closed.numbers;
+            CREATE FUNCTION closed.work() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE TYPE closed.colour AS ENUM ();
+            CREATE TRUSTED LANGUAGE foreign_words HANDLER plpgsql_call_handler; SELECT lo_create(4711);
+            CREATE FOREIGN DATA WRAPPER wrapper; CREATE SERVER far FOREIGN DATA WRAPPER wrapper;
+            REVOKE ALL ON DATABASE elsewhere FROM PUBLIC; REVOKE ALL ON FUNCTION closed.work() FROM PUBLIC;
+            REVOKE ALL ON TYPE closed.colour FROM PUBLIC; REVOKE ALL ON LANGUAGE foreign_words FROM PUBLIC""")
+        server.run_file(ROLES_SQL, "rivals", cleaner=CLEANER)
+        self.version = int(self.value("SHOW server_version_num")) // 10000
+        self._question = self.learn_question()
+        self._cleaner = server.connect("rivals", CLEANER)
+        rows(self._cleaner, "SET search_path = pg_catalog, pg_temp")
+
+    def psql(self, sql):
+        return rows(self._admin, sql)
+
+    def value(self, sql):
+        return self.psql(sql)[0][0]
+
+    def column(self, sql):
+        return {row[0] for row in self.psql(sql)}
+
+    def run(self):
+        """A run of the cleaner."""
+        return Cleanup(self._program, *DELETE, environment=self._server.environment("rivals", CLEANER)).result()
+
+    def learn_question(self):
+        mark = self._server.log_mark()
+        assert self.run().code == DONE
+        question, = set(QUESTION.findall(self._server.log_text(mark).replace("\n\t", "\n")))
+        return question
+
+    def more(self, *statements):
+        """What the cleaner has more than the owner, after each statement."""
+        for statement in statements:
+            self.psql(statement.format(me=CLEANER, owner=OWNER))
+        return rows(self._cleaner, self._question)[0][0] or ""
+
+    def drop(self):
+        self._admin.close()
+        self._cleaner.close()
+        for database in ("rivals", "elsewhere"):
+            self._server.drop_database(database)
+        self._server.psql("DROP TABLESPACE room")
+        self._server.psql(f"ALTER ROLE {CLEANER} NOCREATEDB; DROP ROLE shop, club, team")
+
+
+@pytest.fixture(scope="module", params=["13", "15", "18"])
+def rivals(request, cluster_of_version, cleanup_program):
+    made = Rivals(cluster_of_version(request.param), cleanup_program)
+    yield made
+    made.drop()
+
+
+def test_the_kinds_below_are_all_that_there_are(rivals):
+    known = ACL_COLUMNS | {"pg_default_acl", "pg_init_privs", "pg_parameter_acl"}
+    assert rivals.column("""SELECT attrelid::regclass::text FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
+        WHERE atttypid = 'aclitem[]'::regtype AND relkind = 'r' AND relnamespace = 'pg_catalog'::regnamespace""") <= known
+    if rivals.version >= 14:
+        assert rivals.column("""SELECT fktable::text FROM pg_get_catalog_foreign_keys()
+            WHERE pktable = 'pg_authid'::regclass""") <= {*OWNED, *NOT_OWNED}
+
+
+@pytest.mark.parametrize("kind", GRANTED)
+def test_a_right_that_the_owner_lacks_is_found(rivals, kind):
+    words, name, described = GRANTED[kind]
+    if kind == "p" and rivals.version < 15:
+        pytest.skip("no rights on parameters before 15")
+    rights = COLUMN_RIGHTS if kind == "c" else rivals.column(
+        f"SELECT privilege_type FROM aclexplode(acldefault('{kind}', 'shop'::regrole))")
+    assert rights
+    for right in sorted(rights):
+        grant = f"GRANT {right} ON {words} {name} TO "
+        useless = right == "CONNECT"
+        assert rivals.more(grant + "{me}") == ("" if useless else described), right
+        # Of parameters it isn't known; see more_rights.cpp.
+        assert rivals.more(grant + "{owner}") == (described if kind == "p" else ""), right
+        assert rivals.more(grant + "{me} WITH GRANT OPTION") == described, right
+        assert rivals.more(f"REVOKE ALL ON {words} {name} FROM {{me}}, {{owner}}",
+                           f"REVOKE ALL (a) ON {name} FROM {{me}}, {{owner}}" if kind == "c" else "SELECT 1") == ""
+    if kind not in ("c", "p"):
+        # By way of a role that both are in, and of everybody.
+        assert rivals.more(f"GRANT {right} ON {words} {name} TO team, {{me}}", "GRANT team TO {owner}") == ""
+        assert rivals.more(f"REVOKE ALL ON {words} {name} FROM team", "REVOKE team FROM {owner}") == described
+        assert rivals.more(f"GRANT {right} ON {words} {name} TO PUBLIC") == ""
+        assert rivals.more(f"REVOKE ALL ON {words} {name} FROM {{me}}, PUBLIC") == ""
+
+
+@pytest.mark.parametrize("catalogue", OWNED)
+def test_what_the_role_owns_is_found(rivals, catalogue):
+    words, name, described, made = OWNED[catalogue]
+    if made is not None:
+        rivals.psql(made if made.startswith(("CREATE", "SELECT")) else f"CREATE {words} {name} {made}")
+    to = f"ALTER {words} {name} OWNER TO "
+    assert rivals.more(to + "{me}") == described
+    assert rivals.more(to + "{owner}") == ""
+    rivals.psql(to + "postgres" if made is None else "SELECT lo_unlink(815)" if "lo_" in made else f"DROP {words} {name}")
+
+
+OTHERS = [
+    (13, "CREATE USER MAPPING FOR {me} SERVER far", f"user mapping for {CLEANER} on server far"),
+    (13, "DROP USER MAPPING FOR {me} SERVER far", ""),
+    # What others will make.
+    (13, "ALTER DEFAULT PRIVILEGES FOR ROLE shop GRANT SELECT ON TABLES TO {me}",
+     "default privileges on new relations belonging to role shop"),
+    (13, "ALTER DEFAULT PRIVILEGES FOR ROLE shop GRANT SELECT ON TABLES TO {owner}", ""),
+    (13, "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT SELECT ON TABLES TO {me}", ""),
+    (13, "ALTER DEFAULT PRIVILEGES FOR ROLE {me} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC", ""),
+    (13, "ALTER TABLE closed.secret ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON closed.secret TO {me} USING (true)",
+     "policy p on table closed.secret"),
+    (13, "ALTER POLICY p ON closed.secret TO {me}, {owner}", ""),
+    (13, "CREATE POLICY q ON closed.secret AS RESTRICTIVE TO {owner}", "policy q on table closed.secret"),
+    (13, "DROP POLICY p ON closed.secret; DROP POLICY q ON closed.secret", ""),
+    (13, "GRANT SELECT (expire_date) ON django_session TO {me} WITH GRANT OPTION", ""),
+    (13, "GRANT SELECT (a) ON closed.secret TO {me}", "column a of table closed.secret"),
+    (13, "GRANT SELECT ON closed.secret TO {owner}", ""),
+    (13, "GRANT SELECT (b) ON closed.secret TO {me}", ""),
+    (13, "REVOKE ALL ON closed.secret FROM {me}, {owner}", ""),
+    (13, "GRANT SELECT ON pg_authid TO {me}", "table pg_authid"),
+    (13, "REVOKE ALL ON pg_authid FROM {me}", ""),
+    *((13, f"ALTER ROLE {{{role}}} {attribute}", attribute if role == "me" else "")
+      for attribute in ("CREATEDB", "CREATEROLE", "REPLICATION", "BYPASSRLS", "SUPERUSER") for role in ("me", "owner")),
+    (13, "ALTER ROLE {owner} NOSUPERUSER", "SUPERUSER"),
+    (13, "GRANT {me} TO {owner}", ""),  # he can do all that by SET ROLE
+    (16, "GRANT {me} TO {owner} WITH SET FALSE", "SUPERUSER"),
+    (13, "ALTER ROLE {me} NOSUPERUSER", ""),
+    (13, "REVOKE {me} FROM {owner}; ALTER ROLE {owner} NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS",
+     "CREATEDB, CREATEROLE, REPLICATION"),  # three will do
+    (13, "ALTER ROLE {me} NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS", ""),
+]
+
+
+def compare(rivals, steps):
+    steps = [(step, expected) for least, step, expected in steps if rivals.version >= least]
+    found = [(step, rivals.more(*step.split("; ")).replace("pg_catalog.", "")) for step, _ in steps]
+    assert found == steps
+
+
+def test_other_ways_to_have_more_are_found(rivals):
+    compare(rivals, OTHERS)
+
+
+def test_who_has_more_is_told_what(rivals):
+    rivals.more("GRANT SELECT ON closed.secret TO {me}")
+    result = rivals.run()
+    assert result.code == REFUSED, result
+    assert "has rights that django, whose code deletes, hasn't (table closed.secret); have conf" in result.stderr
+    rivals.more("REVOKE ALL ON closed.secret FROM {me}")
+    assert rivals.run().code == DONE
+
+
+MEMBERSHIPS = [
+    (13, "GRANT team TO {me}", "membership in team"),
+    (13, "GRANT team TO {owner}", ""),
+    (13, "GRANT team TO {me} WITH ADMIN OPTION", "ADMIN OPTION for team"),
+    (13, "GRANT team TO {owner} WITH ADMIN OPTION", ""),
+    (13, "GRANT club TO team", ""),
+    (13, "REVOKE team FROM {owner}", "ADMIN OPTION for team, membership in club, membership in team"),
+    (13, "REVOKE team FROM {me}; GRANT team TO {owner}", ""),
+    (13, "GRANT club TO {me}", ""),
+    (13, "REVOKE club FROM team", "membership in club"),
+    (13, "GRANT club TO {owner}; GRANT shop TO club WITH ADMIN OPTION", ""),
+    (13, "REVOKE club FROM {owner}; GRANT shop TO {owner}", "ADMIN OPTION for shop, membership in club"),
+    (13, "REVOKE shop FROM club; REVOKE club FROM {me}; REVOKE shop, team FROM {owner}", ""),
+    # From 16 on a member may have no use of it.
+    (16, "GRANT team TO {me}, {owner}", ""),
+    (16, "GRANT team TO {owner} WITH INHERIT FALSE", ""),
+    (16, "GRANT team TO {owner} WITH SET FALSE", "membership in team"),
+    (16, "GRANT team TO {owner} WITH INHERIT TRUE", "membership in team"),
+    (16, "GRANT team TO {me} WITH SET FALSE", ""),
+    (16, "GRANT team TO {me} WITH ADMIN TRUE", "ADMIN OPTION for team"),
+    (16, "REVOKE team FROM {me}, {owner}", ""),
+]
+
+
+def test_memberships_are_compared(rivals):
+    compare(rivals, MEMBERSHIPS)
+    for role in rivals.column(r"SELECT rolname FROM pg_roles WHERE rolname LIKE 'pg\_%' AND rolname <> 'pg_database_owner'"):
+        assert "membership in " + role in rivals.more(f"GRANT {role} TO {{me}}"), role
+        assert rivals.more(f"GRANT {role} TO {{owner}}") == "", role
+        rivals.psql(f"REVOKE {role} FROM {CLEANER}, {OWNER}")
+    assert rivals.more() == ""
