@@ -12,6 +12,14 @@
 namespace django_session::sessions {
 namespace {
 
+// As on a server where nobody has set anything else: the owner may not be allowed to use a
+// tablespace that is somebody's default.
+constexpr const char* kSettings = R"(
+SET LOCAL check_function_bodies = on;
+SET LOCAL default_tablespace = '';
+SET LOCAL default_table_access_method = 'heap';
+)";
+
 // {0} the name with its schema, {1} the body as a string: there are names in it that the owner has
 // chosen, maybe a moment ago, and whatever ended the string would run outside of the jail.
 constexpr const char* kDefine = R"(
@@ -41,7 +49,7 @@ constexpr std::string_view kMark = "djs: ";
 
 OwnersWork as_owner(const std::string& schema, const std::string& name, const std::string& block) {
   const std::string full_name = schema + "." + name;
-  return {fmt::format(kDefine, full_name, sql_code(fmt::format(kBody, block))),
+  return {kSettings + fmt::format(kDefine, full_name, sql_code(fmt::format(kBody, block))),
           fmt::format(kRun, full_name)};
 }
 

@@ -8,28 +8,14 @@
 
 #include "cleanup/as_owner.hpp"
 #include "core/sql_name.hpp"
+#include "measure/transaction.hpp"
 
 namespace django_session::sessions {
 namespace {
 
 // A crash may bring some expired sessions back, which the next run deletes; so no COMMIT has to
-// wait for the disk, or for a standby. SET LOCAL, because behind a pooler the next transaction on
-// this backend is somebody else's. The planner must take the index on expire_date, whatever it
-// believes about the number of expired rows: a wrong guess would read the whole table in each
-// batch.
-constexpr const char* kBegin = R"(
-BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
-SET LOCAL search_path = pg_catalog, pg_temp;
-SET LOCAL lock_timeout = {};
-SET LOCAL statement_timeout = {};
-SET LOCAL datestyle = 'ISO';
-SET LOCAL enable_seqscan = off;
-SET LOCAL enable_bitmapscan = off;
-SET LOCAL max_parallel_workers_per_gather = 0;
-SET LOCAL jit = off;
-SET LOCAL synchronous_commit = off;
-SET LOCAL constraint_exclusion = off;
-)";
+// wait for the disk, or for a standby.
+constexpr const char* kQuickCommit = "SET LOCAL synchronous_commit = off;\n";
 
 // The table's lock comes in a statement of its own, so that a lock on the table and a lock on a row
 // can be told apart when one of them isn't granted. From then on nobody gives the table another
@@ -182,7 +168,8 @@ std::vector<std::string> numbers(const std::string& array) {
 std::string batch_sql(pg::Connection& connection, const CleanupTarget& target,
                       const DeleteAccess& access, const BatchOrder& order, BatchLimits limits,
                       const std::string& name) {
-  const std::string begin = fmt::format(kBegin, limits.lock.count(), limits.statement.count());
+  const std::string begin = begin_transaction(Access::read_write, limits.lock, limits.statement) +
+                            kByIndex + kQuickCommit;
   const std::string end = "COMMIT;\n";
   switch (access.way) {
     case DeleteAccess::Way::function:

@@ -12,11 +12,13 @@
 #include "core/sql_name.hpp"
 #include "measure/catalog_query.hpp"
 #include "measure/more_rights.hpp"
+#include "measure/transaction.hpp"
 
 namespace django_session::sessions {
 namespace {
 
 constexpr std::chrono::milliseconds kAnswersWay{5000};
+constexpr std::chrono::milliseconds kLockTimeout{100};
 
 // {0} the owner's name as a string, {1} more_rights(), {2} kSetRole.
 constexpr const char* kWho = R"(
@@ -24,26 +26,6 @@ SELECT {1} IS NULL AS is_harmless,
   NOT pg_is_in_recovery() AND pg_has_role(me.oid, o.oid, {2}) AS can_be_owner
 FROM pg_roles me, pg_roles o, pg_database d
 WHERE me.rolname = session_user AND o.rolname = {0} AND d.datname = current_database();
-)";
-
-// {0} milliseconds, {1} what else.
-constexpr const char* kTransaction = R"(
-BEGIN ISOLATION LEVEL READ COMMITTED;
-SET LOCAL search_path = pg_catalog, pg_temp;
-SET LOCAL lock_timeout = 100;
-SET LOCAL statement_timeout = {0};
-SET LOCAL datestyle = 'ISO';
-SET LOCAL timezone = 'UTC';
-SET LOCAL enable_seqscan = off;
-SET LOCAL enable_bitmapscan = off;
-SET LOCAL max_parallel_workers_per_gather = 0;
-SET LOCAL jit = off;
-SET LOCAL constraint_exclusion = off;
-SET LOCAL check_function_bodies = on;
-SET LOCAL default_tablespace = '';
-SET LOCAL default_table_access_method = 'heap';
-{1}
-ROLLBACK;
 )";
 
 // {0} the SELECT, {1} "a=% b=%", {2} "item.a, item.b".
@@ -111,8 +93,11 @@ std::optional<pg::Row> ask_sessions(pg::Connection& connection, const CleanupTar
   const auto time = std::max(limit.remaining(), std::chrono::milliseconds(1));
   // The server gives up before we would give up the connection.
   const auto deadline = pg::Deadline::after(time + kAnswersWay);
-  const pg::Row row =
-      answer_of(connection, fmt::format(kTransaction, time.count(), work), deadline);
+  const Access access = jailed ? Access::read_write : Access::read_only;
+  const pg::Row row = answer_of(connection,
+                                begin_transaction(access, kLockTimeout, time) + kByIndex +
+                                    "SET LOCAL timezone = 'UTC';\n" + work + "\nROLLBACK;\n",
+                                deadline);
   const pg::Row answer = jailed ? report_of(connection) : row;
   return are_numbers(answer, columns) ? std::optional(answer) : std::nullopt;
 } catch (const pg::Error& error) {

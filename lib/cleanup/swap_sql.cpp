@@ -17,6 +17,7 @@
 #include "core/sql_name.hpp"
 #include "measure/catalog_query.hpp"
 #include "measure/leftovers.hpp"
+#include "measure/transaction.hpp"
 
 namespace django_session::sessions {
 namespace {
@@ -27,20 +28,11 @@ constexpr int kLeaseSeconds = 30;
 // In the exchange, before the exclusive lock is asked for.
 constexpr int kMostKeysBeforeLock = 10000;
 
-// SET LOCAL and not SET: behind a pooler the next transaction is somebody else's. A lock, once
-// granted, is held until COMMIT, so the message is sent as one and nothing waits for the network.
-constexpr const char* kBegin = R"(
-BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
-SET LOCAL search_path = pg_catalog, pg_temp;
-SET LOCAL lock_timeout = {lock_ms};
-SET LOCAL statement_timeout = {statement_ms};
-SET LOCAL datestyle = 'ISO';
+// A lock, once granted, is held until COMMIT, so the message is sent as one and nothing waits for
+// the network.
+constexpr const char* kBegin = R"({begin}
 SET LOCAL timezone = 'UTC';
 {usual_plans}
-SET LOCAL constraint_exclusion = off;
-SET LOCAL check_function_bodies = on;
-SET LOCAL default_tablespace = '';
-SET LOCAL default_table_access_method = 'heap';
 SELECT pg_catalog.set_config(name, '0', true) FROM pg_catalog.pg_settings
 WHERE name = 'transaction_timeout';  -- from PostgreSQL 17 on
 SET LOCAL ROLE {owner};
@@ -441,14 +433,10 @@ BEGIN
 END $flush$;
 )";
 
-// Whatever the planner believes about the number of rows: never read the whole table, and never
-// twice.
-constexpr const char* kByIndex = R"(
-SET LOCAL enable_seqscan = off;
-SET LOCAL enable_bitmapscan = off;
+// Nor is an index read as a whole to be joined.
+constexpr const char* kNoOtherJoins = R"(
 SET LOCAL enable_hashjoin = off;
 SET LOCAL enable_mergejoin = off;
-SET LOCAL max_parallel_workers_per_gather = 0;
 )";
 
 // The place reached is kept in the state, in the same transaction. It is a date alone, as the index
@@ -938,10 +926,13 @@ std::string fill(const char* text, const SwapNames& names, TransactionLimits lim
       fmt::arg("log", names.log()), fmt::arg("log_literal", sql_string(names.log())),
       fmt::arg("function_literal", sql_string(names.function())), fmt::arg("owner", names.owner),
       fmt::arg("owner_literal", sql_string(names.owner)), fmt::arg("usual_plans", kUsualPlans),
+      fmt::arg("begin", begin_transaction(Access::read_write, limits.lock, limits.statement)),
       fmt::arg("run_id", sql_string(names.run_id)), fmt::arg("lease", kLeaseSeconds),
       fmt::arg("lock_ms", limits.lock.count()), fmt::arg("statement_ms", limits.statement.count()),
       more...);
 }
+
+std::string by_index() { return std::string(kByIndex) + kNoOtherJoins; }
 
 enum class Guarded { yes, no, with_triggers };
 
@@ -1043,7 +1034,7 @@ std::string copy_sql(const SwapNames& names, TransactionLimits limits, const Col
   const std::string body = fill(kCopy, names, limits, fmt::arg("columns", list(columns, "")),
                                 fmt::arg("t_as_c", list(columns, "t.", true)),
                                 fmt::arg("c", list(renamed(columns), "")), fmt::arg("rows", rows));
-  return transaction(names, limits, kByIndex, work(names, limits, body, Guarded::with_triggers));
+  return transaction(names, limits, by_index(), work(names, limits, body, Guarded::with_triggers));
 }
 
 std::string collapse_log_sql(const SwapNames& names, TransactionLimits limits) {
@@ -1076,7 +1067,7 @@ std::string drain_sql(const SwapNames& names, TransactionLimits limits, const Co
                       long long rows) {
   const std::string body =
       kStartClock + drain(names, limits, columns, rows) + fill(kReportDrain, names, limits);
-  return transaction(names, limits, kByIndex, work(names, limits, body, Guarded::with_triggers));
+  return transaction(names, limits, by_index(), work(names, limits, body, Guarded::with_triggers));
 }
 
 std::string verify_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns) {
@@ -1089,7 +1080,7 @@ std::string count_live_sql(const SwapNames& names, TransactionLimits limits, Cou
   const char* const body = by == CountBy::heap    ? kCountByHeap
                            : by == CountBy::index ? kCountByIndex
                                                   : kCountByKey;
-  return transaction(names, limits, kByIndex, work(names, limits, fill(body, names, limits)));
+  return transaction(names, limits, by_index(), work(names, limits, fill(body, names, limits)));
 }
 
 std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
@@ -1116,7 +1107,7 @@ std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const
                 fmt::arg("stamp", stamp), fmt::arg("touch_columns", touch),
                 fmt::arg("drain_rest", drain(names, limits, columns, most.keys))),
            Guarded::no, 2);
-  const std::string locks = kByIndex + std::string(kQuickCommit) +
+  const std::string locks = by_index() + kQuickCommit +
                             fmt::format("LOCK TABLE ONLY {}, {} IN ACCESS EXCLUSIVE MODE;\n",
                                         names.shadow(), names.state()) +
                             kNoteWhen;

@@ -1,29 +1,23 @@
-// SET LOCAL and not SET: behind a pooler the next transaction on this backend is somebody else's.
+// One transaction, one question.
 #include "measure/catalog_query.hpp"
-
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
 
+#include "measure/transaction.hpp"
+
 namespace django_session::sessions {
 namespace {
 
-constexpr const char* kTransaction = R"(
-BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY;
-SET LOCAL search_path = pg_catalog, pg_temp;
-SET LOCAL lock_timeout = 100;
-SET LOCAL statement_timeout = {0};
-{2}
-{1}
-COMMIT;
-)";
+constexpr std::chrono::milliseconds kLockTimeout{100};
 
 }  // namespace
 
 pg::Rows ask_catalog(pg::Connection& connection, const std::string& query, pg::Deadline deadline) {
-  const auto timeout = std::max(deadline.remaining(), std::chrono::milliseconds(1)).count();
-  connection.send(fmt::format(kTransaction, timeout, query, kUsualPlans), deadline);
+  const auto timeout = std::max(deadline.remaining(), std::chrono::milliseconds(1));
+  connection.send(begin_transaction(Access::read_only, kLockTimeout, timeout) + kUsualPlans +
+                      query + "\nCOMMIT;\n",
+                  deadline);
   try {
     pg::Rows rows = connection.next_rows(deadline).value_or(pg::Rows());
     connection.finish(deadline);

@@ -7,13 +7,14 @@
 #include <algorithm>
 
 #include "measure/more_rights.hpp"
+#include "measure/transaction.hpp"
 
 namespace django_session::sessions {
 namespace {
 
 // Nobody may wait longer for a lock because we read (an ACCESS EXCLUSIVE request behind us queues
 // everybody behind it).
-constexpr int kLockTimeoutMs = 100;
+constexpr std::chrono::milliseconds kLockTimeout{100};
 // Reading the ends of the index is a matter of microseconds, except right after a mass delete: then
 // all the dead entries are walked over.
 constexpr long long kExpiryTimeoutMs = 500;
@@ -25,15 +26,9 @@ SELECT pg_catalog.set_config('django_session.path',
   pg_catalog.current_schemas(false)::pg_catalog.text, true);
 )";
 
-// Nothing but pg_catalog is looked into from here on: neither an operator that somebody has put
-// into `public` nor a temporary table that is called like a catalogue is taken for the system's.
-// What a CHECK says is not evaluated for a plan, and what a policy hides is an error, not a smaller
-// number.
-constexpr const char* kOnlyTheSystem = R"(
-SET LOCAL search_path = pg_catalog, pg_temp;
-SET LOCAL constraint_exclusion = off;
+// What a policy hides is an error, not a smaller number.
+constexpr const char* kWholeNumbers = R"(
 SET LOCAL row_security = off;
-SET LOCAL jit = off;
 SET LOCAL extra_float_digits = 1;
 )";
 
@@ -334,13 +329,10 @@ WHERE n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\_%'
 ORDER BY pages DESC, 1, 2 LIMIT 5;
 )";
 
-/// SET LOCAL and not SET: behind a pooler the next transaction is somebody else's. `first` comes
-/// while the session's search_path still holds.
 std::string begin(long long timeout_ms, const char* first = "") {
-  return fmt::format(
-      "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY;{}{}SET LOCAL lock_timeout = {}; SET LOCAL "
-      "statement_timeout = {};\n",
-      first, kOnlyTheSystem, kLockTimeoutMs, std::max(1LL, timeout_ms));
+  return begin_transaction(Access::read_only, kLockTimeout,
+                           std::chrono::milliseconds(std::max(1LL, timeout_ms)), first) +
+         kWholeNumbers;
 }
 
 std::string in_transaction(long long timeout_ms, const std::string& statements) {

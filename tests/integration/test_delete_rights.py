@@ -141,6 +141,21 @@ def test_where_the_owner_may_not_create_a_superuser_is_told_what_to_do(attacked,
     assert run_cleanup(*DELETE, user=OWNER).deleted == 485
 
 
+@pytest.mark.parametrize("user", [OWNER, SWAPPER, "postgres"])
+def test_a_default_tablespace_that_the_owner_may_not_use_is_no_obstacle(attacked, run_cleanup, user):
+    with contextlib.closing(attacked.cluster.connect("site")) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SET allow_in_place_tablespaces = on")
+        cursor.execute("CREATE TABLESPACE private LOCATION ''")
+    attacked.psql("ALTER DATABASE site SET default_tablespace = private")
+    try:
+        assert "485 expired" in run_cleanup("--dry-run", *DELETE[:2], user=user).stdout
+        result = run_cleanup(*DELETE, user=user)
+        assert (result.code, result.deleted) == (DONE, 485), result
+    finally:
+        attacked.psql("DROP TABLESPACE private")
+
+
 def test_a_batch_leaves_nothing_in_the_catalogue(attacked, run_cleanup):
     made = "SELECT relname FROM pg_class WHERE relname LIKE 'djs%' UNION SELECT proname FROM pg_proc WHERE proname LIKE 'djs%'"
     assert run_cleanup(*DELETE, user="postgres").code == DONE
