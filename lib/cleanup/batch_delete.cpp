@@ -195,7 +195,10 @@ class BatchDelete {
       if (error.kind() != pg::Error::Kind::statement) throw;
       connection_.finish(soon());
       if (error.sqlstate() == kOtherTable)
-        throw Stopped("the table was replaced meanwhile, or has another owner now");
+        throw Stopped(access_.way == DeleteAccess::Way::function
+                          ? "the table or its owner's function was replaced meanwhile, or has "
+                            "another owner now"
+                          : "the table was replaced meanwhile, or has another owner now");
       if (access_.way == DeleteAccess::Way::as_owner && error.insufficient_privilege())
         throw pg::Error(pg::Error::Kind::statement,
                         fmt::format("{}; clean up as {}", error.what(), access_.owner));

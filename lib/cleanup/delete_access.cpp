@@ -26,11 +26,12 @@ SELECT quote_ident(session_user) AS role, quote_ident(owner.rolname) AS owner,
     AS rows_are_hidden,
   (SELECT min(quote_ident(g.tgname)) FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tginitdeferred
      AND g.tgenabled <> 'D' AND g.tgtype & 8 <> 0) AS deferred_trigger,
-  quote_ident(n.nspname) || '.' || quote_ident(f.proname) AS function
+  quote_ident(n.nspname) || '.' || quote_ident(f.proname) AS function,
+  f.oid AS function_oid
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_roles owner ON owner.oid = c.relowner
 LEFT JOIN LATERAL (
-  SELECT p.proname FROM pg_proc p
+  SELECT p.oid, p.proname FROM pg_proc p
   WHERE p.pronamespace = c.relnamespace AND p.proowner = c.relowner AND p.prosecdef
     AND p.proname IN ('django_session_delete_expired',
                       ('django_session_delete_expired_' || owner.rolname)::name)
@@ -104,6 +105,7 @@ DeleteAccess delete_access(pg::Connection& connection, const std::string& oid,
   } else {
     access.way = Way::function;
     access.function = row.text("function");
+    access.function_oid = row.text("function_oid");
     obstacle = no_function(row, connection, oid, deadline);
   }
   if (!obstacle.empty()) access.obstacles.push_back({"role " + row.text("role"), obstacle});

@@ -24,6 +24,7 @@ struct DeleteAccess {
   Way way = Way::own;
   std::string owner;                ///< quoted
   std::string function;             ///< its full name, quoted; for Way::function alone
+  std::string function_oid;         ///< decimal
   std::vector<Obstacle> obstacles;  ///< none: it is possible
 };
 

@@ -5,9 +5,10 @@ import re
 
 import pytest
 
-from cleanup_command import CLEANER, DONE, REFUSED, STOPPED, SWAPPER, Cleanup
+from cleanup_command import CLEANER, DONE, FAILED, REFUSED, STOPPED, SWAPPER, Cleanup
 from django_site import OWNER, TABLE
 from paths import ROLES_SQL
+from processes import wait_for
 
 DELETE = ("--method", "delete", "--no-progress")
 EXPIRED = f"SELECT count(*) FROM {TABLE} WHERE expire_date < now()"
@@ -120,6 +121,98 @@ def test_a_function_that_is_not_what_roles_sql_made_is_not_called(attacked, run_
     attacked.psql(change, OWNER)
     result = run_cleanup(*DELETE)
     assert result.code == REFUSED and f"run conf.d/roles.sql (psql -v cleaner={CLEANER})" in result.stderr, result
+
+
+# What the function returns, and its arguments.
+RETURNED = """(is_ours bool, is_locked bool, swap_lives bool, seen float8, free float8, deleted float8, moment text,
+    left_over text, left_last text, lockers text, wal_bytes float8)"""
+FUNCTION = "public.django_session_delete_expired"
+ARGUMENTS = "regclass, timestamptz, timestamptz, int4, tid[], tid[], bool"
+GAINS = f"""SELECT rolname FROM pg_roles WHERE rolname = '{OWNER}' AND (rolsuper OR rolcreaterole)
+    UNION ALL SELECT 'member' FROM pg_auth_members WHERE member = '{OWNER}'::regrole"""
+
+
+def replace_function(site, body, user=OWNER, returned=RETURNED, how="SECURITY DEFINER"):
+    """Whoever has a function of that name: one by `user`, for the cleaner to call."""
+    site.psql(f"""DROP FUNCTION IF EXISTS {FUNCTION}({ARGUMENTS});
+        CREATE FUNCTION {FUNCTION}({ARGUMENTS}) RETURNS TABLE {returned} LANGUAGE plpgsql {how} AS $f$
+        #variable_conflict use_column
+        BEGIN {body} END $f$; GRANT EXECUTE ON FUNCTION {FUNCTION} TO {CLEANER}""", user)
+
+
+LYING = {
+    "absurd": "true, false, false, 'NaN', '-Infinity', -7, 'today'', now()) --', '{\"(0,1)''x\"}', '{(a)}', '{x''}', 'NaN'",
+    "null": "NULL::bool, NULL::bool, NULL::bool, NULL::float8, NULL::float8, NULL::float8, NULL::text, NULL::text, NULL::text, "
+            "NULL::text, NULL::float8",
+    "huge": "true, false, false, 1e308, 1e308, 0, repeat('9', 100000), repeat('{(1,1)', 100000), '{}', repeat('1', 100000), 1e308",
+    "no numbers": "true, false, false, NULL::float8, NULL, NULL, '', '', '', '', NULL",
+}
+
+
+@pytest.mark.parametrize("lie", LYING)
+def test_lies_of_the_owners_function_break_nothing(attacked, run_cleanup, lie):
+    replace_function(attacked, f"RETURN QUERY SELECT {LYING[lie]};")
+    mark = attacked.cluster.log_mark()
+    result = run_cleanup(*DELETE, timeout=60)
+    assert result.code in (DONE, STOPPED, FAILED) and len(result.stdout + result.stderr) < 5000, result
+    assert "syntax error" not in attacked.cluster.log_text(mark)
+    assert attacked.value(EXPIRED) == 485
+
+
+@pytest.mark.parametrize("returned", ["(is_ours bool)", RETURNED.replace("seen float8", "seen text")])
+def test_a_function_with_another_answer_is_an_error(attacked, run_cleanup, returned):
+    replace_function(attacked, "RETURN;", returned=returned)
+    result = run_cleanup(*DELETE)
+    assert result.code == FAILED and result.message, result
+
+
+def test_a_function_that_turns_to_the_callers_rights_gains_nothing(attacked, run_cleanup):
+    """In the first batch as the owner, in the second as us."""
+    replace_function(attacked, f"""
+        IF current_user = '{OWNER}' THEN ALTER FUNCTION {FUNCTION}({ARGUMENTS}) SECURITY INVOKER; END IF;
+        RAISE LOG 'ran as %', current_user;
+        PERFORM public.evil('');
+        RETURN QUERY SELECT true, false, false, 1::float8, 1::float8, 1::float8, now()::text, '{{}}', '{{}}', '{{}}', 0::float8;
+        """)
+    attacked.psql(EVIL, OWNER)
+    mark = attacked.cluster.log_mark()
+    result = run_cleanup(*DELETE, timeout=60)
+    log = attacked.cluster.log_text(mark)
+    assert f"ran as {OWNER}" in log
+    # The second batch finds that it is another function now.
+    assert f"ran as {CLEANER}" not in log and result.code == STOPPED and "function was replaced" in result.message, result
+    assert attacked.psql(GAINS) == []
+
+
+@pytest.mark.parametrize("change", [
+    f"DROP FUNCTION {FUNCTION}({ARGUMENTS})", f"ALTER FUNCTION {FUNCTION}({ARGUMENTS}) RENAME TO mine",
+    f"ALTER FUNCTION {FUNCTION}({ARGUMENTS}) OWNER TO stranger", "REASSIGN OWNED BY django TO stranger"])
+def test_a_function_that_takes_the_owners_place_in_a_run_is_not_called(attacked, start_cleanup, change):
+    """Its owner may be less than we are: then it is nothing that our look has compared us with."""
+    attacked.cluster.create_role("stranger")
+    attacked.psql("GRANT CREATE, USAGE ON SCHEMA public TO stranger")
+    attacked.fill(sessions=100_000)
+    try:
+        run = start_cleanup(*DELETE)
+        wait_for(lambda: attacked.value(EXPIRED) < 95_000, "the first batches", 60)
+        attacked.psql(change)
+        if "OWNER TO" not in change and "REASSIGN" not in change:
+            replace_function(attacked, "RAISE LOG 'ran as %', current_user; RETURN;", "stranger", how="")
+        mark = attacked.cluster.log_mark()
+        result = run.result()
+        assert result.code == STOPPED and "function was replaced" in result.message, result
+        assert "ran as" not in attacked.cluster.log_text(mark)
+    finally:
+        attacked.psql(f"REASSIGN OWNED BY stranger TO {OWNER}; DROP OWNED BY stranger; DROP ROLE stranger")
+
+
+def test_execute_that_is_revoked_in_a_run_ends_it(attacked, start_cleanup):
+    attacked.fill(sessions=100_000)
+    run = start_cleanup(*DELETE)
+    wait_for(lambda: attacked.value(EXPIRED) < 95_000, "the first batches", 60)
+    attacked.psql(f"REVOKE EXECUTE ON FUNCTION {FUNCTION} FROM {CLEANER}")
+    result = run.result()
+    assert result.code == FAILED and "permission denied for function" in result.message, result
 
 
 def test_a_right_to_delete_alone_is_not_used(attacked, run_cleanup):
