@@ -85,7 +85,7 @@ GRANT EXECUTE ON FUNCTION :statistics(regclass) TO :"monitor";
 \if :{?cleaner}
 -- The deleting role, for `django_session_cleanup --method delete`. It has no right to delete: it calls a function of the
 -- table's owner that deletes expired sessions, and nothing else. It can't read a session's key or data. Use a role of its own
--- for each owner of session tables: what an owner's function or trigger does could otherwise be done with rights on another's.
+-- for each owner of session tables, in whatever database: what an owner's code does could otherwise be done with rights on another's.
 SELECT format('CREATE ROLE %I LOGIN', :'cleaner')
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'cleaner') \gexec
 GRANT CONNECT ON DATABASE :"database" TO :"cleaner";
