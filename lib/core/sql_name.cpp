@@ -56,6 +56,9 @@ std::string sql_table(std::string_view schema, std::string_view table) {
 }
 
 std::string sql_string(std::string_view text) {
+  // A database's owner can turn standard_conforming_strings off: then a backslash in a plain string
+  // escapes what follows it, our closing quote for one.
+  if (text.find('\\') != std::string_view::npos) return sql_code(text);
   std::string quoted = "'";
   for (const char c : text) {
     if (c == '\'') quoted += '\'';

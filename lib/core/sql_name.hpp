@@ -13,7 +13,7 @@ std::string sql_identifier(std::string_view name);
 /// `schema.table`, each quoted where needed.
 std::string sql_table(std::string_view schema, std::string_view table);
 
-/// `text` as a string in SQL, with standard_conforming_strings.
+/// `text` as a string in SQL, whatever standard_conforming_strings is.
 std::string sql_string(std::string_view text);
 
 /// `code` as a string in SQL (E'...'), whatever standard_conforming_strings is, and with no tag

@@ -344,13 +344,14 @@ std::string in_transaction(long long timeout_ms, const std::string& statements) 
 constexpr const char* kFlush = "SELECT pg_catalog.repeat(' ', 8192);\n";
 
 /// In a transaction of its own, so that the table's locks are not held while it walks the whole
-/// data folder.
+/// data folder. The filler is in it, too: after a query, a transaction can't have another isolation
+/// level than the database's default any more.
 std::string database_size(const Reading& reading) {
   if (!reading.database_size) return "";
-  return kFlush +
-         in_transaction(
-             reading.budget.count() * (reading.exact ? 1 : 3) / 5,
-             "SELECT pg_catalog.pg_database_size(pg_catalog.current_database()) AS bytes;\n");
+  return in_transaction(
+      reading.budget.count() * (reading.exact ? 1 : 3) / 5,
+      std::string(kFlush) +
+          "SELECT pg_catalog.pg_database_size(pg_catalog.current_database()) AS bytes;\n");
 }
 
 std::string index_sizes(const Reading& reading) {

@@ -202,3 +202,8 @@ def test_the_server_sends_what_comes_before_the_filler(site, cluster):
         start = time.monotonic()
         assert b"1234" in client.recv(64)
         assert time.monotonic() - start < 1
+
+
+def test_the_databases_own_isolation_level_hides_no_size(site, measure):
+    site.psql("ALTER DATABASE site SET default_transaction_isolation = 'repeatable read'")
+    assert measure()["pg_db_size"] == pytest.approx(site.sizes()["database"], rel=0.01)

@@ -1,10 +1,16 @@
 """What the catalogues can say of a table, one thing after the other: after a swap they say the same of its successor, or
 the swap refused it by name and left the table alone."""
 
+import contextlib
+
+import pytest
+
 from cluster import SUPERUSER
 from django_site import OWNER
 from test_encodings import execute_bytes
-from test_swap import REFUSED, cleanup, cleanup_program, create_role, helpers, live, oid  # noqa: F401
+from processes import wait_for
+from test_swap import (REFUSED, cleanup, cleanup_program, create_role, ended, helpers, live, oid,  # noqa: F401
+                       start_cleanup)
 
 INDEX = "django_session_pkey"
 LABEL = "INSERT INTO pg_seclabel VALUES ({object}, '{catalog}'::regclass, {column}, 'label_provider', 'secret')"
@@ -100,7 +106,7 @@ SELECT 'index', indexrelid::regclass::text, concat_ws(' ', pg_get_indexdef(index
   indisvalid, indisprimary, indimmediate)
 FROM pg_index WHERE indexrelid >= 16384 AND indexrelid::regclass::text !~ 'pg_toast'
 UNION ALL
-SELECT 'constraint', conname, concat_ws(' ', pg_get_constraintdef(oid), convalidated, condeferrable) FROM pg_constraint
+SELECT 'constraint', format('%s of %s', conname, conrelid::regclass), concat_ws(' ', pg_get_constraintdef(oid), convalidated, condeferrable) FROM pg_constraint
 WHERE oid >= 16384
 ORDER BY 1, 2, 3"""
 
@@ -148,6 +154,61 @@ def test_a_feature_is_reproduced_or_refused_by_name(site, cluster, cleanup):  # 
         if why:
             wrong[feature] = why
     assert not wrong, "\n".join(f"{feature}: {why}" for feature, why in wrong.items())
+
+
+# What isn't a feature of the table as it was, but of a table that has such things already.
+CHANGES = {
+    "name of a check": "ALTER TABLE django_session RENAME CONSTRAINT data_is_there TO data_is_here",
+    "trigger": "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; "
+               "CREATE TRIGGER theirs BEFORE INSERT ON django_session FOR EACH ROW EXECUTE FUNCTION f()",
+    "view": "CREATE VIEW seen AS SELECT expire_date FROM django_session",
+    "policy": "CREATE POLICY part ON django_session USING (true)",
+    "rule": "CREATE RULE told AS ON DELETE TO django_session DO ALSO NOTIFY gone",
+}
+WAITS = """SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'
+AND relation = 'django_session'::regclass"""
+
+
+def renew_with_what_can_change(site):
+    site.psql(RENEW.format(original="original", owner=OWNER))
+    site.psql("ALTER TABLE django_session ADD CONSTRAINT data_is_there CHECK (session_data <> '')")
+
+
+def what_is_lost(site, cluster, start_cleanup, statement):  # noqa: F811
+    """Empty where what is altered while the swap waits for the exclusive lock is as it was altered, afterwards."""
+    with contextlib.closing(cluster.connect(site.database, SUPERUSER, autocommit=False)) as altering:
+        cursor = altering.cursor()
+        cursor.execute("LOCK TABLE django_session IN ACCESS SHARE MODE")
+        process = start_cleanup("--method", "swap")
+        try:
+            wait_for(lambda: not process.running or site.value(WAITS), "the exclusive lock")
+        except AssertionError:
+            return f"{site.psql('SELECT pid, state, wait_event, query FROM pg_stat_activity')} {process.log_text()}"
+        if not process.running:
+            return process.log_text()
+        cursor.execute(statement)
+        cursor.execute(CATALOGUE)
+        altered = {row for row in cursor.fetchall() if "djs_" not in str(row) and "toast" not in str(row)}
+        altering.commit()
+    ended(process)
+    after = {row for row in site.psql(CATALOGUE) if "djs_" not in str(row) and "toast" not in str(row)}
+    return f"{sorted(altered ^ after, key=str)}" if altered != after else ""
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_what_is_altered_in_the_last_moment_is_not_lost(site, cluster, start_cleanup, part):  # noqa: F811
+    for role in ("reader", "other"):
+        create_role(cluster, role)
+    site.psql("CREATE TABLE original (LIKE django_session INCLUDING ALL)")
+    changes = {feature: statement for feature, (statement, _) in FEATURES.items()
+               if "mine" not in statement and feature != "table of an extension"} | CHANGES
+    lost = {}
+    for feature in list(changes)[part::4]:
+        renew_with_what_can_change(site)
+        why = what_is_lost(site, cluster, start_cleanup, changes[feature])
+        if why:
+            lost[feature] = why
+    assert not lost, "\n".join(f"{feature}: {why}" for feature, why in lost.items())
 
 
 def test_an_encoding_without_a_conversion_is_refused_by_name(cluster, cleanup):  # noqa: F811

@@ -45,6 +45,11 @@ TEST(SqlName, code_is_a_string_that_nothing_in_it_ends) {
                sql_code(R"(SELECT 'a', $$b$$, "c\'d")").c_str());
 }
 
+TEST(SqlName, a_string_is_one_whatever_standard_conforming_strings_is) {
+  STRCMP_EQUAL("'it''s'", sql_string("it's").c_str());
+  STRCMP_EQUAL(R"(E'\\''::int or true;--')", sql_string(R"(\'::int or true;--)").c_str());
+}
+
 TEST(SqlName, quotes_where_it_must) {
   STRCMP_EQUAL("django_session", sql_identifier("django_session").c_str());
   STRCMP_EQUAL("\"MySession\"", sql_identifier("MySession").c_str());
