@@ -139,8 +139,12 @@ BEGIN
 
   BEGIN  -- an exchange of the whole table that is under way must not be disturbed
     IF to_regclass(state) IS NOT NULL THEN
-      EXECUTE format('SELECT count(*) > 0 FROM ONLY %s m WHERE m.lease_until > clock_timestamp()
-        AND EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = m.backend)', state) INTO swap_lives;
+      EXECUTE format($sql$SELECT count(*) > 0 FROM ONLY %s m WHERE m.lease_until > clock_timestamp()
+        AND EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = m.backend)
+        OR EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid  -- VACUUM or ANALYZE
+                   WHERE l.relation IN (m.twin, m.log) AND l.mode = 'ShareUpdateExclusiveLock'
+                     AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+                     AND a.usesysid IS NOT NULL)$sql$, state) INTO swap_lives;
     END IF;
   EXCEPTION
     WHEN lock_not_available THEN swap_lives := true;

@@ -237,7 +237,7 @@ class Run {
   template <typename Steps>
   CleanupResult guarded(Steps steps);
   void connect();
-  void reconnect();
+  void reconnect(const std::string& loss);
   pg::Deadline soon() const { return pg::Deadline::after(options_.answer_timeout); }
 
   void let_the_server_notice_our_end();
@@ -401,18 +401,21 @@ void Run::clear_the_way() {
 void Run::carry_out() {
   began_ = true;
   result_.rows_deleted = 0;
-  for (int losses = 0;; reconnect()) {
+  std::string loss;
+  for (int losses = 0;; reconnect(loss)) {
     try {
       return run_method();
     } catch (const pg::Error& error) {
       const bool lost = error.kind() == pg::Error::Kind::connection;
       if (!lost || ++losses > kMostLosses || planned_.plan.method == Method::full) throw;
-      observer_.on_note(fmt::format("{}; connecting again", words_of(error)));
+      loss = words_of(error);
+      observer_.on_note(loss + "; connecting again");
     }
   }
 }
 
-void Run::reconnect() {
+/// `loss`: how the connection was lost, and what stays if it doesn't come back.
+void Run::reconnect(const std::string& loss) try {
   const auto patience = pg::Deadline::after(kReconnectFor);
   for (;;) {
     pause_for(kBetweenReconnects, run_end_, observer_);
@@ -424,6 +427,15 @@ void Run::reconnect() {
       if (patience.passed() || error.kind() == pg::Error::Kind::timeout) throw;
     }
   }
+} catch (const LeftToAnother&) {
+  throw;
+} catch (const Stopped& stopped) {
+  throw Stopped(fmt::format("{}; before that: {}", stopped.what(), loss));
+} catch (const pg::Error& error) {
+  throw pg::Error(
+      error.kind(),
+      fmt::format("connecting again failed: {}; before that: {}", words_of(error), loss),
+      error.sqlstate());
 }
 
 std::string Run::cutoff() {

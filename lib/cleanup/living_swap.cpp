@@ -1,4 +1,5 @@
-// A swap that lives has a state whose lease has not run out, and a backend.
+// A swap that lives has a state whose lease has not run out, and a backend; or its copy or its log
+// is being vacuumed or analyzed, which doesn't renew the lease.
 #include "cleanup/living_swap.hpp"
 
 #include <fmt/format.h>
@@ -58,7 +59,9 @@ class LivingSwap {
     names.run_id = new_run_id();
     send(read_state_sql(names, {options_.lock_timeout, options_.answer_timeout}));
     const pg::Row row = report_of(connection_);
-    return row.has("lease") && row.number("lease").value_or(0) > 0 && !row.flag("backend_gone");
+    if (!row.has("lease")) return false;
+    return row.flag("is_vacuumed") ||
+           (row.number("lease").value_or(0) > 0 && !row.flag("backend_gone"));
   }
 
   bool by_the_function() {

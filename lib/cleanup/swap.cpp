@@ -39,6 +39,8 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
+// A VACUUM of a run that was killed ends by itself; one of a run that lives is not waited for.
+constexpr seconds kVacuumPatience{5};
 // For how long a lock is tried for, again and again, before the run gives up.
 constexpr seconds kLockPatience{600};
 // Of the lease, which lasts for 30 s, while the run waits.
@@ -210,7 +212,8 @@ class Swap {
   struct State {
     std::string run_id, phase, twin;  ///< checked: the owner could have written anything there
     double keep_seconds = 0, copied = 0, rows_before = 0, bytes_before = 0, age = 0, lease = 0;
-    bool backend_gone = false, intact = false;
+    bool backend_gone = false, is_vacuumed = false, intact = false;
+    bool lives() const { return is_vacuumed || (lease > 0 && !backend_gone); }
   };
 
   // Whose run it is
@@ -340,12 +343,12 @@ Swap::State Swap::read_state() {
   std::replace(phase.begin(), phase.end(), '_', ' ');
   if (row.text("twin").find_first_not_of("0123456789") != std::string::npos)
     throw std::runtime_error("the state of the swap is damaged; --abort removes it");
-  return {row.text("run_id"),     phase,
-          row.text("twin"),       number("keep_seconds"),
-          number("copied"),       number("rows_before"),
-          number("bytes_before"), number("age"),
-          number("lease"),        row.flag("backend_gone"),
-          row.flag("intact")};
+  return {row.text("run_id"),      phase,
+          row.text("twin"),        number("keep_seconds"),
+          number("copied"),        number("rows_before"),
+          number("bytes_before"),  number("age"),
+          number("lease"),         row.flag("backend_gone"),
+          row.flag("is_vacuumed"), row.flag("intact")};
 }
 
 void Swap::acquire() {
@@ -368,12 +371,15 @@ void Swap::acquire() {
 }
 
 /// A run that is alive renews its lease with every transaction, and each of those is shorter than
-/// the lease unless it holds the row; one whose backend is gone is dead. To be wrong would do no
-/// harm: a run that was taken over finds out before it does anything further.
+/// the lease unless it holds the row, or is a VACUUM or ANALYZE; one whose backend is gone is dead.
+/// Twice, since it may be between two of those. To be wrong would do no harm: a run that was taken
+/// over finds out before it does anything further.
 void Swap::wait_for_lease(State& state) {
   const double first_seen = state.lease + state.age;
-  while (state.run_id != names_.run_id && !state.backend_gone && state.lease > 0) {
-    if (state.lease + state.age > first_seen + 1)
+  const auto patience = pg::Deadline::after(kVacuumPatience);
+  for (bool lived = true; state.run_id != names_.run_id && (lived || state.lives());) {
+    lived = state.lives();
+    if (state.lease + state.age > first_seen + 1 || (state.is_vacuumed && patience.passed()))
       throw LeftToAnother("another cleanup of this table is under way");
     pause_for(kShortestPause * 3, run_end_, observer_);
     state = read_state();
@@ -762,9 +768,9 @@ void Swap::drop_replaced() {
   } catch (const Paused& paused) {
     throw Stopped(replaced_is_left(paused));
   } catch (const pg::Error& error) {
-    if (error.kind() != pg::Error::Kind::statement) throw;
-    if (is_depended_on(error)) explain_what_depends(error);
-    if (!is_lock_trouble(error))
+    const bool refused = error.kind() == pg::Error::Kind::statement;
+    if (refused && is_depended_on(error)) explain_what_depends(error);
+    if (!refused || !is_lock_trouble(error))
       throw pg::Error(error.kind(), replaced_is_left(error), error.sqlstate());
     with_lock("to drop the replaced table", Lock::access_exclusive, drop);
   }

@@ -37,6 +37,26 @@ def test_a_prepared_transaction_is_named_and_seldom_tried_against(own_cluster, f
     assert helpers(shop) == []
 
 
+def test_a_prepared_transaction_that_wrote_before_the_triggers_came_is_copied(own_cluster, folder, start_cleanup):  # noqa: F811
+    server = own_cluster(max_prepared_transactions="5")
+    server.create_database("shop", OWNER)
+    shop = DjangoSite(folder, server, "shop")
+    shop.migrate()
+    shop.fill(sessions=10_000)
+    shop.psql("INSERT INTO django_session VALUES ('ends', 'data', now() + interval '1 day')")
+    with contextlib.closing(server.connect("shop")) as other:
+        other.cursor().execute("BEGIN; INSERT INTO django_session VALUES ('new', 'data', now() + interval '1 day'); "
+                               "DELETE FROM django_session WHERE session_key = 'ends'; PREPARE TRANSACTION 'late'")
+    process = start_cleanup(conninfo=server.conninfo("shop", OWNER))
+    wait_for_phase(shop, "created")
+    time.sleep(1.5)
+    assert phase(shop) == "created" and process.running, process.log_text()
+    server.psql("COMMIT PREPARED 'late'", "shop")
+    assert ended(process) == DONE, process.log_text()
+    keys = {row[0] for row in live(shop)}
+    assert "new" in keys and "ends" not in keys and helpers(shop) == []
+
+
 @pytest.mark.parametrize("relation", ["django_session", "djs_{oid}_state"])
 def test_a_reader_whose_age_is_hidden_is_seldom_tried_against(site, cluster, start_cleanup, relation):  # noqa: F811
     """As a nightly dump is, to a role without pg_read_all_stats."""
