@@ -20,6 +20,7 @@ constexpr milliseconds kOurselvesFirst{5000};       // before the server's own l
 // statement_timeout ends what we can't cancel any more because we were killed.
 constexpr const char* kSettings = R"(
 SET search_path = pg_catalog, pg_temp;
+SET exit_on_error = off;
 SET jit = off;
 SET lock_timeout = {0};
 SET statement_timeout = {1};

@@ -31,6 +31,7 @@ constexpr int kMostKeysBeforeLock = 10000;
 // A lock, once granted, is held until COMMIT, so the message is sent as one and nothing waits for
 // the network.
 constexpr const char* kBegin = R"({begin}
+SET LOCAL plpgsql.extra_errors = 'none';
 SET LOCAL timezone = 'UTC';
 {usual_plans}
 SELECT pg_catalog.set_config(name, '0', true) FROM pg_catalog.pg_settings
@@ -351,7 +352,7 @@ constexpr const char* kCreateFunction = R"(
   EXECUTE format($create$
     CREATE FUNCTION %1$s.djs_{oid}_note() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-    SET lock_timeout = {lock_ms} AS $body$
+    SET lock_timeout = {lock_ms} SET exit_on_error = off AS $body$
     BEGIN
       IF to_regclass(%4$L) IS DISTINCT FROM %2$s::oid THEN
         RETURN NULL;
