@@ -396,8 +396,9 @@ def test_the_kinds_below_are_all_that_there_are(rivals):
 @pytest.mark.parametrize("kind", GRANTED)
 def test_a_right_that_the_owner_lacks_is_found(rivals, kind):
     words, name, described = GRANTED[kind]
-    if kind == "p" and rivals.version < 15:
-        pytest.skip("no rights on parameters before 15")
+    if kind == "p" and rivals.version < 15:  # there are no rights on parameters
+        assert not rivals.column("SELECT relname FROM pg_class WHERE relname = 'pg_parameter_acl'")
+        return
     rights = COLUMN_RIGHTS if kind == "c" else rivals.column(
         f"SELECT privilege_type FROM aclexplode(acldefault('{kind}', 'shop'::regrole))")
     assert rights
