@@ -123,9 +123,11 @@ AS $$
 DECLARE
   name text;
   state text;
+  state_oid oid;
+  me oid;
   wal_before pg_lsn := pg_current_wal_insert_lsn();
 BEGIN
-  SELECT format('%I.%I', n.nspname, c.relname), format('%I.djs_%s_state', n.nspname, c.oid) INTO name, state
+  SELECT format('%I.%I', n.nspname, c.relname), format('%I.djs_%s_state', n.nspname, c.oid), r.oid INTO name, state, me
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.oid = c.relowner
   WHERE c.oid = $1 AND c.relkind = 'r' AND r.rolname = current_user
     AND 3 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped
@@ -137,8 +139,15 @@ BEGIN
   SELECT false, false, false, 0, 0, 0, '{}', '{}', '{}', 0
   INTO is_ours, is_locked, swap_lives, seen, free, deleted, left_over, left_last, lockers, wal_bytes;
 
-  BEGIN  -- an exchange of the whole table that is under way must not be disturbed
-    IF to_regclass(state) IS NOT NULL THEN
+  -- An exchange of the whole table that is under way must not be disturbed. Its state is an ordinary table of this owner:
+  -- others may have put something of that name here, a view that runs code of theirs. What is locked keeps its name.
+  BEGIN
+    SELECT c.oid INTO state_oid FROM pg_class c WHERE c.oid = to_regclass(state) AND c.relkind = 'r' AND c.relowner = me;
+    IF state_oid IS NOT NULL THEN
+      EXECUTE format('LOCK TABLE ONLY %s IN ACCESS SHARE MODE', state);
+    END IF;
+    IF EXISTS (SELECT FROM pg_class c WHERE c.oid = state_oid AND c.oid = to_regclass(state) AND c.relkind = 'r'
+                 AND c.relowner = me) THEN
       EXECUTE format($sql$SELECT count(*) > 0 FROM ONLY %s m WHERE m.lease_until > clock_timestamp()
         AND EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = m.backend)
         OR EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid  -- VACUUM or ANALYZE
@@ -148,13 +157,16 @@ BEGIN
     END IF;
   EXCEPTION
     WHEN lock_not_available THEN swap_lives := true;
-    WHEN undefined_table OR undefined_column THEN swap_lives := false;
+    WHEN undefined_table OR undefined_column OR insufficient_privilege OR wrong_object_type THEN swap_lives := false;
   END;
   BEGIN
     EXECUTE format('LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE', name);
   EXCEPTION WHEN lock_not_available THEN
     is_locked := true;
   END;
+  IF NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = $1 AND c.relowner = me AND (is_locked OR c.oid = to_regclass(name))) THEN
+    RAISE EXCEPTION 'the table was replaced' USING ERRCODE = 'division_by_zero';  -- as the program's own batches end then
+  END IF;
   is_ours := NOT is_locked AND pg_try_advisory_xact_lock(1684697955, $1::oid::int8::bit(32)::int4);  -- the cleanup's
   IF swap_lives OR NOT is_ours THEN
     RETURN;

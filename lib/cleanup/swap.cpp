@@ -83,17 +83,21 @@ constexpr double kEnoughKeys = 20;
 /// Which locks of others are in the way.
 enum class Lock { share_row_exclusive, access_exclusive };
 
-// {0} the table's OID, {1} modes of locks that don't matter. Of the table and of the swap's
-// helpers. pg_locks hides nothing; the age of others' transactions is hidden without
-// pg_read_all_stats, and a prepared transaction has no process. What has no role there is
-// autovacuum, which gives way, see kLockAgainstVacuum.
+// {0} the table's OID: of the table and of the swap's helpers, which are its owner's.
+constexpr const char* kOurRelations = R"(
+  SELECT c.oid FROM pg_class t JOIN pg_class c ON c.oid = t.oid
+    OR c.relname IN ('djs_{0}_state', 'djs_{0}_log', 'djs_{0}_new') AND c.relowner = t.relowner
+  WHERE t.oid = {0})";
+
+// {0} our relations, {1} modes of locks that don't matter. pg_locks hides nothing; the age of
+// others' transactions is hidden without pg_read_all_stats, and a prepared transaction has no
+// process. What has no role there is autovacuum, which gives way, see kLockAgainstVacuum.
 constexpr const char* kHolders = R"(
 SELECT DISTINCT l.virtualtransaction AS holder,
   extract(epoch FROM clock_timestamp() - a.xact_start) * 1000 AS ms
-FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
-LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
-  AND (c.oid = {0} OR c.relname IN ('djs_{0}_state', 'djs_{0}_log', 'djs_{0}_new'))
+  AND l.relation IN ({0})
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND l.mode NOT IN ({1}) AND (a.pid IS NULL OR a.usesysid IS NOT NULL);
 )";
@@ -956,8 +960,9 @@ bool Swap::long_holders(Lock lock) {
       lock == Lock::share_row_exclusive ? "'AccessShareLock', 'RowShareLock'" : "''";
   std::map<std::string, Clock::time_point> now;
   bool any = false;
-  for (const pg::Row& row :
-       ask_catalog(connection_, fmt::format(kHolders, names_.oid, harmless), soon())) {
+  for (const pg::Row& row : ask_catalog(
+           connection_, fmt::format(kHolders, fmt::format(kOurRelations, names_.oid), harmless),
+           soon())) {
     const std::string holder = row.text("holder");
     const auto known = met_.find(holder);
     const auto met = now[holder] = known == met_.end() ? Clock::now() : known->second;
@@ -969,11 +974,8 @@ bool Swap::long_holders(Lock lock) {
 }
 
 std::string Swap::who_holds() {
-  const std::string relations = fmt::format(
-      "ANY (SELECT c.oid FROM pg_class c WHERE c.oid = {0} OR c.relname IN ('djs_{0}_state', "
-      "'djs_{0}_log', 'djs_{0}_new'))",
-      names_.oid);
-  return lock_holders(connection_, relations, soon());
+  const std::string relations = fmt::format(kOurRelations, names_.oid);
+  return lock_holders(connection_, fmt::format("ANY ({})", relations), soon());
 }
 
 void Swap::note_holders(const std::string& doing) {

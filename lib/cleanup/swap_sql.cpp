@@ -39,12 +39,27 @@ WHERE name = 'transaction_timeout';  -- from PostgreSQL 17 on
 SET LOCAL ROLE {owner};
 )";
 
+// {0} a helper's name as a string: its OID if it is a table of the owner's; else NULL. Where the
+// helpers are gone, or their table has moved, others may have put something under their names (a
+// view, say): to read that would run their code with the owner's rights.
+constexpr const char* kOurs = R"((SELECT c.oid FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
+    WHERE c.oid = to_regclass({0}) AND c.relkind = 'r' AND r.rolname = current_user))";
+
+// {name} a helper's, {ours} kOurs of it, {otherwise} what to raise. Once it is locked
+// its name can't become another's. Only what is ours is locked: others could hold their locks for
+// ever.
+constexpr const char* kHold = R"(
+  IF {ours} IS NOT NULL THEN
+    LOCK TABLE ONLY {name} IN ACCESS SHARE MODE;
+  END IF;
+  IF {ours} IS NULL THEN
+    RAISE EXCEPTION {otherwise};
+  END IF;
+)";
+
 // Locks the state's row until the end of the transaction: two runs never act at the same time, on
 // whatever host or connection, and one that was taken over ends here.
 constexpr const char* kGuard = R"(
-  IF to_regclass({state_literal}) IS NULL THEN
-    RAISE EXCEPTION 'another cleanup of this table has just ended' USING ERRCODE = 'DJS01';
-  END IF;
   UPDATE ONLY {state} m SET lease_until = clock_timestamp() + interval '{lease} seconds',
     backend = pg_backend_pid()
   WHERE m.run_id = {run_id};
@@ -393,7 +408,7 @@ constexpr const char* kCreateFunction = R"(
     SELECT p.oid::regprocedure AS function,
       CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee
     FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g
-    WHERE p.oid = to_regproc({function_literal}) AND g.grantee <> p.proowner
+    WHERE p.oid = to_regprocedure({function_literal} || '()') AND g.grantee <> p.proowner
   LOOP
     EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %s', item.function, item.grantee);
   END LOOP;
@@ -831,8 +846,18 @@ constexpr const char* kRemove = R"(
     functions oid[];
   BEGIN
     BEGIN
-      EXECUTE format('SELECT m.log FROM %s m', to_regclass({state_literal})) INTO log;
-    EXCEPTION WHEN OTHERS THEN NULL;  -- no state, or one that somebody has changed
+      -- In another schema, if the table has moved. See kHold.
+      FOR item IN SELECT c.oid, c.oid::regclass::text AS name FROM pg_class c
+        WHERE c.relname = 'djs_{oid}_state' AND c.relkind = 'r' AND c.relowner = me
+          AND has_schema_privilege(c.relnamespace, 'USAGE')
+      LOOP
+        EXECUTE format('LOCK TABLE ONLY %s IN ACCESS SHARE MODE', item.name);
+        IF EXISTS (SELECT FROM pg_class c WHERE c.oid = item.oid AND c.oid = to_regclass(item.name)
+                     AND c.relkind = 'r' AND c.relowner = me) THEN
+          EXECUTE format('SELECT m.log FROM ONLY %s m', item.name) INTO log;
+        END IF;
+      END LOOP;
+    EXCEPTION WHEN OTHERS THEN NULL;  -- one that somebody has changed
     END;
     SELECT array_agg(g.tgfoid) INTO functions FROM pg_trigger g
     WHERE g.tgname ~ '^djs_{oid}_(changed|deleted|truncated)$';
@@ -881,9 +906,6 @@ constexpr const char* kDisable = R"(
 )";
 
 constexpr const char* kReadState = R"(
-  IF to_regclass({state_literal}) IS NULL THEN
-    RAISE EXCEPTION 'another cleanup of this table has just ended' USING ERRCODE = 'DJS01';
-  END IF;
   SELECT m.*,
     extract(epoch FROM clock_timestamp() - m.started) AS age,
     extract(epoch FROM m.lease_until - clock_timestamp()) AS lease,
@@ -988,7 +1010,30 @@ std::string fill(const char* text, const SwapNames& names, TransactionLimits lim
 
 std::string by_index() { return std::string(kByIndex) + kNoOtherJoins; }
 
-enum class Guarded { yes, no, with_triggers };
+/// hold_state: the state is a table of the owner's, and stays that. yes: and it is our run's.
+/// with_helpers: so are log and shadow, of which only then anything may be read or written by name.
+/// with_triggers: and what the triggers note is complete.
+enum class Guarded { no, hold_state, yes, with_helpers, with_triggers };
+
+std::string hold(const std::string& name, const std::string& otherwise) {
+  const std::string ours = fmt::format(kOurs, sql_string(name));
+  return fmt::format(kHold, fmt::arg("ours", ours), fmt::arg("name", name),
+                     fmt::arg("otherwise", otherwise));
+}
+
+std::string guard(const SwapNames& names, TransactionLimits limits, Guarded guarded) {
+  if (guarded == Guarded::no) return "";
+  std::string text =
+      hold(names.state(), "'another cleanup of this table has just ended' USING ERRCODE = 'DJS01'");
+  if (guarded == Guarded::hold_state) return text;
+  text += fill(kGuard, names, limits);
+  if (guarded == Guarded::yes) return text;
+  for (const std::string& helper : {names.log(), names.shadow()})
+    text += hold(helper, "'a table of the swap is gone' USING ERRCODE = 'DJS03'");
+  if (guarded == Guarded::with_helpers) return text;
+  return text + fill(kCheckMark, names, limits,
+                     fmt::arg("trigger_mark", fill(kTriggerMark, names, limits)));
+}
 
 /// The work of one message as the owner; `nth` tells two of one message apart.
 OwnersWork work(const SwapNames& names, TransactionLimits limits, const std::string& body,
@@ -1008,12 +1053,8 @@ DECLARE
 BEGIN
 {}{}
 END;)";
-  std::string guard = guarded == Guarded::no ? "" : fill(kGuard, names, limits);
-  if (guarded == Guarded::with_triggers)
-    guard += fill(kCheckMark, names, limits,
-                  fmt::arg("trigger_mark", fill(kTriggerMark, names, limits)));
   return as_owner(names.schema, fmt::format("djs_{}_{}", names.run_id, nth),
-                  fmt::format(kBlock, guard, body));
+                  fmt::format(kBlock, guard(names, limits, guarded), body));
 }
 
 /// `locks`: statements, with or without a look at the clock before and after.
@@ -1080,7 +1121,8 @@ std::string create_triggers_sql(const SwapNames& names, TransactionLimits limits
   const std::string locks =
       kQuickCommit + lock_against_vacuum(names, limits, names.table) + kAsked +
       fmt::format("LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE;\n", names.table);
-  return transaction(names, limits, locks, work(names, limits, body), kEnded);
+  return transaction(names, limits, locks, work(names, limits, body, Guarded::with_helpers),
+                     kEnded);
 }
 
 std::string copy_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
@@ -1153,7 +1195,8 @@ std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const
            fmt::arg("compare_original", compare("run.source", kChanged, "the table was altered")),
            fmt::arg("compare_twin",
                     compare("run.twin", kNoTwin, "can''t be reproduced in a new table")),
-           fmt::arg("stamp", stamp), fmt::arg("taken_later", taken_later(names, "run.twin"))));
+           fmt::arg("stamp", stamp), fmt::arg("taken_later", taken_later(names, "run.twin"))),
+      Guarded::with_helpers);
   const OwnersWork exchange =
       work(names, limits,
            fill(kExchange, names, limits, fmt::arg("most_keys", most.keys),
@@ -1195,7 +1238,8 @@ std::string disable_sql(const SwapNames& names, TransactionLimits limits) {
   const std::string locks =
       kQuickCommit + lock_against_vacuum(names, limits, names.table) + kAsked +
       fmt::format("LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE;\n", names.table);
-  return transaction(names, limits, locks, work(names, limits, fill(kDisable, names, limits)),
+  return transaction(names, limits, locks,
+                     work(names, limits, fill(kDisable, names, limits), Guarded::with_helpers),
                      kEnded);
 }
 
@@ -1205,13 +1249,13 @@ std::string read_state_sql(const SwapNames& names, TransactionLimits limits) {
            fmt::arg("original_lines", definition_lines("m.source", "coalesce(m.function, 0)")),
            fmt::arg("is_vacuumed", kIsVacuumed),
            fmt::arg("trigger_mark", fill(kTriggerMark, names, limits)));
-  return transaction(names, limits, "", work(names, limits, body, Guarded::no));
+  return transaction(names, limits, "", work(names, limits, body, Guarded::hold_state));
 }
 
 std::string take_over_sql(const SwapNames& names, TransactionLimits limits,
                           const std::string& former) {
   const std::string body = fill(kTakeOver, names, limits, fmt::arg("former", sql_string(former)));
-  return transaction(names, limits, "", work(names, limits, body, Guarded::no));
+  return transaction(names, limits, "", work(names, limits, body, Guarded::hold_state));
 }
 
 std::string renew_sql(const SwapNames& names, TransactionLimits limits) {
