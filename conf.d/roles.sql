@@ -215,7 +215,9 @@ GRANT EXECUTE ON FUNCTION :delete_expired(regclass, timestamptz, timestamptz, in
 \endif
 
 -- VACUUM and REINDEX are for the table's owner; since PostgreSQL 17 they can be granted. MAINTAIN reads nothing, but it may
--- lock the table. Before 17 this role leaves the dead rows to autovacuum, and the indexes as large as they are.
+-- lock the table and, since 18, set its statistics to what it likes: that makes queries slow and figures wrong until the next
+-- ANALYZE. There is no other way to VACUUM, which no function can do. Where that is too much, REVOKE it: as before 17, this role
+-- then leaves the dead rows to autovacuum, and the indexes as large as they are.
 \if :has_maintain
 GRANT MAINTAIN ON :full_name TO :"cleaner";
 \endif
