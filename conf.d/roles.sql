@@ -236,12 +236,28 @@ WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'swapper') \gexec
 GRANT CONNECT ON DATABASE :"database" TO :"swapper";
 GRANT USAGE ON SCHEMA :"schema" TO :"swapper";
 
--- Membership in a superuser, or in a member of one, would make it one.
+-- Membership in a superuser, or in a member of one, would make it one. And whoever is a member of this role, or may make
+-- himself one (since PostgreSQL 16 by his ADMIN on it, which CREATEROLE gives to who has made it; before, CREATEROLE lets him
+-- do that with every role), would be a member of the owner, too.
+WITH RECURSIVE of_owner AS (  -- without those who are it by this role
+  SELECT :owner_oid::oid AS member
+  UNION
+  SELECT m.member FROM of_owner o JOIN pg_auth_members m ON m.roleid = o.member JOIN pg_roles r ON r.oid = m.member
+  WHERE r.rolname <> :'swapper'
+)
 SELECT EXISTS (SELECT FROM pg_roles WHERE rolsuper AND pg_has_role(:'owner'::name, oid, 'MEMBER')) AS owner_is_superuser,
-       has_schema_privilege(:'owner'::name, :'schema', 'CREATE') AS owner_may_create \gset
+       has_schema_privilege(:'owner'::name, :'schema', 'CREATE') AS owner_may_create,
+       string_agg(quote_ident(r.rolname), ', ' ORDER BY r.rolname) AS others, count(*) > 0 AS others_would_gain
+FROM pg_roles r
+WHERE r.rolname <> :'swapper' AND NOT r.rolsuper AND pg_has_role(r.oid, :'swapper'::name, 'MEMBER')
+  AND NOT EXISTS (SELECT FROM of_owner o WHERE o.member = r.oid) \gset
 \if :owner_is_superuser
 \warn 'The table belongs to a superuser (or to a member of one), so nobody is made a member of its owner: swap and full stay impossible.'
 \warn 'Give it to the site''s role first (ALTER TABLE ... OWNER TO ...), then run this again.'
+\elif :others_would_gain
+\warn 'The role that swaps is not made a member of the owner: that would make members of him of those who are, or may make themselves,'
+\warn 'its members:' :others
+\warn 'REVOKE it from them (and their ADMIN OPTION), or choose a role that a superuser has made; then run this again.'
 \else
 \if :has_set_option
 GRANT :"owner" TO :"swapper" WITH INHERIT TRUE, SET TRUE;

@@ -7,6 +7,7 @@ import pytest
 
 from cleanup_command import SWAPPER, Cleanup
 from django_site import MONITOR, OWNER, TABLE
+from paths import ROLES_SQL
 
 
 @pytest.mark.parametrize("sql", [
@@ -165,3 +166,37 @@ def test_a_membership_without_set_is_told_from_none(cluster_of_version, cleanup_
     server.psql(advice.group(1), "shop")
     assert "GRANT" not in refusals()
     server.drop_database("shop")
+
+
+@pytest.mark.parametrize("version", ["15", "16"])
+def test_a_role_that_others_may_become_is_not_made_a_member_of_the_owner(cluster_of_version, version):
+    """Who has made it with CREATEROLE may grant it to himself since 16; and it may have members."""
+    server = cluster_of_version(version)
+    for role, attributes in ((OWNER, "LOGIN"), ("maker", "LOGIN CREATEROLE"), ("swapper_of_others", "LOGIN")):
+        server.psql(f"DROP ROLE IF EXISTS {role}" if role != OWNER else "SELECT 1")
+        if role != "swapper_of_others":
+            server.create_role(role, attributes)
+    server.create_database("shop", OWNER)
+    server.psql("CREATE TABLE django_session (session_key varchar(40) PRIMARY KEY, session_data text, expire_date timestamptz);"
+                f"ALTER TABLE django_session OWNER TO {OWNER}; GRANT CREATE ON SCHEMA public TO {OWNER}", "shop")
+    server.psql("CREATE ROLE swapper_of_others LOGIN", user="maker")
+    if version == "15":
+        server.psql("GRANT swapper_of_others TO maker")
+    is_member = f"SELECT pg_has_role('{{}}', '{OWNER}', 'MEMBER')"
+
+    def apply():
+        return server.run_file(ROLES_SQL, "shop", "postgres", swapper="swapper_of_others").stderr
+    try:
+        text = apply()
+        assert "not made a member of the owner" in text and "its members: maker" in text
+        assert server.psql(is_member.format("swapper_of_others")) == [(False,)]
+        server.psql("REVOKE swapper_of_others FROM maker CASCADE")
+        assert "member of the owner" not in apply() and "member of the owner" not in apply()
+        assert server.psql(is_member.format("swapper_of_others")) == [(True,)]
+        server.psql("GRANT swapper_of_others TO maker")
+        assert "its members: maker" in apply(), "though they are the owner's members by now"
+        server.psql(f"REVOKE swapper_of_others FROM maker; GRANT {OWNER} TO maker; GRANT swapper_of_others TO maker")
+        assert "its members" not in apply(), "they gain nothing"
+    finally:
+        server.drop_database("shop")
+        server.psql("DROP ROLE swapper_of_others; DROP ROLE maker")
