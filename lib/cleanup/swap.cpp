@@ -232,6 +232,7 @@ class Swap {
   // The steps
   void go_on();
   void create();
+  [[noreturn]] void explain_who_has_the_names();
   void create_triggers();
   void copy();
   long long copy_chunk(long long wanted);
@@ -511,8 +512,7 @@ void Swap::create() {
     send(create_sql(names_, quick(), options_.keep.count(), rows_before_, bytes_before_), quick());
   } catch (const pg::Error& error) {
     constexpr const char *kDuplicateTable = "42P07", *kUniqueViolation = "23505";
-    if (is(error, kDuplicateTable) || is(error, kUniqueViolation))
-      throw LeftToAnother("another cleanup of this table has just begun");
+    if (is(error, kDuplicateTable) || is(error, kUniqueViolation)) explain_who_has_the_names();
     if (is(error, kChanged)) throw Stopped("the table has just been replaced");
     throw;
   }
@@ -522,6 +522,14 @@ void Swap::create() {
   const State state = read_state();
   phase_ = state.phase;
   twin_ = state.twin;
+}
+
+/// Somebody was quicker, after we looked.
+void Swap::explain_who_has_the_names() {
+  for (const pg::Row& row : ask_catalog(connection_, taken_names_query(names_.oid) + ";", soon()))
+    throw pg::Error(pg::Error::Kind::statement, row.text("object") + " " + row.text("reason"),
+                    kNameTaken);
+  throw LeftToAnother("another cleanup of this table has just begun");
 }
 
 void Swap::create_triggers() {

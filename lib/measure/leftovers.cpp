@@ -101,7 +101,8 @@ SELECT (SELECT pg_catalog.string_agg(object, E'\n' ORDER BY object) FROM object)
   (SELECT pg_catalog.string_agg(belongs_to, E'\n') FROM orphan) AS orphans;
 )";
 
-// Of the names that a swap needs, in the table's schema. Tables and types share their names.
+// Of the names that a swap needs, in the table's schema. Tables and types share their names; tables
+// and indexes do, too, and the copy's indexes are called ..._i1 and so on until the exchange.
 constexpr const char* kTakenNames = R"(
 SELECT CASE WHEN o.is_function THEN 'function ' ELSE 'name ' END
     || pg_catalog.quote_ident(o.name) AS object,
@@ -109,17 +110,17 @@ SELECT CASE WHEN o.is_function THEN 'function ' ELSE 'name ' END
     pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(o.owner))) AS reason
 FROM pg_catalog.pg_class t, LATERAL (
   SELECT c.relname AS name, c.relowner AS owner, c.relnamespace AS schema, false AS is_function,
-    c.relkind = 'r' AS is_ours
+    c.relkind = 'r' AND c.relname !~ '_i[0-9]+$' AS is_ours
   FROM pg_catalog.pg_class c WHERE c.relname LIKE 'djs\_{0}\_%'
   UNION ALL
   SELECT y.typname, y.typowner, y.typnamespace, false, y.typrelid <> 0 OR y.typelem <> 0
-  FROM pg_catalog.pg_type y WHERE y.typname LIKE 'djs\_{0}\_%'
+  FROM pg_catalog.pg_type y WHERE y.typname LIKE 'djs\_{0}\_%' AND y.typname !~ '_i[0-9]+$'
   UNION ALL
   SELECT p.proname, p.proowner, p.pronamespace, true,
     p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype
   FROM pg_catalog.pg_proc p WHERE p.proname = 'djs_{0}_note' AND p.pronargs = 0) o
 WHERE t.oid = {0}::pg_catalog.oid AND o.schema = t.relnamespace
-  AND o.name IN ('djs_{0}_state', 'djs_{0}_new', 'djs_{0}_log', 'djs_{0}_old', 'djs_{0}_note')
+  AND o.name ~ '^djs_{0}_(state|new|log|old|note|i[1-9][0-9]*)$'
   AND NOT (o.owner = t.relowner AND o.is_ours))";
 
 // What somebody has under the names of helpers, where the table is or where it may have been.

@@ -16,7 +16,7 @@ from test_swap import helpers, oid
 
 STRANGER = "name_taker"
 RELATIONS, FUNCTION = ("state", "log", "new", "old"), "note"
-NAMES = (*RELATIONS, FUNCTION)
+NAMES = (*RELATIONS, "i2", FUNCTION)
 
 # Whose columns each has that is read; each of his functions says as whom it was called.
 COLUMNS = """'x'::text AS run_id, 'ready'::text AS phase, now() + interval '1 day' AS lease_until, {pid} AS backend,
@@ -197,3 +197,21 @@ def test_a_helper_that_is_replaced_under_a_run_is_refused_by_name(taken, run_cle
     nobody_was_used(taken)
     give_back(taken)
     assert helpers(taken) == []
+
+
+def test_a_name_that_is_taken_in_the_last_moment_is_named(taken, start_cleanup):
+    """After the plan, which has tried it, and not yet committed when we look."""
+    def activity(condition):
+        return taken.psql(f"SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'django_session%' AND {condition}")
+    with contextlib.closing(taken.cluster.connect(taken.database, STRANGER)) as lock, \
+            contextlib.closing(taken.cluster.connect(taken.database, STRANGER, autocommit=False)) as other:
+        lock.cursor().execute("SELECT pg_advisory_lock(x'646a7363'::int, %s)", (oid(taken),))
+        run = start_cleanup("--method", "swap", user=SWAPPER)
+        wait_for(lambda: activity("query LIKE '%pg_try_advisory%'"), "the end of the plan", pause=0.005)
+        other.cursor().execute(f"CREATE TABLE public.djs_{oid(taken)}_i2 (i int)")
+        lock.close()
+        wait_for(lambda: activity("wait_event = 'transactionid'"), "its wait for the name", pause=0.005)
+        other.commit()
+        result = run.result()
+    assert result.code == FAILED and f"djs_{oid(taken)}_i2 belongs to {STRANGER}" in result.message, str(result)
+    assert len(helpers(taken)) == 3  # the stranger's, and its types
