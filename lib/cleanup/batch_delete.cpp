@@ -244,7 +244,8 @@ class BatchDelete {
     report.wal_bytes = std::max(0.0, report.wal_bytes - wal_before);
     if (report.swap_lives) throw LeftToAnother("a swap of this table is under way");
     if (!report.is_locked && !report.is_ours)
-      throw LeftToAnother("another cleanup of this table is at work");
+      throw LeftToAnother("another cleanup of this table is at work: its lock is held by " +
+                          cleanup_lock_holder(connection_, target_.oid, soon()));
     return {report, std::chrono::duration_cast<milliseconds>(Clock::now() - start)};
   }
 

@@ -358,7 +358,9 @@ void Run::claim(pg::Deadline patience) {
   if (!pooled) let_the_server_notice_our_end();
   const char* const scope = pooled ? "_xact" : "";
   while (!try_to_claim(scope)) {
-    if (patience.passed()) throw LeftToAnother("another cleanup of this table is under way");
+    if (patience.passed())
+      throw LeftToAnother("another cleanup of this table is under way: its lock is held by " +
+                          cleanup_lock_holder(*connection_, planned_.preflight.target.oid, soon()));
     pause_for(kBetweenLooks, run_end_, observer_);
     look_again();
   }

@@ -13,13 +13,15 @@
 
 namespace django_session::sessions {
 
-/// The keys of the advisory lock of a cleanup, as SQL: "djsc" in ASCII, and the table's OID as a
-/// signed number. Each batch of a deletion takes it for its transaction, which holds behind a
-/// pooler, too; on a direct connection every run takes it for the session.
+/// The first key of the advisory lock of a cleanup: "djsc" in ASCII.
+constexpr int kCleanupLock = 0x646a7363;
+
+/// Both keys, as SQL; the second is the table's OID as a signed number. Each batch of a deletion
+/// takes it for its transaction, which holds behind a pooler, too; on a direct connection every run
+/// takes it for the session.
 inline std::string cleanup_lock(const std::string& oid) {
-  constexpr int kOurs = 0x646a7363;
   const auto bits = static_cast<std::uint32_t>(std::strtoul(oid.c_str(), nullptr, 10));
-  return fmt::format("{}, {}", kOurs, static_cast<std::int32_t>(bits));
+  return fmt::format("{}, {}", kCleanupLock, static_cast<std::int32_t>(bits));
 }
 
 /// The session table of a running cleanup, as the pre-flight found it.

@@ -103,12 +103,12 @@ WHERE holder.age IS NOT NULL AND holder.age >= mark.age AND ({1})
 ORDER BY holder.age DESC;
 )";
 
-// {0} the table's OID. Who holds or awaits a lock on the table, longest transaction first. A
-// prepared transaction has no process any more.
+// {0} which locks. Who holds or awaits one, longest transaction first. A prepared transaction has
+// no process any more.
 constexpr const char* kLockHolders = R"(
 WITH lock AS (
   SELECT l.pid, l.virtualtransaction FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-  WHERE d.datname = current_database() AND l.locktype = 'relation' AND l.relation = {0}
+  WHERE d.datname = current_database() AND {0}
 )
 SELECT 'prepared' AS kind, x.gid AS name, x.owner AS role, '' AS application,
   extract(epoch FROM now() - x.prepared) AS seconds
@@ -213,6 +213,13 @@ std::string describe_holders(pg::Connection& connection, const std::string& quer
   return text;
 }
 
+/// Of locks in pg_locks, called l.
+std::string holders_of(pg::Connection& connection, const std::string& which,
+                       pg::Deadline deadline) {
+  const std::string text = describe_holders(connection, fmt::format(kLockHolders, which), deadline);
+  return text.empty() ? "somebody who is gone by now" : text;
+}
+
 std::vector<std::string> holders(pg::Connection& connection, const std::string& mark,
                                  const char* condition, pg::Deadline deadline) {
   std::vector<std::string> result;
@@ -274,8 +281,16 @@ std::string missing_synchronous_standby(pg::Connection& connection, pg::Deadline
 
 std::string lock_holders(pg::Connection& connection, const std::string& oid,
                          pg::Deadline deadline) {
-  const std::string text = describe_holders(connection, fmt::format(kLockHolders, oid), deadline);
-  return text.empty() ? "somebody who is gone by now" : text;
+  return holders_of(connection, "l.locktype = 'relation' AND l.relation = " + oid, deadline);
+}
+
+std::string cleanup_lock_holder(pg::Connection& connection, const std::string& oid,
+                                pg::Deadline deadline) {
+  const std::string which = fmt::format(
+      "l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = {} AND l.objid = "
+      "{}",
+      kCleanupLock, oid);
+  return holders_of(connection, which, deadline);
 }
 
 std::string row_lock_holders(pg::Connection& connection, const std::string& oid,

@@ -35,8 +35,13 @@ std::string missing_synchronous_standby(pg::Connection& connection, pg::Deadline
 /// "pid 4711 of role site (gunicorn), in a transaction for 3 h; prepared transaction "x" of ...".
 std::string lock_holders(pg::Connection& connection, const std::string& oid, pg::Deadline deadline);
 
-/// The same for who holds a row: `transactions` are ids found as xmax of such rows. Where they say
-/// nothing (several hold one together), it is lock_holders().
+/// Who has the cleanup's advisory lock on the table: another cleanup, or anybody else, since its
+/// keys are no secret.
+std::string cleanup_lock_holder(pg::Connection& connection, const std::string& oid,
+                                pg::Deadline deadline);
+
+/// As lock_holders(), for who holds a row: `transactions` are ids found as xmax of such rows. Where
+/// they say nothing (several hold one together), it is lock_holders().
 std::string row_lock_holders(pg::Connection& connection, const std::string& oid,
                              const std::vector<std::string>& transactions, pg::Deadline deadline);
 

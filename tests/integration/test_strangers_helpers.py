@@ -199,6 +199,17 @@ def test_a_helper_that_is_replaced_under_a_run_is_refused_by_name(taken, run_cle
     assert helpers(taken) == []
 
 
+def test_whoever_holds_the_cleanups_lock_is_named(taken, run_cleanup):
+    """Its keys are no secret."""
+    with contextlib.closing(taken.cluster.connect(taken.database, STRANGER)) as other:
+        cursor = other.cursor()
+        cursor.execute("SELECT pg_advisory_lock(x'646a7363'::int, %s)", (oid(taken),))
+        for method, user in (("delete", CLEANER), ("swap", SWAPPER)):
+            result = run_cleanup("--method", method, user=user)
+            assert result.code == STOPPED, str(result)
+            assert f"its lock is held by pid {other.info.backend_pid} of role {STRANGER}" in result.message, str(result)
+
+
 def test_a_name_that_is_taken_in_the_last_moment_is_named(taken, start_cleanup):
     """After the plan, which has tried it, and not yet committed when we look."""
     def activity(condition):
