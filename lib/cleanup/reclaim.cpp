@@ -8,6 +8,7 @@
 #include <random>
 
 #include "cleanup/long_statement.hpp"
+#include "cleanup/session_query.hpp"
 #include "cleanup/throttle.hpp"
 #include "core/index_bloat.hpp"
 #include "core/reclaimable.hpp"
@@ -98,6 +99,25 @@ WHERE i.indrelid = {0} AND i.indisvalid AND NOT i.indisexclusion
   AND i.indexprs IS NULL AND i.indpred IS NULL AND am.amname = 'btree';
 )";
 
+// {0} the table's OID, {1} the index's name as a string. One row if it is unique: its columns, and
+// that none of them is NULL, as SQL.
+constexpr const char* kUniqueColumns = R"(
+SELECT string_agg('s.' || quote_ident(a.attname), ', ' ORDER BY key.place) AS columns,
+  string_agg(format('s.%I IS NOT NULL', a.attname), ' AND ') AS not_null
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid,
+  unnest(i.indkey) WITH ORDINALITY key(attnum, place)
+  JOIN pg_attribute a ON a.attrelid = {0} AND a.attnum = key.attnum
+WHERE i.indrelid = {0} AND c.relname = {1} AND i.indisunique AND key.place <= i.indnkeyatts
+GROUP BY i.indexrelid;
+)";
+
+// {0} the table, {1} and {2} as of kUniqueColumns. TABLESAMPLE: by reading the table, and not by
+// the index that is in doubt.
+constexpr const char* kTwice = R"(
+SELECT count(*) AS twice FROM (SELECT FROM ONLY {0} s TABLESAMPLE SYSTEM (100) WHERE {2}
+  GROUP BY {1} HAVING count(*) > 1 LIMIT 1) q)";
+constexpr milliseconds kTwiceFor{60 * 1000};
+
 // The server's counters learn of deletions up to seconds after their commit. If that were after
 // VACUUM has reported, they would be counted twice: live rows that are there would be missing, and
 // dead ones that are gone would be there, until the next VACUUM.
@@ -144,7 +164,7 @@ class Reclaim {
     flush_statistics(rights.version);
     vacuum();
     if (!holder.empty()) return say_what_is_left(holder, result);
-    if (rights.reindex && reindex_is_sound(rights)) rebuild_bloated_indexes();
+    if (rights.reindex && reindex_is_sound(rights)) rebuild_bloated_indexes(result);
   }
 
   void full(CleanupResult& result) {
@@ -247,13 +267,47 @@ class Reclaim {
     return result;
   }
 
-  void rebuild_bloated_indexes() {
+  void rebuild_bloated_indexes(CleanupResult& result) {
     for (const IndexBloat& index : worth_rebuilding(measure_indexes())) {
       stop_if_wanted(observer_, run_end_);
       wait_for_calm(connection_, options_, run_end_, observer_);
       look_around_();
-      rebuild(index);
+      const std::string why_not = why_it_stays_bloated(index);
+      if (why_not.empty()) {
+        rebuild(index);
+      } else {
+        result.message += (result.message.empty() ? "" : "; ") + why_not;
+        observer_.on_note(why_not);
+      }
     }
+  }
+
+  /// Where the table holds twice what a unique index lets in once (a damaged index does let it in),
+  /// REINDEX fails, and the server's log has the value: a session's key.
+  std::string why_it_stays_bloated(const IndexBloat& index) {
+    const pg::Rows unique = ask_catalog(
+        connection_, fmt::format(kUniqueColumns, target_.oid, connection_.literal(index.name)),
+        soon());
+    if (unique.empty()) return "";
+    show_phase("checking index " + index.name);
+    const std::string select = fmt::format(kTwice, target_.sql_name, unique.front().text("columns"),
+                                           unique.front().text("not_null"));
+    const auto limit = pg::Deadline::after(std::min(kTwiceFor, run_end_.remaining()));
+    const auto twice = ask_sessions(
+        connection_, target_, who_may_read(connection_, target_, soon()), {"twice"}, select, limit);
+    const std::string name = sql_index(target_.schema, index.name);
+    if (!twice)
+      return fmt::format(
+          "index {} is not rebuilt: that nothing is there twice, which the server's log would "
+          "show, "
+          "couldn't be seen; that takes {}, or a member",
+          name, sql_identifier(target_.owner));
+    if (twice->number("twice") == 0.0) return "";
+    return fmt::format(
+        "index {0} is not rebuilt, since it is damaged: the table holds twice what it lets in "
+        "once; "
+        "delete what is there twice, then run REINDEX INDEX CONCURRENTLY {0}",
+        name);
   }
 
   void rebuild(const IndexBloat& index) {

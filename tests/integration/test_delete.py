@@ -10,7 +10,7 @@ import psycopg2
 import pytest
 
 from cleanup_command import CLEANER, DONE, FAILED, STOPPED, SWAPPER, Cleanup
-from django_site import OWNER, TABLE
+from django_site import OWNER, TABLE, DjangoSite
 from pgbouncer_server import PgBouncer
 from processes import wait_for
 from traffic import Traffic
@@ -194,6 +194,44 @@ def test_indexes_are_rebuilt_and_stay_what_they_were(cleaned_site, run_cleanup):
     assert cleaned_site.psql(CONTENT) == content
     assert result.perfdata["reclaimed"][0] == result.perfdata["before"][0] - result.perfdata["after"][0] > 0
     assert result.perfdata["after"][0] == cleaned_site.sizes()["total"]
+
+
+# Lets 5 sessions in twice, as a damaged index does.
+DAMAGE = ("UPDATE pg_index SET indisready = {} WHERE indexrelid = 'django_session_pkey'::regclass",
+          f"INSERT INTO {TABLE} SELECT * FROM {TABLE} WHERE expire_date > now() ORDER BY expire_date DESC LIMIT 5")
+
+
+@pytest.mark.parametrize("user", ["postgres", SWAPPER, OWNER])
+def test_what_a_unique_index_holds_twice_is_not_in_the_servers_log(cleaned_site, run_cleanup, user):
+    cleaned_site.fill(sessions=60_000)
+    for statement in (DAMAGE[0].format("false"), DAMAGE[1], DAMAGE[0].format("true")):
+        cleaned_site.psql(statement)
+    keys = {key for key, in cleaned_site.psql(f"SELECT session_key FROM {TABLE} WHERE expire_date > now()")}
+    mark = cleaned_site.cluster.log_mark()
+    result = run_cleanup(*DELETE, user=user)
+    log = cleaned_site.cluster.log_text(mark)
+    assert not keys & set(re.findall(r"[0-9a-z]{32}", log + result.stdout + result.stderr))
+    assert "index public.django_session_pkey is not rebuilt, since it is damaged" in result.message.replace('"', ""), str(result)
+    assert "REINDEX INDEX CONCURRENTLY" in log and cleaned_site.psql(INVALID) == []
+
+
+def test_who_may_not_look_for_keys_rebuilds_no_unique_index(cluster_of_version, cleanup_program, folder):
+    server = cluster_of_version("17")
+    server.create_role(OWNER)
+    server.create_database("site", OWNER)
+    site = DjangoSite(folder, server, "site")
+    try:
+        site.psql(f"CREATE TABLE {TABLE} (session_key varchar(40) PRIMARY KEY, session_data text NOT NULL, expire_date "
+                  f"timestamptz NOT NULL); CREATE INDEX by_date ON {TABLE} (expire_date)", OWNER)
+        site.apply_roles(cleaner=CLEANER)
+        site.fill(sessions=60_000)
+        mark = server.log_mark()
+        result = Cleanup(cleanup_program, *DELETE, environment=server.environment("site", CLEANER)).result()
+        rebuilt = re.findall(r"statement: REINDEX INDEX CONCURRENTLY (.*)", server.log_text(mark))
+        assert result.code == DONE and [name.split(".")[-1].strip('"') for name in rebuilt] == ["by_date"], str(result)
+        assert "is not rebuilt: that nothing is there twice" in result.message, str(result)
+    finally:
+        server.drop_database("site")
 
 
 def test_space_in_the_heap_is_used_again(cleaned_site, run_cleanup):
