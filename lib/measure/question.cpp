@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "measure/more_rights.hpp"
+#include "measure/schema_renamer.hpp"
 #include "measure/transaction.hpp"
 
 namespace django_session::sessions {
@@ -88,7 +89,8 @@ constexpr const char* kCouldRuleTheServer = R"((
     WHERE r.rolname IN ('pg_execute_server_program', 'pg_write_server_files', 'pg_read_server_files')
       AND pg_has_role(me.oid, r.oid, 'MEMBER'))))";
 
-/// {0} the table's OID, {1} its schema and {2} its name as literals. One row for each thing that
+/// {0} the table's OID, {1} its schema and {2} its name as literals, {3} kHeld or nothing, {4}
+/// kNameStays or nothing. One row for each thing that
 /// makes it unsafe to let the planner look at the table with more rights than its owner has. Code
 /// that a superuser owns counts as the system's, and our own is ours. What would be evaluated: what
 /// indexes, extended statistics and virtual columns depend on; not CHECKs (constraint_exclusion),
@@ -122,9 +124,31 @@ WHERE NOT EXISTS (
   SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_attribute e ON e.attrelid = c.oid AND e.attname = 'expire_date' AND NOT e.attisdropped
   WHERE c.oid = '{0}'::oid AND c.relkind = 'r' AND n.nspname = {1} AND c.relname = {2}
-    AND e.atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype))
+    AND e.atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype)){3}{4}
 ORDER BY 1 LIMIT 1;
 )";
+
+/// {0} the table's OID. That the name is the table's now doesn't say that it was when it was
+/// locked.
+constexpr const char* kHeld = R"(
+UNION ALL
+SELECT 'it has just been changed'
+WHERE NOT EXISTS (
+  SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+  WHERE l.locktype = 'relation' AND l.relation = '{0}'::oid AND d.datname = current_database()
+    AND l.pid = pg_backend_pid() AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted))";
+
+/// {0} the table's OID, {1} schema_renamer(). For whoever can't lock pg_namespace.
+constexpr const char* kNameStays = R"(
+UNION ALL
+SELECT format('role %I can put another table in its place, by renaming schema %I', renamer, schema)
+FROM (SELECT n.nspname AS schema, {1} AS renamer
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, pg_roles me
+      WHERE c.oid = '{0}'::oid AND me.rolname = session_user) q
+WHERE renamer IS NOT NULL)";
+
+/// The locks are held until the next message: not for as long as we may be stopped in between.
+constexpr const char* kNotForever = "SET LOCAL idle_in_transaction_session_timeout = 5000;\n";
 
 constexpr const char* kIndexes = R"(
 SELECT ic.oid, ic.relname AS name, ic.relpages, i.indisvalid AS valid, i.indisunique AS "unique",
@@ -388,11 +412,16 @@ std::string function_statistics(const std::string& function, const std::string& 
 }
 
 std::string guard_message(const Guard& guard, std::chrono::milliseconds budget) {
-  std::string sql = begin(budget.count());
+  std::string sql = begin(budget.count()) + kNotForever;
   if (guard.lock)
     sql += fmt::format("LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE;\n", guard.table);
   if (guard.lock && guard.superuser) sql += "LOCK TABLE pg_namespace IN SHARE MODE;\n";
-  return sql + fmt::format(kForeignCode, guard.oid, guard.schema_literal, guard.table_literal);
+  const std::string held = guard.lock ? fmt::format(kHeld, guard.oid) : "";
+  const std::string name_stays = guard.lock && !guard.superuser
+                                     ? fmt::format(kNameStays, guard.oid, schema_renamer("me"))
+                                     : "";
+  return sql + fmt::format(kForeignCode, guard.oid, guard.schema_literal, guard.table_literal, held,
+                           name_stays);
 }
 
 bool asks_sample(const Reading& reading) { return reading.may_read_expire_date && !reading.exact; }

@@ -216,6 +216,82 @@ def test_while_others_have_the_lock_a_superuser_gets_what_the_statistics_say(fil
     assert estimate.perfdata["live"][0] == pytest.approx(30, abs=10) and estimate.perfdata["total"][0] > 0
 
 
+# -- against a change at a chosen moment -----------------------------------------------------------
+
+INDEX = "django_session_expire_date_a5c62663"
+
+
+@contextlib.contextmanager
+def while_a_reading_waits(site, *statements, user=OWNER):
+    """Has the lock of an index, and when a reading waits for it, runs statements before it gives it back."""
+    failed = []
+
+    def run():
+        try:
+            site.psql(f"""DO $race$ DECLARE wanted oid := 'public.{INDEX}'::regclass; BEGIN
+                ALTER INDEX public.{INDEX} SET TABLESPACE pg_default;
+                FOR i IN 1..10000 LOOP
+                  IF EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = wanted) THEN
+                    {"; ".join(statements)};
+                    RETURN;
+                  END IF;
+                  PERFORM pg_sleep(0.001);
+                END LOOP;
+                RAISE EXCEPTION 'nobody came';
+              END $race$""", user)
+        except psycopg2.Error as error:
+            failed.append(error)
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_for(lambda: failed or site.psql(f"""SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted
+        AND relation = 'public.{INDEX}'::regclass"""), "the lock")
+    yield
+    thread.join()
+    assert not failed, failed
+
+
+@pytest.mark.parametrize("options", [(), ("--exact",)], ids=["estimate", "exact"])
+def test_a_schema_renamed_while_a_member_reads_gains_nothing(filled, admin, run_check, options):
+    """No lock on the table keeps its schema's name."""
+    filled.psql(f"""ALTER SCHEMA public OWNER TO {OWNER}; CREATE SCHEMA other AUTHORIZATION {OWNER};
+        CREATE SCHEMA code AUTHORIZATION {OWNER}; ALTER FUNCTION jaw() SET SCHEMA code; ALTER FUNCTION trap(int) SET SCHEMA code;
+        CREATE OR REPLACE FUNCTION code.trap(i int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN code.jaw(); END'""")
+    filled.psql("""CREATE TABLE other.django_session (LIKE public.django_session INCLUDING ALL);
+        CREATE INDEX ON other.django_session (expire_date) WHERE code.trap(1)""", OWNER)
+    mark = filled.cluster.log_mark()
+    with while_a_reading_waits(filled, "ALTER SCHEMA public RENAME TO real", "ALTER SCHEMA other RENAME TO public"):
+        answer = run_check("-v", "-T", "public.django_session", *options,
+                           environment=filled.cluster.environment("site", admin))
+    assert run_for(filled, mark) == set()
+    assert answer.state == "UNKNOWN" and "by renaming schema public" in answer.stdout
+
+
+# Who owns the schema or the database, and who could rename it without being able to do what site_admin can.
+RENAMERS = {
+    "a superuser owns both": ("ALTER DATABASE site OWNER TO postgres; ALTER SCHEMA public OWNER TO pg_database_owner", None),
+    "a superuser owns the schema": ("ALTER SCHEMA public OWNER TO postgres", None),
+    "the database's owner": ("ALTER SCHEMA public OWNER TO pg_database_owner", OWNER),
+    "another owner": ("ALTER DATABASE site OWNER TO postgres; ALTER SCHEMA public OWNER TO other_owner", "other_owner"),
+    "a member": (f"ALTER SCHEMA public OWNER TO keeper; ALTER DATABASE site OWNER TO postgres; GRANT keeper TO a_plain", "a_plain"),
+    "a member of a superuser": ("ALTER SCHEMA public OWNER TO postgres; GRANT postgres TO keeper; GRANT keeper TO a_plain", None),
+    "itself": (f"ALTER SCHEMA public OWNER TO {ADMIN}", None),
+    "a member of itself": (f"ALTER SCHEMA public OWNER TO {ADMIN}; GRANT {ADMIN} TO a_plain", None),
+}
+
+
+@pytest.mark.parametrize("setting", RENAMERS)
+def test_a_member_of_two_owners_reads_where_nobody_can_rename_the_schema(filled, admin, run_check, setting):
+    sql, renamer = RENAMERS[setting]
+    filled.psql(f"DROP ROLE IF EXISTS keeper, a_plain; CREATE ROLE keeper; CREATE ROLE a_plain; {sql}")
+    answer = run_check("-v", "-w", "overdue=9999d", environment=filled.cluster.environment("site", admin))
+    filled.psql(f"ALTER SCHEMA public OWNER TO {OWNER}; DROP ROLE keeper, a_plain")
+    if renamer:
+        assert answer.state == "UNKNOWN" and "overdue" not in answer.perfdata
+        assert f"role {renamer} can put another table in its place" in answer.stdout
+    else:
+        assert answer.state == "OK" and answer.perfdata["overdue"][0] > 0
+
+
 # -- odd ground ------------------------------------------------------------------------------------
 
 
