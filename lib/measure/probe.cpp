@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <string_view>
 
 #include "core/sql_name.hpp"
 
@@ -70,6 +71,14 @@ void check_it_is_a_session_table(const Definition& d) {
 /// Where the last reading found many more, or more than can be known, counting would only find that
 /// out again.
 bool were_few(const std::optional<double>& rows) { return rows && *rows < 2 * kCountUpTo; }
+
+/// Says that what was learned isn't true any more: there is no such table, schema or column, or the
+/// right to it is gone.
+bool says_that_it_has_changed(const pg::Error& error) {
+  constexpr std::string_view kNoSchema = "3F000", kNoColumn = "42703";
+  return error.sqlstate() == kHasChanged || error.insufficient_privilege() ||
+         error.undefined_table() || error.sqlstate() == kNoSchema || error.sqlstate() == kNoColumn;
+}
 
 /// What is missing after a statement failed, and why.
 void explain_gaps(Measurement& m, const pg::Error& error) {
@@ -192,6 +201,9 @@ Reading Probe::make_reading(pg::Deadline deadline) const {
   for (const Index& index : d.indexes)
     reading.index_oids.push_back(fmt::format("{:.0f}", index.oid));
   reading.table = connection_->identifier(d.schema) + "." + connection_->identifier(d.table);
+  reading.schema_literal = connection_->literal(d.schema);
+  reading.table_literal = connection_->literal(d.table);
+  reading.owner_literal = connection_->literal(d.owner);
   reading.may_read_expire_date = d.may_use_schema && d.may_read_expire_date;
   reading.expire_date_indexed = d.expire_date_indexed;
   const bool analyzed = d.expire_dates.known() || (statistics_are_due_ && d.tuples > 0);
@@ -233,9 +245,8 @@ std::string Probe::foreign_code(const Reading& reading, pg::Deadline deadline) {
   const bool lock = d.may_lock && !d.standby;
   if (d.could_rule_the_server && !lock)
     return "without a lock (on a standby there is none) the owner's code can't be kept out";
-  const Guard guard{
-      reading.oid, reading.table, connection_->literal(d.schema), connection_->literal(d.table),
-      lock,        d.is_superuser};
+  const Guard guard{reading.oid,           reading.table, reading.schema_literal,
+                    reading.table_literal, lock,          d.is_superuser};
   connection_->send(guard_message(guard, deadline.remaining()), deadline);
   try {
     const pg::Rows found = rows_of(connection_->next_rows(deadline));
@@ -289,8 +300,17 @@ std::optional<Measurement> Probe::read(pg::Deadline deadline) {
   return m;
 }
 
+bool Probe::is_still_harmless(pg::Deadline deadline) try {
+  rows_of(connection_->next_rows(deadline));
+  return true;
+} catch (const pg::Error& error) {
+  if (says_that_it_has_changed(error)) return false;
+  throw;
+}
+
 bool Probe::read_answers(const Reading& asked, Measurement& m, pg::Deadline deadline) {
   const auto next = [&] { return connection_->next_rows(deadline); };
+  if (asks_function(asked) && !is_still_harmless(deadline)) return false;
   const pg::Rows facts = rows_of(next());
   if (!asked.statistics.empty()) {
     m = begin_measurement(*definition_);
@@ -300,6 +320,7 @@ bool Probe::read_answers(const Reading& asked, Measurement& m, pg::Deadline dead
   }
   m = begin_measurement(*definition_);
   if (!read_facts(facts, *definition_, m)) return false;
+  if (asks_unguarded(asked) && !is_still_harmless(deadline)) return false;
   read_sizes(row_of(next()), m);
   if (!asked.may_read_expire_date) return true;
   if (asked.expire_date_indexed) read_expiry(row_of(next()), m);

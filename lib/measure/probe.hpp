@@ -66,6 +66,7 @@ class Probe {
   std::optional<Measurement> read(pg::Deadline deadline);
   std::string why_rows_stay_unread(Reading& reading, pg::Deadline deadline);
   std::string foreign_code(const Reading& reading, pg::Deadline deadline);
+  bool is_still_harmless(pg::Deadline deadline);
   bool read_answers(const Reading& asked, Measurement& measurement, pg::Deadline deadline);
   void ask_after_failure(const Reading& asked, Measurement& measurement, pg::Deadline deadline);
   void use_last_sizes(Measurement& measurement) const;

@@ -179,13 +179,13 @@ constexpr const char* kCountersStandStill = R"(coalesce(
           OR NOT r.rolsuper AND has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE'))
    LIMIT 1)))";
 
-/// {0} the table's OID, {1} and {2} further columns. The functions on the TOAST table's OID are
+/// {0} the table's OID, {1} kCountersStandStill. The functions on the TOAST table's OID are
 /// NULL where there is none.
 constexpr const char* kFacts = R"(
 SELECT c.relnamespace AS schema_oid, c.relname AS "table", c.relpages, c.reltuples,
   c.reltoastrelid AS toast_oid, t.relpages AS toast_pages, t.reltuples AS toast_tuples,
-  (SELECT pg_catalog.array_agg(indexrelid) FROM pg_catalog.pg_index WHERE indrelid = c.oid) AS index_oids,{1}
-  {2} AS counters_stand_still,
+  (SELECT pg_catalog.array_agg(indexrelid) FROM pg_catalog.pg_index WHERE indrelid = c.oid) AS index_oids,
+  {1} AS counters_stand_still,
   pg_catalog.pg_is_in_recovery() AS standby, extract(epoch FROM pg_catalog.now()) AS now,
   pg_catalog.pg_stat_get_live_tuples(c.oid) AS live, pg_catalog.pg_stat_get_dead_tuples(c.oid) AS dead,
   pg_catalog.pg_stat_get_tuples_inserted(c.oid) AS inserted, pg_catalog.pg_stat_get_tuples_updated(c.oid) AS updated,
@@ -199,7 +199,7 @@ SELECT c.relnamespace AS schema_oid, c.relname AS "table", c.relpages, c.reltupl
   pg_catalog.pg_stat_get_tuples_inserted(t.oid) AS toast_inserted,
   greatest(pg_catalog.pg_stat_get_last_vacuum_time(t.oid),
            pg_catalog.pg_stat_get_last_autovacuum_time(t.oid)) IS NOT NULL AS toast_anchored
-FROM pg_catalog.pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+FROM pg_catalog.pg_class c
 LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
 WHERE c.oid = '{0}'::oid;
 )";
@@ -275,14 +275,31 @@ SELECT NULL AS expired, pg_catalog.count(*) AS live, {1} AS count_limit
 FROM (SELECT FROM ONLY {0} WHERE expire_date >= pg_catalog.now() LIMIT {1} + 1) q;
 )";
 
+/// {0} the table's OID, {1} its schema, {2} its name and {3} its owner as literals, {4}
+/// more_rights(), {5} kFunctionIsTheSame or nothing, {6} kHold or nothing. What was learned at an
+/// earlier time doesn't say with whose code our rights are shared now, nor does an error that
+/// depends on a setting end anything: whoever owns the database can set it.
+constexpr const char* kStillHarmless = R"(
+SELECT CASE WHEN EXISTS (
+    SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON o.oid = c.relowner,
+      pg_roles me, pg_database d
+    WHERE c.oid = '{0}'::oid AND c.relkind = 'r' AND n.nspname = {1} AND c.relname = {2} AND o.rolname = {3}
+      AND me.rolname = session_user AND d.datname = current_database() AND {4} IS NULL{5})
+  THEN true ELSE ('the table, its owner or the rights of ' || session_user || ' have changed')::bool END AS is_harmless{6};
+)";
+
 /// {0} the OID of roles.sql's function, {1} its name as a literal. It is called by its name in the
 /// next statement, so it has to be the one that was learned of: in the place of one that is gone,
-/// anybody with CREATE on the schema can put one that runs with our rights. The error ends the
-/// reading.
+/// anybody with CREATE on the schema can put one that runs with our rights.
 constexpr const char* kFunctionIsTheSame = R"(
-  CASE WHEN EXISTS (SELECT FROM pg_proc p WHERE p.oid = '{0}'::oid AND p.proowner = c.relowner AND p.prosecdef
-                    AND format('%I.%I', n.nspname, p.proname) = {1})
-    THEN true ELSE current_setting('django_session.its_function_was_replaced')::bool END AS function_is_the_same,)";
+      AND EXISTS (SELECT FROM pg_proc p WHERE p.oid = '{0}'::oid AND p.proowner = c.relowner AND p.prosecdef
+                  AND format('%I.%I', n.nspname, p.proname) = {1}))";
+
+/// {0} the table. Its lock is taken, and held, as soon as the statement is parsed, before the rest
+/// of it looks at the catalogue: from then on the table has no other owner. Nothing is planned for
+/// it (which is when code of the owner's would run) since the planner has dropped it by then.
+constexpr const char* kHold =
+    ",\n  CASE WHEN false THEN (SELECT expire_date FROM ONLY {0} LIMIT 1) END AS hold";
 
 // PostgreSQL's limit on a column's statistics target is 10,000.
 /// {0} the table's OID, {1} where the statistics come from. Only expire_date's are more than two
@@ -390,6 +407,12 @@ std::string bounded_count(const Reading& reading, bool wanted, const char* condi
                 : "NULL";
 }
 
+std::string still_harmless(const Reading& reading, const std::string& function,
+                           const std::string& hold = "") {
+  return fmt::format(kStillHarmless, reading.oid, reading.schema_literal, reading.table_literal,
+                     reading.owner_literal, more_rights(), function, hold);
+}
+
 }  // namespace
 
 std::string definition_message(const std::string& schema_literal, const std::string& table_literal,
@@ -424,6 +447,12 @@ std::string guard_message(const Guard& guard, std::chrono::milliseconds budget) 
                            name_stays);
 }
 
+bool asks_function(const Reading& reading) { return !reading.function_oid.empty(); }
+
+bool asks_unguarded(const Reading& reading) {
+  return reading.may_read_expire_date && !reading.guarded;
+}
+
 bool asks_sample(const Reading& reading) { return reading.may_read_expire_date && !reading.exact; }
 
 std::string reading_message(const Reading& reading) {
@@ -431,13 +460,15 @@ std::string reading_message(const Reading& reading) {
   const long long expiry_ms = std::max(1LL, std::min(kExpiryTimeoutMs, budget / 4));
   const long long counting_ms = reading.exact ? std::max(1LL, budget * 3 / 4) : expiry_ms;
   const bool ask_expiry = reading.may_read_expire_date && reading.expire_date_indexed;
-  std::string sql = fmt::format(
-      kFacts, reading.oid,
-      reading.function_oid.empty()
-          ? ""
-          : fmt::format(kFunctionIsTheSame, reading.function_oid, reading.function_literal),
-      kCountersStandStill);
+  std::string sql;
+  if (asks_function(reading)) {
+    sql += still_harmless(
+        reading, fmt::format(kFunctionIsTheSame, reading.function_oid, reading.function_literal));
+  }
+  sql += fmt::format(kFacts, reading.oid, kCountersStandStill);
   if (!reading.statistics.empty()) sql += fmt::format(kStatistics, reading.oid, reading.statistics);
+  if (asks_unguarded(reading))
+    sql += still_harmless(reading, "", fmt::format(kHold, reading.table));
   sql += fmt::format(kSizes, reading.oid, reading.toast_oid == "0" ? "NULL" : reading.toast_oid,
                      index_sizes(reading), ask_expiry ? expiry_ms : counting_ms,
                      ask_expiry ? "off" : "on");

@@ -42,6 +42,7 @@ struct Reading {
   std::string toast_oid;  ///< "0" for none
   std::vector<std::string> index_oids;
   std::string table;  ///< as in FROM: "public"."django_session"
+  std::string schema_literal, table_literal, owner_literal;  ///< as SQL
   bool may_read_expire_date = true;
   bool expire_date_indexed = true;  ///< else the oldest is not asked for: it would be a scan
   bool exact = false;               ///< count all rows
@@ -55,14 +56,21 @@ struct Reading {
   std::chrono::milliseconds budget{5000};  ///< for all of it, on the server's side
 };
 
+/// Whether the message has the statements, before all and before rows are read, that make sure that
+/// the table is the same, that its owner is, and that we still can't do more than he; else they end
+/// it with the error kHasChanged, or because the table isn't found.
+bool asks_function(const Reading& reading);
+bool asks_unguarded(const Reading& reading);
+constexpr const char* kHasChanged = "22P02";
+
 /// Whether the message has the statement that reads rows of some pages where the server's counters
 /// are in doubt. All rows counted are better.
 bool asks_sample(const Reading& reading);
 
-/// Statements with rows, in this order: facts, [statistics], sizes, [expiry], [exact counts], [live
-/// count], [sample], [filler, database size]. All but the last are one transaction, which ends
-/// before it: the last can take long. A row of filler comes before it, and the answers up to there
-/// arrive without waiting for it.
+/// Statements with rows, in this order: [is harmless], facts, [statistics], [is harmless], sizes,
+/// [expiry], [exact counts], [live count], [sample], [filler, database size]. All but the last are
+/// one transaction, which ends before it: the last can take long. A row of filler comes before it,
+/// and the answers up to there arrive without waiting for it.
 std::string reading_message(const Reading& reading);
 
 /// After a statement of that message failed: who holds a lock on the table, [filler, database

@@ -13,6 +13,7 @@ import pytest
 
 import check
 from cluster import SUPERUSER
+from collectd_daemon import database_block, plugin_block
 from django_site import MONITOR, OWNER
 from processes import wait_for
 from test_throttle import CAUGHT_UP, new_site, primary, standby  # noqa: F401
@@ -38,6 +39,8 @@ PLANTS = {
     "domain": """CREATE DOMAIN public.trapped AS int CHECK (public.trap(VALUE));
         CREATE INDEX planted ON django_session ((1::trapped), expire_date)""",
 }
+UP = "django_session-site/bool-up"
+OVERDUE = "django_session-site/duration-overdue"
 # A member of two owners.
 ADMIN = "site_admin"
 
@@ -205,7 +208,7 @@ def test_a_function_in_the_place_of_the_owners_is_not_called(filled, run_check):
     check.join()
     filled.calm()
     assert answers[0].state == "OK" and run_for(filled, mark) == set()
-    assert "its_function_was_replaced" in filled.cluster.log_text(mark)
+    assert f"the rights of {MONITOR} have changed" in filled.cluster.log_text(mark)
     filled.psql("DROP OWNED BY stranger CASCADE")
 
 
@@ -290,6 +293,50 @@ def test_a_member_of_two_owners_reads_where_nobody_can_rename_the_schema(filled,
         assert f"role {renamer} can put another table in its place" in answer.stdout
     else:
         assert answer.state == "OK" and answer.perfdata["overdue"][0] > 0
+
+
+def test_a_table_given_to_another_owner_while_the_old_one_reads_gains_nothing(filled, run_check):
+    """From before we look who the owner is until the end, there is no other."""
+    filled.cluster.create_role("shop")
+    filled.psql("GRANT CREATE, USAGE ON SCHEMA public TO shop")
+    mark = filled.cluster.log_mark()
+    with while_a_reading_waits(filled, "ALTER TABLE django_session OWNER TO shop",
+                               f"GRANT SELECT ON django_session TO {OWNER}",
+                               PLANTS["predicate"], user=SUPERUSER):
+        run_check("-v", environment=filled.cluster.environment("site", OWNER))
+    assert run_for(filled, mark) <= {SUPERUSER, "shop"}
+
+
+HARMLESS_NO_MORE = {
+    "another owner": "ALTER TABLE django_session OWNER TO shop",
+    "a grant": f"CREATE TABLE secret (); GRANT SELECT ON secret TO {MONITOR}",
+    "a membership": f"GRANT pg_monitor TO {MONITOR}",
+    "an attribute": f"ALTER ROLE {MONITOR} CREATEDB",
+}
+
+
+@pytest.fixture
+def plain_monitor(filled):
+    yield
+    filled.psql(f"REVOKE pg_monitor FROM {MONITOR}; ALTER ROLE {MONITOR} NOCREATEDB")
+
+
+@pytest.mark.parametrize("change", HARMLESS_NO_MORE)
+def test_rights_are_looked_at_again_for_each_reading(filled, plain_monitor, collectd, change):
+    """A reader that stays connected may come to have more rights than the owner, or the table another owner."""
+    filled.cluster.create_role("shop")
+    filled.psql("GRANT CREATE, USAGE ON SCHEMA public TO shop")
+    if change == "another owner":  # whom the reader could do no more than, so far
+        filled.psql(f"CREATE TABLE theirs (); ALTER TABLE theirs OWNER TO {OWNER}; GRANT SELECT ON theirs TO {MONITOR}")
+    daemon = collectd(plugin_block(database_block(filled.cluster, "site")))
+    daemon.wait_for_value(OVERDUE, bool)
+    filled.psql(HARMLESS_NO_MORE[change])
+    mark = filled.cluster.log_mark()
+    filled.psql(PLANTS["predicate"], "shop" if change == "another owner" else OWNER)
+    read = len(daemon.history()[UP])
+    wait_for(lambda: len(daemon.history()[UP]) > read + 2, "more readings")
+    assert run_for(filled, mark) <= {OWNER, "shop"}
+    assert daemon.values()[UP] == 1
 
 
 # -- odd ground ------------------------------------------------------------------------------------
