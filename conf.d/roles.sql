@@ -17,10 +17,12 @@
 BEGIN;
 
 -- The table's name may leave it to the session's search_path where the table is. For all else only pg_catalog is looked into,
--- so that no function and no operator is called that somebody has put into another schema.
+-- so that no function and no operator is called that somebody has put into another schema. Names are compared as text below:
+-- quote_all_identifiers would write them otherwise than the catalogue has them.
 SELECT pg_catalog.set_config('django_session.table', :'table'::pg_catalog.regclass::pg_catalog.oid::pg_catalog.text, true)
   AS ignored \gset
 SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL quote_all_identifiers = off;
 
 SELECT n.nspname AS schema, n.oid AS schema_oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS full_name,
        pg_get_userbyid(c.relowner) AS owner, c.relowner AS owner_oid, current_database() AS database,
@@ -103,8 +105,9 @@ WITH candidate AS (
   SELECT wanted.place, wanted.name, p.proowner
   FROM (VALUES (1, 'django_session_delete_expired'::name),
                (2, ('django_session_delete_expired_' || :'owner')::name)) AS wanted(place, name)
-  LEFT JOIN pg_proc p ON p.proname = wanted.name AND p.pronamespace = :schema_oid AND oidvectortypes(p.proargtypes)
-    = 'regclass, timestamp with time zone, timestamp with time zone, integer, tid[], tid[], boolean'::text
+  LEFT JOIN pg_proc p ON p.proname = wanted.name AND p.pronamespace = :schema_oid
+    AND ARRAY(SELECT unnest(p.proargtypes)) = ARRAY['regclass'::regtype, 'timestamptz'::regtype, 'timestamptz'::regtype,
+      'int4'::regtype, 'tid[]'::regtype, 'tid[]'::regtype, 'bool'::regtype]::oid[]
 ), chosen AS (
   SELECT name, proowner FROM candidate WHERE proowner IS NULL OR proowner = :owner_oid ORDER BY place LIMIT 1
 )

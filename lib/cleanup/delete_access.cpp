@@ -35,8 +35,8 @@ LEFT JOIN LATERAL (
   WHERE p.pronamespace = c.relnamespace AND p.proowner = c.relowner AND p.prosecdef
     AND p.proname IN ('django_session_delete_expired',
                       ('django_session_delete_expired_' || owner.rolname)::name)
-    AND oidvectortypes(p.proargtypes)
-      = 'regclass, timestamp with time zone, timestamp with time zone, integer, tid[], tid[], boolean'
+    AND ARRAY(SELECT unnest(p.proargtypes)) = ARRAY[
+      'regclass', 'timestamptz', 'timestamptz', 'int4', 'tid[]', 'tid[]', 'bool']::regtype[]::oid[]
     AND has_function_privilege(session_user, p.oid, 'EXECUTE')
   ORDER BY length(p.proname) LIMIT 1) f ON true
 WHERE c.oid = {0};

@@ -23,7 +23,7 @@ constexpr const char* kQuickCommit = "SET LOCAL synchronous_commit = off;\n";
 constexpr const char* kLock = R"(
 LOCK TABLE ONLY {table} IN ROW EXCLUSIVE MODE;
 SELECT 1 / count(*) AS is_the_same FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
-WHERE c.oid = {oid} AND c.oid = {table_literal}::regclass AND quote_ident(r.rolname) = {owner_literal};
+WHERE c.oid = {oid} AND c.oid = {table_literal}::regclass AND r.oid = to_regrole({owner_literal});
 SELECT true AS table_is_locked, pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0') AS wal_before;
 )";
 

@@ -10,6 +10,7 @@ namespace {
 constexpr const char* kBegin = R"(
 BEGIN ISOLATION LEVEL READ COMMITTED {0};{1}
 SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL quote_all_identifiers = off;
 SET LOCAL exit_on_error = off;  -- some are expected: a lock that isn't granted
 SET LOCAL lock_timeout = {2};
 SET LOCAL statement_timeout = {3};
