@@ -369,6 +369,9 @@ constexpr const char* kCreateFunction = R"(
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     SET lock_timeout = {lock_ms} SET exit_on_error = off AS $body$
     BEGIN
+      IF to_regclass(%4$L) = %2$s::oid THEN  -- once it is locked, its name can't become another's
+        LOCK TABLE ONLY %1$s.djs_{oid}_log IN ROW EXCLUSIVE MODE;
+      END IF;
       IF to_regclass(%4$L) IS DISTINCT FROM %2$s::oid THEN
         RETURN NULL;
       END IF;

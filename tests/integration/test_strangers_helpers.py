@@ -4,6 +4,7 @@ runs with anybody else's rights, and but for the swap, which needs the names, al
 import contextlib
 import re
 import signal
+import threading
 
 import pytest
 
@@ -226,3 +227,26 @@ def test_a_name_that_is_taken_in_the_last_moment_is_named(taken, start_cleanup):
         result = run.result()
     assert result.code == FAILED and f"djs_{oid(taken)}_i2 belongs to {STRANGER}" in result.message, str(result)
     assert len(helpers(taken)) == 3  # the stranger's, and its types
+
+
+def test_a_client_who_waits_for_the_log_writes_into_nothing_that_has_come_instead(taken, start_cleanup, run_cleanup):
+    """Its name goes from one to the other while he waits."""
+    run = start_swap(taken, start_cleanup, EXCHANGE, OWNER)
+    run.send(signal.SIGKILL)
+    with contextlib.suppress(AssertionError):
+        run.result()
+    update = f"UPDATE {TABLE} SET session_data = 'new' WHERE expire_date > now()"
+    log = f"public.djs_{oid(taken)}_log"
+    with contextlib.closing(taken.cluster.connect(taken.database, autocommit=False)) as other:
+        cursor = other.cursor()
+        cursor.execute(f"ALTER TABLE {log} RENAME TO moved_log")
+        cursor.execute(f"SET ROLE {STRANGER}")
+        cursor.execute((KINDS["plain table"]).replace("{name}", log).replace("{pid}", "0"))
+        client = threading.Thread(target=taken.psql, args=(update, OWNER))
+        client.start()
+        wait_for(lambda: taken.psql("SELECT 1 FROM pg_locks WHERE NOT granted"), "his wait", pause=0.002)
+        other.commit()
+        client.join()
+    nobody_was_used(taken)
+    assert taken.value(f"SELECT count(*) FROM {TABLE} WHERE session_data = 'new'") == 30
+    assert run_cleanup("--abort", user=OWNER).code == DONE
