@@ -28,6 +28,18 @@ FROM pg_roles me, pg_roles o, pg_database d
 WHERE me.rolname = session_user AND o.rolname = {0} AND d.datname = current_database();
 )";
 
+// What who_may_read() said was true then. The table's lock is taken as soon as this is parsed, so
+// from this look on it has no other owner; nothing is planned for it, since the planner has dropped
+// it by then. The division by zero ends it. {0} the table, {1} its OID, {2} its schema, {3} its
+// name and {4} its owner as strings, {5} what else must be true.
+constexpr const char* kStillTrue = R"(
+SELECT 1 / count(*) AS is_still_true, CASE WHEN false THEN (SELECT expire_date FROM ONLY {0} LIMIT 1) END AS hold
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON o.oid = c.relowner,
+  pg_roles me, pg_database d
+WHERE c.oid = {1} AND n.nspname = {2} AND c.relname = {3} AND o.rolname = {4}
+  AND me.rolname = session_user AND d.datname = current_database(){5};
+)";
+
 // {0} the SELECT, {1} "a=% b=%", {2} "item.a, item.b".
 constexpr const char* kBlock = R"(
 <<djs>>
@@ -37,6 +49,12 @@ BEGIN
   SELECT q.* INTO STRICT item FROM ({0}) q;
   RAISE INFO 'djs: {1}', {2};
 END;)";
+
+std::string still_true(pg::Connection& connection, const CleanupTarget& target, ReadingAs who) {
+  return fmt::format(kStillTrue, target.sql_name, target.oid, connection.literal(target.schema),
+                     connection.literal(target.table), connection.literal(target.owner),
+                     who == ReadingAs::ourselves ? " AND " + more_rights() + " IS NULL" : "");
+}
 
 std::string in_jail(pg::Connection& connection, const CleanupTarget& target,
                     const std::vector<std::string>& columns, const std::string& select) {
@@ -48,8 +66,8 @@ std::string in_jail(pg::Connection& connection, const CleanupTarget& target,
   const OwnersWork work =
       as_owner(connection.identifier(target.schema), fmt::format("djs_{}_q", new_run_id()),
                fmt::format(kBlock, select, format, values));
-  return fmt::format("SET LOCAL ROLE {};\n{}{}", connection.identifier(target.owner), work.define,
-                     work.run);
+  return fmt::format("SET LOCAL ROLE {};\n{}{}{}", connection.identifier(target.owner),
+                     still_true(connection, target, ReadingAs::owner), work.define, work.run);
 }
 
 /// What the owner's code may have had a say in is believed only if it is numbers.
@@ -89,7 +107,8 @@ std::optional<pg::Row> ask_sessions(pg::Connection& connection, const CleanupTar
                                     const std::string& select, pg::Deadline limit) try {
   if (who == ReadingAs::nobody) return std::nullopt;
   const bool jailed = who == ReadingAs::owner;
-  const std::string work = jailed ? in_jail(connection, target, columns, select) : select + ";";
+  const std::string work = jailed ? in_jail(connection, target, columns, select)
+                                  : still_true(connection, target, who) + select + ";";
   const auto time = std::max(limit.remaining(), std::chrono::milliseconds(1));
   // The server gives up before we would give up the connection.
   const auto deadline = pg::Deadline::after(time + kAnswersWay);

@@ -339,6 +339,24 @@ def test_rights_are_looked_at_again_for_each_reading(filled, plain_monitor, coll
     assert daemon.values()[UP] == 1
 
 
+@pytest.mark.parametrize("user", [OWNER, SUPERUSER])
+def test_a_table_given_to_another_owner_while_a_cleanup_is_planned_gains_nothing(filled, run_cleanup, user):
+    """Where all sessions have expired, the plan looks for two seconds whether new ones are saved."""
+    filled.cluster.create_role("shop")
+    filled.psql("""GRANT CREATE, USAGE ON SCHEMA public TO shop;
+        DELETE FROM django_session WHERE expire_date > now() - interval '9 days'""")
+    mark = filled.cluster.log_mark()
+    plan = threading.Thread(target=run_cleanup, args=("--dry-run",), kwargs={"user": user})
+    plan.start()
+    wait_for(lambda: "AS newest" in filled.cluster.log_text(mark), "the first look", pause=0.005)
+    filled.psql(f"""ALTER TABLE django_session OWNER TO shop; GRANT SELECT ON django_session TO {OWNER};
+        {PLANTS["predicate"]}""")
+    planted = filled.cluster.log_mark()
+    plan.join()
+    assert run_for(filled, mark) <= {"shop"}
+    assert filled.cluster.log_text(planted).count("AS newest") > 0
+
+
 # -- odd ground ------------------------------------------------------------------------------------
 
 
