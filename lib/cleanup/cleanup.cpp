@@ -46,7 +46,7 @@ JOIN pg_settings s ON s.name = wanted.name;
 )";
 constexpr const char* kCutoff = R"(
 SET LOCAL datestyle = 'ISO';
-SELECT (now() - {} * interval '1 second')::text AS cutoff;
+SELECT ((now() - {} * interval '1 second') AT TIME ZONE 'UTC')::text AS cutoff;
 )";
 // Counting goes on up to here, each in rows and all together in time.
 constexpr double kCountLiveUpTo = 10e6, kCountExpiredUpTo = 100e3;

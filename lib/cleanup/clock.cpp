@@ -30,7 +30,7 @@ constexpr const char* kLastCheckpoint =
 // {0} the table. The newest one that isn't for ever.
 constexpr const char* kNewest = R"(
 SELECT extract(epoch FROM clock_timestamp()) AS now,
-  coalesce(extract(epoch FROM max(s.expire_date)), '-infinity'::float8) AS newest
+  coalesce(extract(epoch FROM max(s.expire_date)::timestamptz), '-infinity'::float8) AS newest
 FROM ONLY {0} s WHERE s.expire_date < 'infinity'::timestamptz)";
 
 double seconds(milliseconds time) { return static_cast<double>(time.count()) / 1000; }

@@ -47,7 +47,8 @@ WITH turn AS MATERIALIZED (
 )
 SELECT (SELECT turn.is_ours FROM turn) AS is_ours, (SELECT count(*) FROM seen) AS seen,
   (SELECT count(*) FROM free) AS free, (SELECT count(*) FROM deleted) AS deleted,
-  coalesce(replace((SELECT max(seen.moment) FROM seen)::text, ' ', '_'), '') AS moment,
+  coalesce(replace(((SELECT max(seen.moment) FROM seen) AT TIME ZONE 'UTC')::text, ' ', '_'), '')
+    AS moment,
   ARRAY(SELECT l.address FROM left_over l)::text AS left_over,
   ARRAY(SELECT l.address FROM left_over l WHERE l.moment = (SELECT max(seen.moment) FROM seen))::text
     AS left_last,
@@ -89,14 +90,16 @@ JOIN pg_class c ON c.relowner = p.proowner
 WHERE c.oid = {oid} AND p.oid = {function_oid} AND p.prosecdef AND quote_ident(r.rolname) = {owner_literal}
   AND quote_ident(n.nspname) || '.' || quote_ident(p.proname) = {function_literal};
 SELECT f.is_ours, f.is_locked, f.swap_lives, f.seen, f.free, f.deleted,
-  coalesce(replace(f.moment::text, ' ', '_'), '') AS moment, f.left_over::text AS left_over,
+  coalesce(replace((f.moment AT TIME ZONE 'UTC')::text, ' ', '_'), '') AS moment, f.left_over::text AS left_over,
   f.left_last::text AS left_last, f.lockers::text AS lockers, 0 AS wal_before,
   f.wal_bytes AS wal_after
 FROM {function}({oid}::regclass, {cutoff}, {beginning}, {most}, {passing_over}, {only}, {skip_locked}) f;
 )";
 
+/// In text, moments are UTC's, without a zone: what the session's zone makes of them can be beyond
+/// what may be read again. (The zone itself stays: a trigger may ask for the time of day.)
 std::string timestamp(pg::Connection& connection, const std::string& text) {
-  return connection.literal(text) + "::timestamptz";
+  return fmt::format("({}::timestamp AT TIME ZONE 'UTC')", connection.literal(text));
 }
 
 std::string tid_array(const std::vector<std::string>& addresses) {

@@ -113,10 +113,9 @@ std::optional<pg::Row> ask_sessions(pg::Connection& connection, const CleanupTar
   // The server gives up before we would give up the connection.
   const auto deadline = pg::Deadline::after(time + kAnswersWay);
   const Access access = jailed ? Access::read_write : Access::read_only;
-  const pg::Row row = answer_of(connection,
-                                begin_transaction(access, kLockTimeout, time) + kByIndex +
-                                    "SET LOCAL timezone = 'UTC';\n" + work + "\nROLLBACK;\n",
-                                deadline);
+  const pg::Row row = answer_of(
+      connection, begin_transaction(access, kLockTimeout, time) + kByIndex + work + "\nROLLBACK;\n",
+      deadline);
   const pg::Row answer = jailed ? report_of(connection) : row;
   return are_numbers(answer, columns) ? std::optional(answer) : std::nullopt;
 } catch (const pg::Error& error) {

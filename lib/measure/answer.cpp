@@ -74,6 +74,7 @@ Definition read_definition(const pg::Row& row, const pg::Rows& indexes) {
   definition.fillfactor = number_or(row, "fillfactor", 100);
   definition.has_expire_date = row.flag("has_expire_date");
   definition.expire_date_is_time = row.flag("expire_date_is_time");
+  definition.expire_date_has_zone = row.flag("expire_date_has_zone");
   definition.may_use_schema = row.flag("may_use_schema");
   definition.may_read_expire_date = row.flag("may_read_expire_date");
   definition.row_security = row.flag("row_security");

@@ -19,6 +19,7 @@ struct Definition {
   char relkind = 'r';
   double fillfactor = 100;
   bool has_expire_date = true, expire_date_is_time = true, expire_date_indexed = true;
+  bool expire_date_has_zone = true;  ///< timestamptz; else `timestamp`, in the session's zone
   bool may_use_schema = true, may_read_expire_date = true;
   bool row_security = false;                           ///< hides rows from this role
   bool is_superuser = false, has_more_rights = false;  ///< than the table's owner

@@ -206,6 +206,7 @@ Reading Probe::make_reading(pg::Deadline deadline) const {
   reading.owner_literal = connection_->literal(d.owner);
   reading.may_read_expire_date = d.may_use_schema && d.may_read_expire_date;
   reading.expire_date_indexed = d.expire_date_indexed;
+  reading.expire_date_has_zone = d.expire_date_has_zone;
   const bool analyzed = d.expire_dates.known() || (statistics_are_due_ && d.tuples > 0);
   reading.count_expired = statistics_are_due_ || were_few(last_expired_);
   reading.count_live = statistics_are_due_ || were_few(last_live_);

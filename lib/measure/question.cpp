@@ -33,6 +33,10 @@ SET LOCAL row_security = off;
 SET LOCAL extra_float_digits = 1;
 )";
 
+// Statistics come as text. What is written in the session's zone can be beyond what may be read
+// again; but a `timestamp` (Django without USE_TZ) is meant in that zone.
+constexpr const char* kUtc = "SET LOCAL timezone = 'UTC';\n";
+
 /// {0} the table's name as a literal: the OID that it has in the remembered path.
 constexpr const char* kVisibleTable = R"((
   SELECT t.oid FROM unnest(current_setting('django_session.path')::name[])
@@ -53,6 +57,7 @@ SELECT c.oid, n.oid AS schema_oid, n.nspname AS schema, c.relname AS "table", c.
             WHERE option_name = 'fillfactor'), '100') AS fillfactor,
   pg_catalog.current_database() AS database, current_user AS role, o.rolname AS owner,
   e.attnum IS NOT NULL AS has_expire_date,
+  e.atttypid = 'timestamptz'::pg_catalog.regtype AS expire_date_has_zone,
   e.atttypid IN ('timestamptz'::pg_catalog.regtype, 'timestamp'::pg_catalog.regtype) AS expire_date_is_time,
   pg_catalog.has_schema_privilege(n.oid, 'USAGE') AS may_use_schema,
   coalesce(pg_catalog.has_column_privilege(c.oid, e.attnum, 'SELECT'), false) AS may_read_expire_date,
@@ -460,7 +465,7 @@ std::string reading_message(const Reading& reading) {
   const long long expiry_ms = std::max(1LL, std::min(kExpiryTimeoutMs, budget / 4));
   const long long counting_ms = reading.exact ? std::max(1LL, budget * 3 / 4) : expiry_ms;
   const bool ask_expiry = reading.may_read_expire_date && reading.expire_date_indexed;
-  std::string sql;
+  std::string sql = reading.expire_date_has_zone ? kUtc : "";
   if (asks_function(reading)) {
     sql += still_harmless(
         reading, fmt::format(kFunctionIsTheSame, reading.function_oid, reading.function_literal));

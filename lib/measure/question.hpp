@@ -44,8 +44,9 @@ struct Reading {
   std::string table;  ///< as in FROM: "public"."django_session"
   std::string schema_literal, table_literal, owner_literal;  ///< as SQL
   bool may_read_expire_date = true;
-  bool expire_date_indexed = true;  ///< else the oldest is not asked for: it would be a scan
-  bool exact = false;               ///< count all rows
+  bool expire_date_has_zone = true;  ///< timestamptz, for which the session's zone is no matter
+  bool expire_date_indexed = true;   ///< else the oldest is not asked for: it would be a scan
+  bool exact = false;                ///< count all rows
   bool count_expired = true, count_live = true;  ///< unless there are more than count_up_to
   int count_up_to = 0;
   int calibrate_up_to = 0;  ///< count the live rows further than that, for once; 0: don't

@@ -7,7 +7,7 @@ import pytest
 from cleanup_command import CLEANER, DONE, REFUSED, STOPPED, SWAPPER
 from cluster import SUPERUSER
 from collectd_daemon import database_block, plugin_block
-from django_site import MONITOR, OWNER, TABLE
+from django_site import OWNER, TABLE
 from processes import wait_for
 
 EXPIRED = f"SELECT count(*) FROM {TABLE} WHERE expire_date < now()"
@@ -66,3 +66,48 @@ def test_an_interrupted_swap_is_known_where_every_name_is_quoted(neglected, star
     result = run_cleanup(*options, user=SWAPPER)
     assert result.code == DONE and outcome in result.stderr + result.stdout, result
     assert "anew" not in result.stderr and neglected.value(HELPERS) == 0
+
+
+# -- time zones ------------------------------------------------------------------------------------------
+
+# What is written in them can't be read again, or isn't what it seems (IST).
+ZONES = {"far west": ("<XYZ>+20", "ISO"), "far east": ("<XYZ>-20:30", "ISO"), "ambiguous": ("Asia/Kolkata", "Postgres, DMY"),
+         "half an hour": ("<LMT>-5:30", "SQL, MDY"), "summer time": ("America/St_Johns", "German")}
+
+
+@pytest.fixture(params=ZONES)
+def odd_zone(request, cleaned_site):
+    cleaned_site.fill(sessions=3_000)
+    zone, style = ZONES[request.param]
+    cleaned_site.psql(f"ALTER DATABASE site SET timezone = '{zone}'; ALTER DATABASE site SET datestyle = '{style}'")
+    return zone
+
+
+def test_every_method_works_in_every_time_zone(cleaned_site, odd_zone, run_cleanup):
+    live = f"SELECT md5(string_agg(s::text, '' ORDER BY session_key)) FROM {TABLE} s WHERE expire_date > now()"
+    before = cleaned_site.psql(live)
+    for user, method in ((CLEANER, "delete"), (OWNER, "delete"), (SWAPPER, "delete"), (SWAPPER, "swap"), (OWNER, "full")):
+        cleaned_site.psql(f"INSERT INTO {TABLE} SELECT 'old' || i, '', now() - i * interval '1 hour' FROM generate_series(1, 50) i")
+        result = run_cleanup("--method", method, user=user)
+        assert result.code == DONE, (odd_zone, user, method, result)
+        assert cleaned_site.value(EXPIRED) == 0 and cleaned_site.psql(live) == before
+
+
+def test_what_is_kept_is_kept_in_every_time_zone(cleaned_site, odd_zone, run_cleanup):
+    cleaned_site.psql(f"INSERT INTO {TABLE} SELECT 'old' || i, '', now() - i * interval '1 hour' FROM generate_series(1, 50) i")
+    for user in (CLEANER, SWAPPER):
+        assert run_cleanup("--method", "delete", "--keep", "24h", user=user).code == DONE, odd_zone
+        assert cleaned_site.value(f"SELECT count(*) FROM {TABLE} WHERE session_key LIKE 'old%'") in (23, 24)
+
+
+@pytest.mark.parametrize("kind", ["timestamptz", "timestamp"])
+def test_the_check_reads_every_time_zone(cleaned_site, odd_zone, run_check, kind):
+    """A timestamp is meant in the zone of the database."""
+    cleaned_site.psql(f"ALTER TABLE {TABLE} ALTER expire_date TYPE {kind}")
+    cleaned_site.psql(f"VACUUM (ANALYZE) {TABLE}")
+    answer = run_check("-v")
+    oldest, expired = cleaned_site.psql(
+        f"SELECT extract(epoch FROM now() - min(expire_date)::timestamptz), count(*) FILTER (WHERE expire_date < now()) "
+        f"FROM {TABLE}")[0]
+    assert answer.perfdata["overdue"][0] == pytest.approx(float(oldest), abs=60), (odd_zone, answer.stdout)
+    assert answer.perfdata["expired"][0] == pytest.approx(expired, rel=0.02, abs=5), (odd_zone, answer.stdout)

@@ -47,6 +47,7 @@ pg::Row definition_row() {
               {"role", "watcher"},
               {"has_expire_date", "t"},
               {"expire_date_is_time", "t"},
+              {"expire_date_has_zone", "t"},
               {"may_use_schema", "t"},
               {"may_read_expire_date", "t"},
               {"owner", "site"},
