@@ -15,8 +15,10 @@
 #include "cleanup/reclaim.hpp"
 #include "cleanup/session_query.hpp"
 #include "cleanup/swap.hpp"
+#include "cleanup/swap_sql.hpp"
 #include "cleanup/throttle.hpp"
 #include "core/quantity.hpp"
+#include "core/sql_name.hpp"
 #include "measure/catalog_query.hpp"
 #include "measure/probe.hpp"
 
@@ -77,6 +79,42 @@ struct Planned {
 };
 
 /// One call of plan_cleanup(), or the beginning of a run. Over one connection, which may be all
+// {} ms. What the session had before our own limits, if it is no longer than that.
+constexpr const char* kForeignLimit = R"(
+SELECT session_user AS role, reset_val AS ms FROM pg_settings
+WHERE name = 'statement_timeout' AND reset_val::int8 BETWEEN 1 AND {};
+)";
+
+/// The first statements of a transaction come before its own limits, and behind a pooler some have
+/// none; then a limit of the role or of the database ends them. Empty where it wasn't that.
+std::string whose_limit(pg::Connection& connection, const CleanupOptions& options) {
+  constexpr int kTries = 5;  // the limit ends this question, too
+  constexpr int kShort = 1000, kAny = 2147483647;
+  const auto deadline = pg::Deadline::after(options.answer_timeout);
+  for (int i = 0; i < kTries; ++i) {
+    try {
+      connection.finish(deadline);
+      const int most = is_pooled(connection, deadline) ? kAny : kShort;
+      const pg::Rows rows = ask_catalog(connection, fmt::format(kForeignLimit, most), deadline);
+      if (rows.empty()) return "";
+      return fmt::format(
+          "; role {0} has a statement_timeout of {1} ms here, which is too short: ALTER ROLE {0} "
+          "SET statement_timeout = 0",
+          sql_identifier(rows.front().text("role")), rows.front().text("ms"));
+    } catch (const pg::Error& error) {
+      if (!error.statement_timed_out()) return "";
+    }
+  }
+  return "; does its role or the database have a statement_timeout? That would be too short";
+}
+
+/// Where the server ended a statement for its time, it says whose limit that was.
+pg::Error explained(const pg::Error& error, std::optional<pg::Connection>& connection,
+                    const CleanupOptions& options) {
+  if (!error.statement_timed_out() || !connection || !connection->usable()) return error;
+  return {error.kind(), error.what() + whose_limit(*connection, options), error.sqlstate()};
+}
+
 /// that there is: a pool of one.
 class Planner {
  public:
@@ -278,6 +316,8 @@ template <typename Steps>
 CleanupResult Run::guarded(Steps steps) {
   const auto ends = [this](Outcome outcome, const std::string& message) {
     result_.outcome = outcome;
+  bool may_delete_instead(const pg::Error& error) const;
+  void delete_instead(const pg::Error& error);
     result_.message = message;
   };
   try {
@@ -294,13 +334,14 @@ CleanupResult Run::guarded(Steps steps) {
     if (error.lock_not_available())
       ends(Outcome::stopped, "the table is locked: " + lockers());
     else
-      ends(Outcome::failed, words_of(error));
+      ends(Outcome::failed, words_of(explained(error, connection_, options_)));
   } catch (const std::exception& error) {
     ends(Outcome::failed, error.what());
   }
   measure_after();
   result_.duration = std::chrono::duration_cast<milliseconds>(Clock::now() - start_);
   return result_;
+  std::string unsound_;  ///< why the swap that was chosen failed, and sessions are deleted instead
 }
 
 void Run::connect() {
@@ -471,8 +512,13 @@ void Run::run_method() {
       if (result_.rows_deleted == 0.0) result_.rows_deleted = planned_.plan.expired_rows;
       return;
     }
-    return swap_table(*connection_, target, options_, run_id_, planned_.plan, run_end_, observer_,
-                      result_, successor_);
+    try {
+      return swap_table(*connection_, target, options_, run_id_, planned_.plan, run_end_, observer_,
+                        result_, successor_);
+    } catch (const pg::Error& error) {
+      if (!may_delete_instead(error)) throw;
+      delete_instead(error);
+    }
   }
   remove_reindex_leftovers(*connection_, target, options_, observer_);
   const DeleteAccess access = delete_access(*connection_, target.oid, soon());
@@ -512,6 +558,31 @@ void Run::measure_after() {
   if (planned_.preflight.target.sql_name.empty() || silent_ || observer_.stop_requested()) return;
   try {
     if (!connection_ || !connection_->usable()) connect();
+  if (!unsound_.empty())
+    throw std::runtime_error(fmt::format("{}; {} expired sessions were deleted instead", unsound_,
+                                         quantity_text(result_.rows_deleted, Unit::rows)));
+}
+
+/// Of auto, which would else choose the same swap again and again: what is damaged among the live
+/// sessions, or in an index, keeps nobody from deleting the expired ones.
+bool Run::may_delete_instead(const pg::Error& error) const {
+  constexpr const char *kDataCorrupted = "XX001", *kIndexCorrupted = "XX002";
+  const auto& refusals = planned_.plan.refusals;
+  const bool unsound = error.sqlstate() == kUnsound || error.sqlstate() == kDataCorrupted ||
+                       error.sqlstate() == kIndexCorrupted;
+  return unsound && options_.method == Method::automatic &&
+         std::none_of(refusals.begin(), refusals.end(),
+                      [](const Refusal& refusal) { return refusal.method == Method::remove; });
+}
+
+void Run::delete_instead(const pg::Error& error) {
+  unsound_ = words_of(error);
+  observer_.on_note(unsound_ + "; deleting instead");
+  planned_.plan.method = result_.method = Method::remove;
+  connection_->finish(soon());
+  look_again();
+  clear_the_way();
+  result_.rows_deleted = 0;
     connection_->finish(soon());
     const std::string name = connection_->literal(planned_.preflight.target.sql_name);
     result_.bytes_after =
@@ -550,7 +621,11 @@ CleanupPlan plan_cleanup(const pg::Parameters& parameters, const TableName& tabl
                          const CleanupOptions& options) {
   pg::Connector connector(parameters);
   std::optional connection = connector.connect(pg::Deadline::after(options.answer_timeout));
-  return Planner(parameters, table, options, connection).plan().plan;
+  try {
+    return Planner(parameters, table, options, connection).plan().plan;
+  } catch (const pg::Error& error) {
+    throw explained(error, connection, options);
+  }
 }
 
 CleanupResult run_cleanup(const pg::Parameters& parameters, const TableName& table,

@@ -669,7 +669,9 @@ int Swap::most_keys_under_lock() const {
 }
 
 void Swap::verify() try {
-  send_long(verify_sql(names_, unhurried(), columns_));
+  const pg::Row counted = report_long(verify_sql(names_, unhurried(), columns_));
+  copied_ = counted.number("copied").value();
+  rows_before_ = counted.number("rows_before").value();
   phase_ = "ready";
 } catch (const pg::Error& error) {
   if (!is(error, kUnsound)) throw;

@@ -76,7 +76,8 @@ constexpr const char* kLockAgainstVacuum = R"(
 SAVEPOINT against_vacuum;
 {prepare}
 SELECT set_config('lock_timeout',
-  (2000 + 1000 * extract(epoch FROM current_setting('deadlock_timeout')::interval))::int::text,
+  least(2147483647, 2000 + 1000 * extract(epoch FROM current_setting('deadlock_timeout')::interval))
+    ::int::text,
   true);
 LOCK TABLE ONLY {locked} IN SHARE UPDATE EXCLUSIVE MODE;
 SET LOCAL lock_timeout = {lock_ms};
@@ -644,19 +645,21 @@ constexpr const char* kBuildIndexes = R"(
 )";
 
 // The table is read as it lies on the disk and not by the index that the copy was read by, which
-// may lack entries: CASE keeps the planner from that index. Both sides are added up as hashes of
-// their rows, at one moment, which needs neither memory nor temporary files; what is in the log,
-// and so may differ, is looked up by key and subtracted again. EXECUTE, since only then the server
-// may use parallel workers.
+// may lack entries: all its rows are asked for, so that those that have expired are counted, too.
+// Both sides are added up as hashes of their rows, at one moment, which needs neither memory nor
+// temporary files; what is in the log, and so may differ, is looked up by key and subtracted again.
+// EXECUTE, since only then the server may use parallel workers.
 constexpr const char* kVerify = R"(
   EXECUTE $compare$
     WITH changed AS MATERIALIZED (
       SELECT DISTINCT l.k FROM ONLY {log} l WHERE NOT l.truncated
     )
-    SELECT t_all.rows - t_changed.rows AS t_rows, s_all.rows - s_changed.rows AS s_rows,
+    SELECT t_all.expired, s_all.rows AS copied, t_all.rows - t_changed.rows AS t_rows, s_all.rows - s_changed.rows AS s_rows,
       t_all.hashes - t_changed.hashes AS t_hashes, s_all.hashes - s_changed.hashes AS s_hashes
-    FROM (SELECT count(*) AS rows, coalesce(sum({t_hash}), 0) AS hashes FROM ONLY {table} t
-          WHERE CASE WHEN t.expire_date >= $1 THEN true ELSE false END) t_all,
+    FROM (SELECT count(*) FILTER (WHERE t.expire_date >= $1) AS rows,
+            count(*) FILTER (WHERE t.expire_date < $1) AS expired,
+            coalesce(sum({t_hash}) FILTER (WHERE t.expire_date >= $1), 0) AS hashes
+          FROM ONLY {table} t) t_all,
       (SELECT count(*) AS rows, coalesce(sum({s_hash}), 0) AS hashes FROM ONLY {shadow} s) s_all,
       (SELECT count(*) AS rows, coalesce(sum(x.hash), 0) AS hashes
        FROM changed CROSS JOIN LATERAL (
@@ -671,7 +674,9 @@ constexpr const char* kVerify = R"(
     RAISE EXCEPTION 'the table has % live sessions, their copies are % and differ from them',
       item.t_rows, item.s_rows USING ERRCODE = 'DJS05';
   END IF;
-  UPDATE ONLY {state} SET phase = 'ready';
+  UPDATE ONLY {state} SET phase = 'ready', copied = item.copied,
+    rows_before = item.copied + item.expired;
+  RAISE INFO 'djs: copied=% rows_before=%', item.copied, item.copied + item.expired;
 )";
 
 // TABLESAMPLE is a way of its own to read all pages, whatever the planner is set to prefer.

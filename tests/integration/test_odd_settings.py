@@ -4,11 +4,12 @@ import signal
 
 import pytest
 
-from cleanup_command import CLEANER, DONE, REFUSED, STOPPED, SWAPPER
+from cleanup_command import CLEANER, DONE, FAILED, REFUSED, STOPPED, SWAPPER
 from cluster import SUPERUSER
 from collectd_daemon import database_block, plugin_block
 from django_site import OWNER, TABLE
 from processes import wait_for
+from test_swap_what_stays import DOUBLE, READY
 
 EXPIRED = f"SELECT count(*) FROM {TABLE} WHERE expire_date < now()"
 HELPERS = "SELECT count(*) FROM pg_class WHERE relname LIKE 'djs%'"
@@ -111,3 +112,50 @@ def test_the_check_reads_every_time_zone(cleaned_site, odd_zone, run_check, kind
         f"FROM {TABLE}")[0]
     assert answer.perfdata["overdue"][0] == pytest.approx(float(oldest), abs=60), (odd_zone, answer.stdout)
     assert answer.perfdata["expired"][0] == pytest.approx(expired, rel=0.02, abs=5), (odd_zone, answer.stdout)
+
+
+# -- limits of time --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["swap", "full", "delete"])
+def test_a_deadlock_timeout_of_weeks_does_not_matter(neglected, run_cleanup, method):
+    neglected.psql("ALTER DATABASE site SET deadlock_timeout = 2147483647")
+    result = run_cleanup("--method", method, user=SWAPPER)
+    assert result.code == DONE, result
+    assert neglected.value(EXPIRED) == 0 and neglected.value(HELPERS) == 0
+
+
+def test_a_statement_timeout_that_is_too_short_is_named(neglected, pgbouncer, run_cleanup):
+    """Behind a pooler VACUUM has no limit of ours."""
+    neglected.psql(f"ALTER ROLE {OWNER} IN DATABASE site SET statement_timeout = 20")
+    parameters = pgbouncer.parameters("site", OWNER)
+    result = run_cleanup("--method", "delete", environment={
+        "PGHOST": parameters["host"], "PGPORT": str(parameters["port"]), "PGDATABASE": "site", "PGUSER": OWNER})
+    assert result.code == FAILED, result
+    assert f"role {OWNER} has a statement_timeout of 20 ms here, which is too short: ALTER ROLE {OWNER}" in result.message
+
+
+# -- what is told of a swap ------------------------------------------------------------------------------
+
+
+def test_what_others_delete_before_the_copy_is_not_told_as_the_swaps(neglected, start_cleanup):
+    with neglected.cluster.locked("site", mode="ROW EXCLUSIVE"):  # in the way of the triggers
+        cleanup = start_cleanup("--method", "swap", user=SWAPPER)
+        wait_for(lambda: neglected.value(HELPERS) > 0, "its helpers")
+        neglected.psql(f"DELETE FROM {TABLE} WHERE expire_date < now() AND session_key < 'h'")
+        left = neglected.value(EXPIRED)
+    result = cleanup.result()
+    assert result.code == DONE and 0 < left < 29_100, result
+    assert result.deleted == left
+
+
+def test_auto_deletes_where_a_swap_finds_the_data_unsound(cleaned_site, run_cleanup):
+    cleaned_site.fill(sessions=20_000, data_bytes=4_500)
+    for statement in (READY.format("false"), DOUBLE, READY.format("true")):
+        cleaned_site.psql(statement)
+    live = cleaned_site.value(f"SELECT count(*) FROM {TABLE} WHERE expire_date > now()")
+    result = run_cleanup(user=OWNER)
+    assert result.code == FAILED and result.deleted >= 19_400, result
+    assert "django_session_pkey is damaged" in result.message and "were deleted instead" in result.message
+    assert cleaned_site.value(EXPIRED) == 0 and cleaned_site.value(HELPERS) == 0
+    assert cleaned_site.value(f"SELECT count(*) FROM {TABLE} WHERE expire_date > now()") == live
