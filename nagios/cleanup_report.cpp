@@ -67,8 +67,11 @@ std::string needs_text(const CleanupPlan& plan) {
 std::string fits_text(const CleanupPlan& plan) {
   if (plan.nothing_to_do) return "yes";
   if (!plan.free_disk_bytes) return "unknown: the server's disk can't be seen from here";
-  if (!plan.fits) return fmt::format("unknown: {} are free", bytes(plan.free_disk_bytes));
-  return (*plan.fits ? "yes: " : "no: only ") + bytes(plan.free_disk_bytes) + " are free";
+  const std::string free = bytes(plan.free_disk_bytes) + " are free";
+  if (!plan.fits && plan.disk.empty()) return "unknown: " + free;
+  if (!plan.fits) return fmt::format("unknown: the disk of {} can't be seen from here", plan.disk);
+  if (*plan.fits) return "yes: " + free;
+  return "no: only " + free + (plan.disk.empty() ? "" : " " + plan.disk);
 }
 
 /// "~29.1k" where it is an estimate.

@@ -2,6 +2,7 @@
 #include "cleanup/preflight.hpp"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cmath>
@@ -28,11 +29,38 @@ SELECT c.oid, n.nspname AS schema, c.relname AS "table", pg_get_userbyid(c.relow
   -- Nothing if a pooler is connected by TCP, and nothing for a role that may not see where the server keeps its data.
   CASE WHEN inet_server_addr() IS NULL THEN
     (SELECT setting FROM pg_settings WHERE name = 'data_directory') END AS data_folder,
-  pg_tablespace_location(coalesce(nullif(c.reltablespace, 0), d.dattablespace)) AS tablespace_folder,
   current_setting('port') AS port, extract(epoch FROM pg_postmaster_start_time()) AS started
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_database d ON d.datname = current_database()
 WHERE n.nspname = {0} AND c.relname = {1} AND c.relkind = 'r';
+)";
+
+// {0} the table's OID. The tablespaces of its parts, by their folders, and those that temporary
+// files of its owner go to: what he may not create in is passed over. WAL that nobody waits for is
+// kept up to two of the server's limits.
+constexpr const char* kPlaces = R"(
+WITH t AS (
+  SELECT * FROM pg_class WHERE oid = {0}
+), place AS (
+  SELECT 'table' AS kind, t.relname::text AS name, t.reltablespace AS space FROM t
+  UNION ALL
+  SELECT 'index', x.relname::text, x.reltablespace
+  FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = {0}
+  UNION ALL
+  SELECT 'temporary', '', coalesce(s.oid, 0::oid)
+  FROM t, unnest(string_to_array(current_setting('temp_tablespaces'), ',')) part
+  LEFT JOIN pg_tablespace s ON has_tablespace_privilege(
+      (SELECT t.relowner FROM t), s.oid, 'CREATE')
+    AND s.spcname = CASE WHEN btrim(part) LIKE '"%"' THEN btrim(part, ' "') ELSE lower(btrim(part)) END
+  UNION ALL
+  SELECT 'temporary', '', 0 WHERE current_setting('temp_tablespaces') = ''
+)
+SELECT place.kind, place.name,
+  pg_tablespace_location(coalesce(nullif(place.space, 0), d.dattablespace)) AS folder,
+  CASE WHEN current_setting('archive_mode') = 'off'
+      AND NOT EXISTS (SELECT FROM pg_replication_slots)
+    THEN pg_size_bytes(current_setting('max_wal_size'))
+      + pg_size_bytes(current_setting('wal_keep_size')) END AS wal_kept
+FROM place, pg_database d WHERE d.datname = current_database();
 )";
 
 // {oid}. What the refusals look at.
@@ -294,15 +322,47 @@ bool is_servers_folder(const std::string& folder, const std::string& port, doubl
   return std::abs(noted - started) < kWhileItStarts;
 }
 
-DiskRoom room_of(const pg::Row& row) {
-  DiskRoom room{std::nullopt, row.text("tablespace_folder")};
+/// Where the server's data is, if that can be seen from here; else "".
+std::string visible_data_folder(const pg::Connection& connection, const pg::Row& row) {
   const std::string data = row.text("data_folder");
-  if (room.folder.empty()) room.folder = data;
-  if (data.empty() || !is_servers_folder(data, row.text("port"), row.number("started").value_or(0)))
-    return room;
+  const bool visible = connection.is_local() && !data.empty() &&
+                       is_servers_folder(data, row.text("port"), row.number("started").value_or(0));
+  return visible ? data : "";
+}
+
+DiskRoom room_in(const std::string& folder) {
+  DiskRoom room{std::nullopt, folder, ""};
   std::error_code failed;
-  const auto space = std::filesystem::space(room.folder, failed);
-  if (!failed) room.free = static_cast<double>(space.available);
+  const auto space = std::filesystem::space(folder, failed);
+  struct stat status {};
+  if (failed || stat(folder.c_str(), &status) != 0) return room;
+  room.free = static_cast<double>(space.available);
+  room.file_system = fmt::format("device {}", status.st_dev);
+  return room;
+}
+
+/// Of pg_tablespace_location(): nothing for the one in the data folder; relative to that folder for
+/// those that a developer keeps there.
+std::string tablespace_folder(const std::string& data, const std::string& location) {
+  if (location.empty()) return data + "/base";
+  return location.front() == '/' ? location : data + "/" + location;
+}
+
+ServerRoom look_at_disks(pg::Connection& connection, const std::string& oid,
+                         const std::string& data, pg::Deadline deadline) {
+  ServerRoom room;
+  for (const pg::Row& row : ask_catalog(connection, fmt::format(kPlaces, oid), deadline)) {
+    const DiskRoom disk = room_in(tablespace_folder(data, row.text("folder")));
+    const std::string kind = row.text("kind");
+    if (kind == "table")
+      room.table = disk;
+    else if (kind == "index")
+      room.indexes[row.text("name")] = disk;
+    else
+      room.temporary.push_back(disk);
+    room.wal_kept = row.number("wal_kept");
+  }
+  room.wal = room_in(data + "/pg_wal");
   return room;
 }
 
@@ -340,7 +400,8 @@ Preflight look(pg::Connection& connection, const TableName& table, pg::Deadline 
             row.text("owner"), row.number("bytes").value_or(0)};
   target.sql_name =
       connection.identifier(target.schema) + "." + connection.identifier(target.table);
-  if (connection.is_local()) preflight.room = room_of(row);
+  if (const std::string data = visible_data_folder(connection, row); !data.empty())
+    preflight.room = look_at_disks(connection, target.oid, data, deadline);
   preflight.sorting = {row.number("sort_memory").value_or(0), row.number("temporary_max")};
   for (const pg::Row& standby : ask_catalog(connection, kStandbys, deadline))
     preflight.standbys.push_back(standby.text("name"));

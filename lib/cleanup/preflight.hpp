@@ -20,7 +20,7 @@ struct Preflight {
   std::vector<Refusal> refusals;   ///< of all methods
   std::vector<std::string> notes;  ///< who or what will slow a cleanup down
   Leftovers leftovers;
-  DiskRoom room;
+  ServerRoom room;
   SortSpace sorting;
   std::vector<std::string> standbys;  ///< and whoever else replays or receives the WAL
 };

@@ -62,9 +62,10 @@ struct CleanupPlan {
   std::optional<double> bytes_before, bytes_after;           ///< table, TOAST and indexes
   /// In between, beside what is there: new files, of that temporary ones, and WAL.
   std::optional<double> extra_disk_bytes, temporary_bytes, wal_bytes;
-  std::optional<double> free_disk_bytes;
-  std::optional<bool> fits;  ///< all three onto the disk
-  std::string unknown;       ///< why some of these are not known; empty when all are
+  std::optional<double> free_disk_bytes;  ///< of the file system that will be fullest
+  std::optional<bool> fits;               ///< everything, each onto its file system
+  std::string disk;     ///< what doesn't fit and where, or what can't be seen; may be empty
+  std::string unknown;  ///< why some of these are not known; empty when all are
 };
 
 enum class Outcome { done, stopped, failed, refused };  ///< exit codes 0 to 3

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 #include "core/quantity.hpp"
 
@@ -38,10 +39,64 @@ double largest(const std::vector<IndexBloat>& indexes) {
   return bytes;
 }
 
+/// What one file system gets.
+struct DiskNeed {
+  DiskRoom room;
+  double bytes = 0;
+  std::vector<std::string> what;
+
+  void add(double more, const char* name) {
+    bytes += more;
+    if (std::find(what.begin(), what.end(), name) == what.end()) what.emplace_back(name);
+  }
+};
+
+/// By file system; folders that can't be seen count as one each.
+class DiskNeeds {
+ public:
+  void add(const DiskRoom& room, double bytes, const char* what) {
+    if (bytes <= 0) return;
+    at(room).add(bytes, what);
+  }
+  DiskNeed& at(const DiskRoom& room) {
+    DiskNeed& need = needs_[key(room)];
+    if (need.what.empty()) need.room = room;
+    return need;
+  }
+  static std::string key(const DiskRoom& room) {
+    return room.file_system.empty() ? room.folder : room.file_system;
+  }
+  std::vector<DiskNeed> all() const {
+    std::vector<DiskNeed> all;
+    for (const auto& [key, need] : needs_) all.push_back(need);
+    return all;
+  }
+
+ private:
+  std::map<std::string, DiskNeed> needs_;
+};
+
 /// What one method would cost and leave; nothing where it isn't known.
 struct Forecast {
   std::optional<double> bytes_after, extra_disk, temporary, wal;
+  std::vector<DiskNeed> disks;
 };
+
+double left_over(const DiskNeed& need) { return *need.room.free - need.bytes; }
+
+/// The fullest of those that are seen.
+const DiskNeed* tightest(const std::vector<DiskNeed>& disks) {
+  const DiskNeed* found = nullptr;
+  for (const DiskNeed& need : disks)
+    if (need.room.free && (found == nullptr || left_over(need) < left_over(*found))) found = &need;
+  return found;
+}
+
+const DiskNeed* unseen(const std::vector<DiskNeed>& disks) {
+  const auto found = std::find_if(disks.begin(), disks.end(),
+                                  [](const DiskNeed& need) { return !need.room.free; });
+  return found == disks.end() ? nullptr : &*found;
+}
 
 /// The figures that the methods share.
 class Outlook {
@@ -72,7 +127,40 @@ class Outlook {
   Forecast of_rewriting(Method method) const {
     const double after = c_.afresh->total(), sorting = temporary(c_.afresh->indexes);
     const double wal = method == Method::swap ? after * kWalPerNewByte : wal_of_deleting() + after;
-    return {after, after + sorting, sorting, wal};
+    DiskNeeds disks;
+    disks.add(c_.room.table, c_.afresh->table + c_.afresh->toast, "the new table");
+    for (const IndexBloat& index : c_.afresh->indexes)
+      disks.add(room_of(index), index.compact_bytes, "its indexes");
+    add_passing(disks, sorting, wal);
+    return {after, after + sorting, sorting, wal, disks.all()};
+  }
+
+  const DiskRoom& room_of(const IndexBloat& index) const {
+    const auto found = c_.room.indexes.find(index.name);
+    return found == c_.room.indexes.end() ? c_.room.table : found->second;
+  }
+
+  /// What doesn't stay. Any of the temporary tablespaces may get all.
+  void add_passing(DiskNeeds& disks, double sorting, double wal) const {
+    std::vector<std::string> seen;
+    for (const DiskRoom& room : c_.room.temporary) {
+      const std::string key = DiskNeeds::key(room);
+      if (std::find(seen.begin(), seen.end(), key) != seen.end()) continue;
+      disks.add(room, sorting, "temporary files");
+      seen.push_back(key);
+    }
+    disks.add(c_.room.wal, std::min(wal, c_.room.wal_kept.value_or(wal)), "WAL");
+  }
+
+  /// One after the other: each is dropped before the next is built.
+  void add_largest(DiskNeeds& disks, const std::vector<IndexBloat>& rebuilt) const {
+    std::map<std::string, const IndexBloat*> largest;
+    for (const IndexBloat& index : rebuilt) {
+      const IndexBloat*& most = largest[DiskNeeds::key(room_of(index))];
+      if (most == nullptr || most->compact_bytes < index.compact_bytes) most = &index;
+    }
+    for (const auto& [key, index] : largest)
+      disks.add(room_of(*index), index->compact_bytes, "the largest index");
   }
 
   /// Without VACUUM no space is there for the new index' entries to be fewer.
@@ -84,8 +172,11 @@ class Outlook {
         sum_of(rebuilt, [](const IndexBloat& index) { return index.compact_bytes; });
     const double gain = sum_of(rebuilt, [](const IndexBloat& index) { return index.gain(); });
     const double sorting = temporary(rebuilt);
-    return {*number(Metric::total) - gain, largest(rebuilt) + sorting, sorting,
-            wal_of_deleting() + built};
+    const double wal = wal_of_deleting() + built;
+    DiskNeeds disks;
+    add_largest(disks, rebuilt);
+    add_passing(disks, sorting, wal);
+    return {*number(Metric::total) - gain, largest(rebuilt) + sorting, sorting, wal, disks.all()};
   }
 
   const Circumstances& c_;
@@ -141,17 +232,25 @@ void choose(CleanupPlan& plan, const Circumstances& c, const Outlook& outlook) {
   }
 }
 
-/// Where both the new files and their WAL would be on one disk.
+/// "the new table, its indexes and WAL".
+std::string contents(const DiskNeed& need) {
+  std::string text;
+  for (std::size_t i = 0; i < need.what.size(); ++i)
+    text += (i == 0 ? "" : i + 1 < need.what.size() ? ", " : " and ") + need.what[i];
+  return text;
+}
+
+std::string why_too_little(const DiskNeed& need) {
+  return fmt::format("has {} free in {}, not the {} for {}", bytes_text(*need.room.free),
+                     need.room.folder, bytes_text(need.bytes), contents(need));
+}
+
 void refuse_for_want_of_room(CleanupPlan& plan, const Outlook& outlook, const Circumstances& c) {
   for (const Method method : {Method::swap, Method::full}) {
     const Forecast cost = outlook.of(method);
     if (!cost.extra_disk) continue;
-    const double needed = *cost.extra_disk + *cost.wal;
-    if (c.room.free && *c.room.free < needed)
-      plan.refusals.push_back(
-          {method, "the server's disk",
-           fmt::format("has {} free in {}: the new table and its WAL take {}",
-                       bytes_text(*c.room.free), c.room.folder, bytes_text(needed))});
+    if (const DiskNeed* disk = tightest(cost.disks); disk != nullptr && left_over(*disk) < 0)
+      plan.refusals.push_back({method, "the server's disk", why_too_little(*disk)});
     const auto limit = c.sorting.temporary_files_max;
     if (limit && *limit < *cost.temporary)
       plan.refusals.push_back(
@@ -159,6 +258,22 @@ void refuse_for_want_of_room(CleanupPlan& plan, const Outlook& outlook, const Ci
            fmt::format("is {}: to build the largest index takes {} of temporary files, or more "
                        "maintenance_work_mem",
                        bytes_text(*limit), bytes_text(*cost.temporary))});
+  }
+}
+
+void judge_the_room(CleanupPlan& plan, const Forecast& cost, const Circumstances& c) {
+  plan.free_disk_bytes = c.room.table.free;
+  if (!cost.extra_disk) return;
+  const DiskNeed *least = tightest(cost.disks), *hidden = unseen(cost.disks);
+  if (least != nullptr) plan.free_disk_bytes = least->room.free;
+  if (least != nullptr && left_over(*least) < 0) {
+    plan.fits = false;
+    plan.disk = fmt::format("in {}, not the {} for {}", least->room.folder,
+                            bytes_text(least->bytes), contents(*least));
+  } else if (hidden == nullptr) {
+    plan.fits = true;
+  } else {
+    plan.disk = fmt::format("{}, for {}", hidden->room.folder, contents(*hidden));
   }
 }
 
@@ -173,13 +288,12 @@ void foresee(CleanupPlan& plan, const Outlook& outlook, const Circumstances& c) 
   plan.expired_is_counted = is_exact(Metric::expired);
   plan.bytes_before = outlook.number(Metric::total);
   plan.unknown = outlook.unknown();
-  plan.free_disk_bytes = c.room.free;
   const Forecast cost = outlook.of(plan.method);
   plan.bytes_after = cost.bytes_after;
   plan.extra_disk_bytes = cost.extra_disk;
   plan.temporary_bytes = cost.temporary;
   plan.wal_bytes = cost.wal;
-  if (c.room.free && cost.extra_disk) plan.fits = *c.room.free >= *cost.extra_disk + *cost.wal;
+  judge_the_room(plan, cost, c);
 }
 
 /// Nothing has expired, and what the method gives back isn't worth the word.

@@ -1,6 +1,7 @@
 // Which method cleans up, and what it will cost. Pure.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,11 +19,21 @@ inline constexpr double kSwapMostWritten = 0.4;
 /// A swap that was interrupted is gone on with up to this age, in seconds.
 inline constexpr double kOldestSwapToResume = 8 * 24 * 3600;
 
-/// Of the disk where the table is. A server's disk is seen from its own host alone, by roles that
-/// may see where it keeps its data.
+/// A folder of the server's. Its disk is seen from its own host alone, by roles that may see where
+/// the server keeps its data.
 struct DiskRoom {
   std::optional<double> free;  ///< bytes; nothing where it can't be seen
   std::string folder;
+  std::string file_system;  ///< the same for folders that share one; "" where it can't be seen
+};
+
+/// Where the parts of a new table go.
+struct ServerRoom {
+  DiskRoom table;                           ///< and its TOAST
+  std::map<std::string, DiskRoom> indexes;  ///< by name
+  DiskRoom wal;
+  std::vector<DiskRoom> temporary;  ///< any of these may get a temporary file
+  std::optional<double> wal_kept;   ///< bytes of WAL that stay at most; nothing: all may
 };
 
 /// The server's settings for sorting, in bytes: an index is built in memory or by temporary files.
@@ -43,7 +54,7 @@ struct Circumstances {
   std::optional<SizesAfresh> afresh;
   std::vector<Refusal> refusals;
   std::vector<std::string> notes;
-  DiskRoom room;
+  ServerRoom room;
   SortSpace sorting;
   GivingBack giving_back;
   std::vector<std::string> standbys;           ///< their names, for people

@@ -1,6 +1,12 @@
 """Settings of a database or a role that change how the server writes names and times, or when it gives up."""
 
+import contextlib
+import os
+import re
 import signal
+import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +14,7 @@ from cleanup_command import CLEANER, DONE, FAILED, REFUSED, STOPPED, SWAPPER
 from cluster import SUPERUSER
 from collectd_daemon import database_block, plugin_block
 from django_site import OWNER, TABLE
-from processes import wait_for
+from processes import AM_ROOT, hand_over, private_folder, wait_for
 from test_swap_what_stays import DOUBLE, READY
 
 EXPIRED = f"SELECT count(*) FROM {TABLE} WHERE expire_date < now()"
@@ -159,3 +165,62 @@ def test_auto_deletes_where_a_swap_finds_the_data_unsound(cleaned_site, run_clea
     assert "django_session_pkey is damaged" in result.message and "were deleted instead" in result.message
     assert cleaned_site.value(EXPIRED) == 0 and cleaned_site.value(HELPERS) == 0
     assert cleaned_site.value(f"SELECT count(*) FROM {TABLE} WHERE expire_date > now()") == live
+
+
+# -- disks -----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def small_disk(site, megabytes):
+    """A tablespace `small` on a file system of its own; yields its folder."""
+    assert AM_ROOT, "only root may mount"
+    folder = Path(tempfile.mkdtemp(prefix="small.", dir=site.cluster.folder.parent))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], check=True)
+    try:
+        private_folder(folder, "space")
+        hand_over(folder)
+        site.psql(f"CREATE TABLESPACE small LOCATION '{folder}/space'")
+        site.psql("GRANT CREATE ON TABLESPACE small TO PUBLIC")
+        yield folder
+    finally:
+        site.psql(f"DROP TABLE {TABLE}")
+        site.psql("CHECKPOINT")
+        site.psql("DROP TABLESPACE small")
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fits(result):
+    return re.search(r"^  fits       (.*)$", result.stdout, re.M)[1]
+
+
+def test_an_index_on_a_full_disk_is_in_the_way_of_a_swap(cleaned_site, run_cleanup):
+    with small_disk(cleaned_site, 12) as folder:
+        cleaned_site.psql("ALTER INDEX django_session_pkey SET TABLESPACE small")
+        cleaned_site.fill(sessions=20_000, expired_share=0.7)
+        cleaned_site.psql("REINDEX INDEX django_session_pkey; CHECKPOINT")
+        free = os.statvfs(folder)
+        (folder / "ballast").write_bytes(bytes(free.f_bavail * free.f_frsize - 200_000))
+        planned = run_cleanup("--dry-run", "--method", "swap", user=SUPERUSER)
+        assert planned.code == REFUSED and fits(planned).startswith("no: only "), planned
+        assert f"free in {folder}/space, not the" in planned.stdout and "for its indexes" in planned.stdout
+        automatic = run_cleanup("--dry-run", user=SUPERUSER)
+        assert automatic.code == DONE and "delete: a swap is not possible: the server's disk" in automatic.stdout
+        assert run_cleanup(user=SUPERUSER).code == DONE
+        (folder / "ballast").unlink()
+        assert run_cleanup("--method", "swap", user=SUPERUSER).code == DONE
+
+
+def test_wal_does_not_count_where_it_does_not_go(cleaned_site, run_cleanup):
+    with small_disk(cleaned_site, 24) as folder:
+        cleaned_site.psql(f"ALTER TABLE {TABLE} SET TABLESPACE small")
+        for index, in cleaned_site.psql("SELECT indexrelid::regclass::text FROM pg_index "
+                                        f"WHERE indrelid = '{TABLE}'::regclass"):
+            cleaned_site.psql(f"ALTER INDEX {index} SET TABLESPACE small")
+        cleaned_site.fill(sessions=24_000, expired_share=0.3, data_bytes=200)
+        cleaned_site.psql("CHECKPOINT")
+        free = os.statvfs(folder)
+        (folder / "ballast").write_bytes(bytes(free.f_bavail * free.f_frsize - 10 * 1024 * 1024))
+        planned = run_cleanup("--dry-run", "--method", "swap", user=SUPERUSER)
+        assert planned.code == DONE and fits(planned).startswith("yes: "), planned
+        result = run_cleanup("--method", "swap", user=SUPERUSER)
+        assert result.code == DONE, result

@@ -159,19 +159,75 @@ TEST(CleanupPlan, what_is_asked_for_is_done_or_refused_with_what_is_possible) {
   CHECK_TRUE(planned(c).refused);
 }
 
+namespace {
+
+/// On which everything is.
+void one_disk(Circumstances& c, double free) {
+  const DiskRoom disk{free, "/srv/pg", "1"};
+  c.room = {disk, {}, disk, {disk}, std::nullopt};
+}
+
+}  // namespace
+
 TEST(CleanupPlan, a_new_table_needs_room_on_the_disk) {
   Circumstances c = neglected();
-  c.room = {63 * kMb, "/srv/pg"};  // 30 MB for the table, 33 for its WAL
+  one_disk(c, 63 * kMb);  // 30 MB for the table, 33 for its WAL
   CHECK_TRUE(planned(c).method == Method::swap);
   CHECK_TRUE(*planned(c).fits);
-  c.room.free = 62.9 * kMb;
+  one_disk(c, 62.9 * kMb);
   chosen(Method::remove,
-         "a swap is not possible: the server's disk has 62.9 MB free in /srv/pg: the new table and "
-         "its WAL take 63 MB",
+         "a swap is not possible: the server's disk has 62.9 MB free in /srv/pg, not the 63 MB "
+         "for the new table, its indexes and WAL",
          c);
   CHECK_TRUE(planned(c, Method::full).refused);
   CHECK_FALSE(planned(c, Method::remove).refused);
   CHECK_FALSE(planned(neglected()).fits.has_value());
+}
+
+TEST(CleanupPlan, each_file_system_gets_what_goes_there) {
+  Circumstances c = neglected();  // the new table 20 MB, its index 10, WAL 33
+  const DiskRoom table{21 * kMb, "/table", "1"}, index{11 * kMb, "/index", "2"},
+      wal{34 * kMb, "/wal", "3"}, temporary{12 * kMb, "/temporary", "4"};
+  c.room = {table, {{"i", index}}, wal, {temporary}, std::nullopt};
+  c.sorting.memory = 19 * kMb;
+  CHECK_TRUE(*planned(c, Method::swap).fits);
+  const auto lacks = [&c](DiskRoom& room, double free, const char* reason) {
+    const double before = *room.free;
+    room.free = free;
+    const CleanupPlan plan = planned(c, Method::swap);
+    CHECK_TRUE(plan.refused);
+    CHECK_FALSE(*plan.fits);
+    STRCMP_CONTAINS(reason, plan.reason.c_str());
+    CHECK_TRUE(planned(c).method == Method::remove);
+    room.free = before;
+  };
+  lacks(c.room.table, 19 * kMb, "has 19 MB free in /table, not the 20 MB for the new table;");
+  lacks(c.room.indexes["i"], 9 * kMb, "has 9 MB free in /index, not the 10 MB for its indexes;");
+  lacks(c.room.wal, 32 * kMb, "has 32 MB free in /wal, not the 33 MB for WAL;");
+  lacks(c.room.temporary[0], 10 * kMb, "has 10 MB free in /temporary, not the 11 MB for temporary");
+  c.room.wal_kept = 30 * kMb;
+  c.room.wal.free = 32 * kMb;
+  CHECK_TRUE(*planned(c, Method::swap).fits);
+}
+
+TEST(CleanupPlan, what_shares_a_file_system_adds_up_there) {
+  Circumstances c = neglected();
+  const DiskRoom table{29 * kMb, "/table", "1"}, index{29 * kMb, "/index", "1"},
+      wal{34 * kMb, "/wal", "2"};
+  c.room = {table, {{"i", index}}, wal, {}, std::nullopt};
+  STRCMP_CONTAINS("has 29 MB free in /table, not the 30 MB for the new table and its indexes",
+                  planned(c, Method::swap).reason.c_str());
+}
+
+TEST(CleanupPlan, what_cannot_be_seen_is_named) {
+  Circumstances c = neglected();
+  const DiskRoom table{99 * kMb, "/table", "1"}, hidden{std::nullopt, "/wal", ""};
+  c.room = {table, {}, hidden, {}, std::nullopt};
+  const CleanupPlan plan = planned(c, Method::swap);
+  CHECK_FALSE(plan.fits.has_value());
+  STRCMP_EQUAL("/wal, for WAL", plan.disk.c_str());
+  c.room.table.free = 10 * kMb;
+  CHECK_FALSE(*planned(c, Method::swap).fits);
 }
 
 TEST(CleanupPlan, an_index_that_is_not_sorted_in_memory_needs_temporary_files) {
