@@ -48,6 +48,13 @@ void append(std::vector<std::string>& all, const std::vector<std::string>& more)
   all.insert(all.end(), more.begin(), more.end());
 }
 
+/// Of class 42, something isn't found: then it may be our search_path that keeps a trigger from it.
+std::string what_failed(const DeleteAccess& access, const pg::Error& error) {
+  const bool not_found = error.sqlstate().starts_with("42") && !error.insufficient_privilege();
+  if (!not_found || access.triggers.empty()) return error.what();
+  return fmt::format("{}; {}", error.what(), access.about_triggers());
+}
+
 class BatchDelete {
  public:
   BatchDelete(pg::Connection& connection, const CleanupTarget& target, const DeleteAccess& access,
@@ -207,7 +214,7 @@ class BatchDelete {
       else if (is_row_lock_trouble(error) || error.statement_timed_out())
         give_way(error);
       else
-        throw;
+        throw pg::Error(error.kind(), what_failed(access_, error), error.sqlstate());
     }
     return std::nullopt;
   }
@@ -305,7 +312,35 @@ std::string sessions(double count) {
   return count == 1 ? "1 expired session is" : fmt::format("{:.0f} expired sessions are", count);
 }
 
+/// Whatever ends a trial that says nothing about the table.
+bool says_nothing(const pg::Error& error) {
+  return is_row_lock_trouble(error) || error.statement_timed_out() ||
+         error.sqlstate() == kOtherTable;
+}
+
 }  // namespace
+
+std::string why_a_delete_would_fail(pg::Connection& connection, const CleanupTarget& target,
+                                    const DeleteAccess& access, const CleanupOptions& options,
+                                    const std::string& cutoff) try {
+  const auto deadline = pg::Deadline::after(options.answer_timeout);
+  BatchOrder order{cutoff, "-infinity", 1, {}, {}, true};
+  order.trial = true;
+  const BatchLimits limits{options.lock_timeout, options.answer_timeout / 2};
+  connection.send(
+      batch_sql(connection, target, access, order, limits, "djs_" + new_run_id() + "_trial"),
+      deadline);
+  while (connection.next_rows(deadline)) continue;
+  connection.take_infos();
+  return "";
+} catch (const pg::Error& error) {
+  if (error.kind() != pg::Error::Kind::statement) throw;
+  connection.finish(pg::Deadline::after(options.answer_timeout));
+  if (says_nothing(error)) return "";
+  // A message of a trigger's own may quote the row.
+  return error.sqlstate().starts_with("42") ? what_failed(access, error)
+                                            : "it fails with SQLSTATE " + error.sqlstate();
+}
 
 std::string Undeleted::text() const {
   std::string text;

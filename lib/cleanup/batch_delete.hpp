@@ -28,6 +28,12 @@ struct Undeleted {
   bool few(double deleted) const;
 };
 
+/// What a DELETE of one expired session ends with, which is rolled back; empty where it works, or
+/// where nothing can be said now. Runs the triggers.
+std::string why_a_delete_would_fail(pg::Connection& connection, const CleanupTarget& target,
+                                    const DeleteAccess& access, const CleanupOptions& options,
+                                    const std::string& cutoff);
+
 /// Deletes in the way that `access` says; row locks on expired rows, for a batch of some 60 ms. A
 /// session that is renewed meanwhile survives. What others hold is left, and tried again at the
 /// end. Adds to result.rows_deleted as it goes. Throws Stopped or pg::Error; what is deleted by

@@ -65,6 +65,13 @@ pg::Deadline end_of(const CleanupOptions& options) {
   return pg::Deadline::after(options.max_duration.value_or(kNoEnd));
 }
 
+std::string cutoff_of(pg::Connection& connection, const CleanupOptions& options) {
+  const auto deadline = pg::Deadline::after(options.answer_timeout);
+  return ask_catalog(connection, fmt::format(kCutoff, options.keep.count()), deadline)
+      .front()
+      .text("cutoff");
+}
+
 /// The primary message, unless it could quote what is in a row (class 22, data exceptions).
 std::string words_of(const pg::Error& error) {
   if (error.sqlstate().starts_with("22"))
@@ -72,13 +79,6 @@ std::string words_of(const pg::Error& error) {
   return error.what();
 }
 
-struct Planned {
-  Measurement measurement;
-  Preflight preflight;
-  CleanupPlan plan;
-};
-
-/// One call of plan_cleanup(), or the beginning of a run. Over one connection, which may be all
 // {} ms. What the session had before our own limits, if it is no longer than that.
 constexpr const char* kForeignLimit = R"(
 SELECT session_user AS role, reset_val AS ms FROM pg_settings
@@ -115,6 +115,13 @@ pg::Error explained(const pg::Error& error, std::optional<pg::Connection>& conne
   return {error.kind(), error.what() + whose_limit(*connection, options), error.sqlstate()};
 }
 
+struct Planned {
+  Measurement measurement;
+  Preflight preflight;
+  CleanupPlan plan;
+};
+
+/// One call of plan_cleanup(), or the beginning of a run. Over one connection, which may be all
 /// that there is: a pool of one.
 class Planner {
  public:
@@ -134,6 +141,7 @@ class Planner {
   GivingBack giving_back(const CleanupTarget& target);
   bool another_has_begun(const CleanupTarget& target);
   void try_the_swap(Planned& planned, Circumstances& circumstances);
+  void try_the_delete(Planned& planned, Circumstances& circumstances, bool pooled);
 
   const pg::Parameters& parameters_;
   const TableName& table_;
@@ -225,11 +233,31 @@ void Planner::try_the_swap(Planned& planned, Circumstances& circumstances) {
   planned.plan = plan_from(circumstances, options_);
 }
 
+/// Where a trigger runs under another search_path than it has at the site's DELETEs. Behind a
+/// pooler the deleting role's trial could take the turn of a cleanup that is under way.
+void Planner::try_the_delete(Planned& planned, Circumstances& circumstances, bool pooled) {
+  Preflight& preflight = planned.preflight;
+  const DeleteAccess access = delete_access(*connection_, preflight.target.oid, soon());
+  const auto is_contained = [](const auto& trigger) { return trigger.is_contained; };
+  if (!access.obstacles.empty() || access.triggers.empty() ||
+      (pooled && access.way == DeleteAccess::Way::function) ||
+      !std::all_of(access.triggers.begin(), access.triggers.end(), is_contained))
+    return;
+  const std::string why = why_a_delete_would_fail(*connection_, preflight.target, access, options_,
+                                                  cutoff_of(*connection_, options_));
+  if (why.empty()) return;
+  for (const Method method : {Method::remove, Method::full})
+    preflight.refusals.push_back({method, "a DELETE", "of an expired session fails: " + why});
+  circumstances.refusals = preflight.refusals;
+  planned.plan = plan_from(circumstances, options_);
+}
+
 Planned Planner::plan() {
   Planned planned = inspect();
   Preflight& preflight = planned.preflight;
   const CleanupTarget& target = preflight.target;
-  if (is_pooled(*connection_, soon()))
+  const bool pooled = is_pooled(*connection_, soon());
+  if (pooled)
     preflight.refusals.push_back({Method::full, "the connection",
                                   "goes through a pooler; VACUUM FULL needs a direct connection"});
   const ReadingAs who = who_may_read(*connection_, target, soon());
@@ -251,6 +279,8 @@ Planned Planner::plan() {
   const bool nothing_is_left = !preflight.leftovers.any() && preflight.leftovers.orphans.empty();
   if (planned.plan.method == Method::swap && !planned.plan.refused && nothing_is_left)
     try_the_swap(planned, circumstances);
+  if (planned.plan.method != Method::swap && !planned.plan.refused)
+    try_the_delete(planned, circumstances, pooled);
   return planned;
 }
 
@@ -286,6 +316,8 @@ class Run {
   void clear_the_way();
   void run_method();
   bool is_swapped() const;
+  bool may_delete_instead(const pg::Error& error) const;
+  void delete_instead(const pg::Error& error);
   void trust_the_clock();
   std::string cutoff();
   DeleteOrder delete_order();
@@ -309,6 +341,7 @@ class Run {
   bool began_ = false;     ///< changes have been made
   bool silent_ = false;    ///< nothing is heard of the server
   std::string cutoff_;
+  std::string unsound_;  ///< why the swap that was chosen failed, and sessions are deleted instead
   CleanupResult result_;
 };
 
@@ -316,8 +349,6 @@ template <typename Steps>
 CleanupResult Run::guarded(Steps steps) {
   const auto ends = [this](Outcome outcome, const std::string& message) {
     result_.outcome = outcome;
-  bool may_delete_instead(const pg::Error& error) const;
-  void delete_instead(const pg::Error& error);
     result_.message = message;
   };
   try {
@@ -341,7 +372,6 @@ CleanupResult Run::guarded(Steps steps) {
   measure_after();
   result_.duration = std::chrono::duration_cast<milliseconds>(Clock::now() - start_);
   return result_;
-  std::string unsound_;  ///< why the swap that was chosen failed, and sessions are deleted instead
 }
 
 void Run::connect() {
@@ -482,10 +512,7 @@ void Run::reconnect(const std::string& loss) try {
 }
 
 std::string Run::cutoff() {
-  if (cutoff_.empty())
-    cutoff_ = ask_catalog(*connection_, fmt::format(kCutoff, options_.keep.count()), soon())
-                  .front()
-                  .text("cutoff");
+  if (cutoff_.empty()) cutoff_ = cutoff_of(*connection_, options_);
   return cutoff_;
 }
 
@@ -531,6 +558,31 @@ void Run::run_method() {
   else
     reclaim_after_delete(*connection_, target, options_, run_end_, observer_, result_, look);
   say_what_was_left(left);
+  if (!unsound_.empty())
+    throw std::runtime_error(fmt::format("{}; {} expired sessions were deleted instead", unsound_,
+                                         quantity_text(result_.rows_deleted, Unit::rows)));
+}
+
+/// Of auto, which would else choose the same swap again and again: what is damaged among the live
+/// sessions, or in an index, keeps nobody from deleting the expired ones.
+bool Run::may_delete_instead(const pg::Error& error) const {
+  constexpr const char *kDataCorrupted = "XX001", *kIndexCorrupted = "XX002";
+  const auto& refusals = planned_.plan.refusals;
+  const bool unsound = error.sqlstate() == kUnsound || error.sqlstate() == kDataCorrupted ||
+                       error.sqlstate() == kIndexCorrupted;
+  return unsound && options_.method == Method::automatic &&
+         std::none_of(refusals.begin(), refusals.end(),
+                      [](const Refusal& refusal) { return refusal.method == Method::remove; });
+}
+
+void Run::delete_instead(const pg::Error& error) {
+  unsound_ = words_of(error);
+  observer_.on_note(unsound_ + "; deleting instead");
+  planned_.plan.method = result_.method = Method::remove;
+  connection_->finish(soon());
+  look_again();
+  clear_the_way();
+  result_.rows_deleted = 0;
 }
 
 DeleteOrder Run::delete_order() {
@@ -558,31 +610,6 @@ void Run::measure_after() {
   if (planned_.preflight.target.sql_name.empty() || silent_ || observer_.stop_requested()) return;
   try {
     if (!connection_ || !connection_->usable()) connect();
-  if (!unsound_.empty())
-    throw std::runtime_error(fmt::format("{}; {} expired sessions were deleted instead", unsound_,
-                                         quantity_text(result_.rows_deleted, Unit::rows)));
-}
-
-/// Of auto, which would else choose the same swap again and again: what is damaged among the live
-/// sessions, or in an index, keeps nobody from deleting the expired ones.
-bool Run::may_delete_instead(const pg::Error& error) const {
-  constexpr const char *kDataCorrupted = "XX001", *kIndexCorrupted = "XX002";
-  const auto& refusals = planned_.plan.refusals;
-  const bool unsound = error.sqlstate() == kUnsound || error.sqlstate() == kDataCorrupted ||
-                       error.sqlstate() == kIndexCorrupted;
-  return unsound && options_.method == Method::automatic &&
-         std::none_of(refusals.begin(), refusals.end(),
-                      [](const Refusal& refusal) { return refusal.method == Method::remove; });
-}
-
-void Run::delete_instead(const pg::Error& error) {
-  unsound_ = words_of(error);
-  observer_.on_note(unsound_ + "; deleting instead");
-  planned_.plan.method = result_.method = Method::remove;
-  connection_->finish(soon());
-  look_again();
-  clear_the_way();
-  result_.rows_deleted = 0;
     connection_->finish(soon());
     const std::string name = connection_->literal(planned_.preflight.target.sql_name);
     result_.bytes_after =

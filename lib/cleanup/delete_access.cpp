@@ -50,6 +50,19 @@ FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner, pg_roles me, pg_database 
 WHERE c.oid = {0} AND me.rolname = session_user AND d.datname = current_database();
 )";
 
+// {0} the table's OID. Untrusted languages, and the extensions by which others reach beyond their
+// transaction, may do what no ROLLBACK undoes.
+constexpr const char* kTriggers = R"(
+SELECT quote_ident(g.tgname) AS name, p.oid::regprocedure AS function,
+  l.lanpltrusted AND NOT EXISTS (
+    SELECT FROM pg_extension e WHERE e.extname IN ('dblink', 'http', 'pg_background')) AS is_contained
+FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid JOIN pg_language l ON l.oid = p.prolang
+WHERE g.tgrelid = {0} AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A') AND g.tgtype & 8 <> 0
+  AND l.lanname NOT IN ('internal', 'c')
+  AND NOT EXISTS (SELECT FROM unnest(p.proconfig) setting WHERE setting LIKE 'search\_path=%')
+ORDER BY g.tgname;
+)";
+
 using Way = DeleteAccess::Way;
 
 /// Why a role with more rights than the owner can't put them aside.
@@ -84,6 +97,17 @@ std::string no_function(const pg::Row& row, pg::Connection& connection, const st
 
 }  // namespace
 
+std::string DeleteAccess::about_triggers() const {
+  std::string text;
+  for (const Trigger& trigger : triggers)
+    text += fmt::format(
+        "{0}trigger {1} calls {2}, which sets no search_path and so gets that of the cleanup, "
+        "pg_catalog: unless it names all else with its schema, ALTER FUNCTION {2} SET search_path "
+        "= ...",
+        text.empty() ? "" : "; ", trigger.name, trigger.function);
+  return without_controls(text, '?');
+}
+
 DeleteAccess delete_access(pg::Connection& connection, const std::string& oid,
                            pg::Deadline deadline) {
   const pg::Rows rows = ask_catalog(connection, fmt::format(kAccess, oid, kSetRole), deadline);
@@ -114,6 +138,9 @@ DeleteAccess delete_access(pg::Connection& connection, const std::string& oid,
         {"role " + access.owner, "owns the table, but has no right to " + row.text("owner_lacks")});
   if (row.flag("rows_are_hidden"))
     access.obstacles.push_back({"row security", "hides rows even from the owner"});
+  for (const pg::Row& trigger : ask_catalog(connection, fmt::format(kTriggers, oid), deadline))
+    access.triggers.push_back(
+        {trigger.text("name"), trigger.text("function"), trigger.flag("is_contained")});
   return access;
 }
 

@@ -21,11 +21,22 @@ struct DeleteAccess {
     std::string object, reason;
   };
 
+  /// A trigger that fires at DELETE, whose function sets no search_path: it runs under ours.
+  struct Trigger {
+    std::string name, function;  ///< quoted
+    bool is_contained = false;   ///< what it does is undone with its transaction
+  };
+
   Way way = Way::own;
   std::string owner;                ///< quoted
   std::string function;             ///< its full name, quoted; for Way::function alone
   std::string function_oid;         ///< decimal
   std::vector<Obstacle> obstacles;  ///< none: it is possible
+  std::vector<Trigger> triggers;
+
+  /// "trigger t runs f(), ...": what to do where they don't find what they name; empty where there
+  /// are none.
+  std::string about_triggers() const;
 };
 
 /// `oid`: the table's, decimal. Reads the catalogue alone. Throws pg::Error; where the table is

@@ -32,7 +32,7 @@ SELECT true AS table_is_locked, pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/
 // The advisory lock: of two cleanups of the same table one stops.
 constexpr const char* kBatch = R"(
 WITH turn AS MATERIALIZED (
-  SELECT pg_try_advisory_xact_lock({lock}) AS is_ours
+  SELECT {is_ours} AS is_ours
 ), seen AS MATERIALIZED (
   SELECT s.ctid AS address, s.expire_date AS moment FROM ONLY {table} s
   WHERE (SELECT turn.is_ours FROM turn) AND s.expire_date < {cutoff} AND {which}
@@ -129,7 +129,9 @@ std::string statement(pg::Connection& connection, const CleanupTarget& target,
                      fmt::arg("which", which(connection, order)),
                      fmt::arg("free", fill(order.skip_locked ? kSkipLocked : kAllFree)),
                      fmt::arg("lockers", fill(order.skip_locked ? kLockers : kNobody)),
-                     fmt::arg("lock", cleanup_lock(target.oid)));
+                     fmt::arg("is_ours", order.trial ? "true"
+                                                     : fmt::format("pg_try_advisory_xact_lock({})",
+                                                                   cleanup_lock(target.oid))));
 }
 
 std::string lock(const CleanupTarget& target, const DeleteAccess& access) {
@@ -184,7 +186,7 @@ std::string batch_sql(pg::Connection& connection, const CleanupTarget& target,
                       const std::string& name) {
   const std::string begin = begin_transaction(Access::read_write, limits.lock, limits.statement) +
                             kByIndex + kQuickCommit;
-  const std::string end = "COMMIT;\n";
+  const std::string end = order.trial ? "ROLLBACK;\n" : "COMMIT;\n";
   switch (access.way) {
     case DeleteAccess::Way::function:
       return begin + function_call(connection, target, access, order) + end;

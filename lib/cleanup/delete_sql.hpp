@@ -18,6 +18,7 @@ struct BatchOrder {
   std::vector<std::string> passing_over;  ///< not these
   std::vector<std::string> only;          ///< only these, wherever they begin; empty: no matter
   bool skip_locked = false;               ///< leave what somebody holds, instead of waiting for it
+  bool trial = false;                     ///< rolled back; takes no turn of a cleanup
 };
 
 struct BatchLimits {

@@ -297,13 +297,13 @@ std::vector<Method> methods_of(const std::string& list) {
 }
 
 std::vector<Refusal> general_refusals(pg::Connection& connection, const std::string& oid,
-                                      pg::Deadline deadline) {
+                                      const DeleteAccess& access, pg::Deadline deadline) {
   std::vector<Refusal> refusals;
   const std::string query = fmt::format(kThisTable, fmt::arg("oid", oid)) + kRefusals + ";";
   for (const pg::Row& row : ask_catalog(connection, query, deadline))
     for (const Method method : methods_of(row.text("methods")))
       refusals.push_back({method, row.text("object"), row.text("reason")});
-  for (const auto& obstacle : delete_access(connection, oid, deadline).obstacles)
+  for (const auto& obstacle : access.obstacles)
     for (const Method method : {Method::remove, Method::full})
       refusals.push_back({method, obstacle.object, obstacle.reason});
   return refusals;
@@ -405,11 +405,13 @@ Preflight look(pg::Connection& connection, const TableName& table, pg::Deadline 
   preflight.sorting = {row.number("sort_memory").value_or(0), row.number("temporary_max")};
   for (const pg::Row& standby : ask_catalog(connection, kStandbys, deadline))
     preflight.standbys.push_back(standby.text("name"));
-  preflight.refusals = general_refusals(connection, target.oid, deadline);
+  const DeleteAccess access = delete_access(connection, target.oid, deadline);
+  preflight.refusals = general_refusals(connection, target.oid, access, deadline);
   for (Refusal& refusal : swap_refusals(connection, target.oid, deadline))
     preflight.refusals.push_back(std::move(refusal));
   for (const pg::Row& note : ask_catalog(connection, fmt::format(kNotes, target.oid), deadline))
     preflight.notes.push_back(note.text("note"));
+  if (!access.triggers.empty()) preflight.notes.push_back(access.about_triggers());
   preflight.leftovers =
       read_leftovers(ask_catalog(connection, leftovers_query(target.oid), deadline).front());
   return preflight;

@@ -167,6 +167,55 @@ def test_auto_deletes_where_a_swap_finds_the_data_unsound(cleaned_site, run_clea
     assert cleaned_site.value(f"SELECT count(*) FROM {TABLE} WHERE expire_date > now()") == live
 
 
+# -- triggers --------------------------------------------------------------------------------------------
+
+AUDIT = f"""CREATE TABLE public.audit (at timestamptz);
+CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS
+  $$BEGIN INSERT INTO audit VALUES (now()); RETURN OLD; END$$;
+CREATE TRIGGER noted AFTER DELETE ON {TABLE} FOR EACH ROW EXECUTE FUNCTION public.note()"""
+REMEDY = "ALTER FUNCTION public.note() SET search_path = "
+
+
+@pytest.fixture
+def audited(neglected):
+    neglected.psql(AUDIT, OWNER)
+    return neglected
+
+
+@pytest.mark.parametrize("user", [OWNER, CLEANER, SWAPPER])
+@pytest.mark.parametrize("method", ["auto", "delete"])
+def test_a_trigger_that_does_not_find_its_tables_is_named_by_the_plan(audited, run_cleanup, method, user):
+    for options in (("--dry-run",), ()):
+        result = run_cleanup(*options, "--method", method, user=user)
+        assert result.code == REFUSED, result
+        text = result.stdout + result.stderr
+        assert 'relation "audit" does not exist; trigger noted calls public.note()' in text, text
+        assert REMEDY in text
+    audited.psql(REMEDY + "public, pg_temp", OWNER)
+    assert REMEDY not in run_cleanup("--dry-run", "--method", "delete", user=user).stdout
+    assert audited.value("SELECT count(*) FROM audit") == 0
+    assert run_cleanup("--method", "delete", user=user).code == DONE
+    assert audited.value("SELECT count(*) FROM audit") == 29_100
+
+
+def test_a_trigger_that_names_all_in_full_is_only_mentioned(audited, run_cleanup):
+    audited.psql("CREATE OR REPLACE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS "
+                 "$$BEGIN INSERT INTO public.audit VALUES (now()); RETURN OLD; END$$", OWNER)
+    planned = run_cleanup("--dry-run", "--method", "delete", user=OWNER)
+    assert planned.code == DONE and REMEDY in planned.stdout, planned
+    assert audited.value("SELECT count(*) FROM audit") == 0
+    assert run_cleanup("--method", "delete", user=OWNER).code == DONE
+
+
+def test_what_no_rollback_undoes_is_not_tried(audited, run_cleanup):
+    """The failure names the trigger all the same."""
+    audited.psql("CREATE EXTENSION dblink")
+    assert run_cleanup("--dry-run", "--method", "delete", user=OWNER).code == DONE
+    result = run_cleanup("--method", "delete", user=OWNER)
+    assert result.code == FAILED and REMEDY in result.message, result
+    assert audited.value(EXPIRED) == 29_100
+
+
 # -- disks -----------------------------------------------------------------------------------------------
 
 
