@@ -185,6 +185,7 @@ void Planner::count_what_stays(Measurement& measurement, const CleanupTarget& ta
     measurement.now -= static_cast<double>(options_.keep.count());
     measurement.counted_live.reset();
     measurement.counted_expired.reset();
+    measurement.least_expired = 0;
   }
   const std::string query = fmt::format(kCounts, target.sql_name, options_.keep.count(),
                                         kCountLiveUpTo, kCountExpiredUpTo);

@@ -46,7 +46,7 @@ ColumnWidths widths_of(const Measurement& measurement, const std::vector<std::st
 /// its reason.
 struct Rows {
   MetricValue live, expired, dead;
-  bool by_sample = false;
+  bool by_sample = false, contradicted = false;
   std::optional<double> chunks;  ///< of TOAST, live ones
 };
 
@@ -64,15 +64,23 @@ std::string missing_right(const Measurement& m) {
                      role, sql_table(m.schema, m.table), role);
 }
 
+/// The statistics, where they are all that there is to go by.
+bool too_old_to_believe(const Measurement& m) {
+  return m.counters.changed && outdated(m.counters, kUsualChanges);
+}
+
 std::string why_no_estimate(const Measurement& m) {
-  if (!m.may_read_expire_date) return missing_right(m);
   const std::string table = sql_table(m.schema, m.table);
+  if (!m.may_read_expire_date && !(m.expire_dates.known() && too_old_to_believe(m)))
+    return missing_right(m);
   if (expire_date_is_never_analyzed(m))
     return fmt::format(
         "expire_date's statistics target is 0, so ANALYZE passes it over: ALTER TABLE {} ALTER "
         "expire_date SET STATISTICS 100, then ANALYZE {}",
         table, table);
-  return fmt::format("no statistics yet: ANALYZE {}", table);
+  if (!m.expire_dates.known()) return fmt::format("no statistics yet: ANALYZE {}", table);
+  return fmt::format("{:.0f} rows have changed since the statistics were made: ANALYZE {}",
+                     m.counters.changed.value_or(0), table);
 }
 
 /// Counted, both kinds: nothing is better known.
@@ -88,6 +96,34 @@ void split_by_sample(const Measurement& m, const RowSample& seen, Rows& rows) {
   if (!m.counted_live) rows.live = value(seen.all_rows() - seen.all_expired());
 }
 
+/// By the statistics; or, where they are outdated or can't be right, by the shares among the rows
+/// of the sample. (The number of all rows is better known than by a sample.)
+void split_by_shares(const Measurement& m, double total, Rows& rows) {
+  SessionCount split =
+      estimate_sessions(total, m.expire_dates, m.now, m.oldest_expire_date, m.counters);
+  rows.contradicted = split.live < m.least_live || split.expired < m.least_expired;
+  if (m.seen && m.seen->rows > 0 && (rows.contradicted || outdated(m.counters, kFewChanges))) {
+    rows.by_sample = true;
+    split.expired = total * m.seen->expired / m.seen->rows;
+    split.live = total - split.expired;
+  }
+  rows.live = estimated(split.live);
+  rows.expired = estimated(split.expired);
+}
+
+/// What was seen is there.
+void keep_to_what_was_seen(const Measurement& m, Rows& rows) {
+  if (!rows.live.number || !rows.expired.number) return;
+  const double total = *rows.live.number + *rows.expired.number;
+  const auto raise = [total](MetricValue& value, double least, MetricValue& other) {
+    if (*value.number >= least) return;
+    value = estimated(least);
+    if (other.certainty != Certainty::exact) other = estimated(total - least);
+  };
+  if (rows.live.certainty != Certainty::exact) raise(rows.live, m.least_live, rows.expired);
+  if (rows.expired.certainty != Certainty::exact) raise(rows.expired, m.least_expired, rows.live);
+}
+
 void split_sessions(const Measurement& m, const RowCount& count, Rows& rows) {
   if (m.counted_live) rows.live = counted(*m.counted_live);
   if (m.counted_expired) rows.expired = counted(*m.counted_expired);
@@ -101,14 +137,12 @@ void split_sessions(const Measurement& m, const RowCount& count, Rows& rows) {
     rows.expired = estimated(*total - *m.counted_live);
   } else if (total && m.counted_expired) {
     rows.live = estimated(*total - *m.counted_expired);
-  } else if (total && (m.expire_dates.known() || *total == 0)) {
-    const auto split =
-        estimate_sessions(*total, m.expire_dates, m.now, m.oldest_expire_date, m.counters);
-    rows.live = estimated(split.live);
-    rows.expired = estimated(split.expired);
+  } else if (total &&
+             (*total == 0 || (m.expire_dates.known() && (m.seen || !too_old_to_believe(m))))) {
+    split_by_shares(m, *total, rows);
   } else {
-    const std::string reason =
-        m.may_read_expire_date && !total ? count.rows_unknown : why_no_estimate(m);
+    std::string reason = m.may_read_expire_date && !total ? count.rows_unknown : why_no_estimate(m);
+    if (total && m.expire_dates.known() && !m.not_sampled.empty()) reason += "; " + m.not_sampled;
     if (!m.counted_live) rows.live = MetricValue::unknown(reason);
     if (!m.counted_expired) rows.expired = MetricValue::unknown(reason);
   }
@@ -125,6 +159,15 @@ double capacity(const Measurement& m) {
   return m.heap_bytes / heap_bytes_per_row(widths, m.fillfactor);
 }
 
+/// Where it isn't known how many rows there is room for: no row and no page has come or gone since
+/// the rows were counted last, although many have changed.
+bool a_rewrite_may_have_removed(const Measurement& m, double dead) {
+  const RelationCounters& c = m.counters;
+  const bool same = c.catalog_pages == m.heap_bytes / kPage && std::abs(c.live - c.tuples) < 1;
+  constexpr double kFewRows = 50;
+  return same && dead > kFewChanges * c.live + kFewRows && !widths_of(m, nullptr);
+}
+
 /// A rewrite (VACUUM FULL, CLUSTER) removes dead rows that the counters keep until the next
 /// ANALYZE.
 MetricValue dead_rows(const Measurement& m, const RowCount& count) {
@@ -133,6 +176,11 @@ MetricValue dead_rows(const Measurement& m, const RowCount& count) {
   if (count.rows && *count.rows + *count.dead > capacity(m) * kTolerance + 1)
     return MetricValue::unknown(fmt::format(
         "the server counts {:.0f} dead rows, more than there is room for", *count.dead));
+  if (a_rewrite_may_have_removed(m, *count.dead))
+    return MetricValue::unknown(fmt::format(
+        "the server counts {:.0f} dead rows, but a rewrite may have removed them: the columns' "
+        "widths are hidden from role {}",
+        *count.dead, sql_identifier(m.role)));
   return estimated(*count.dead);
 }
 
@@ -161,6 +209,7 @@ Rows count_rows(const Measurement& m) {
   const RowCount count = row_count(m);
   Rows rows;
   split_sessions(m, count, rows);
+  keep_to_what_was_seen(m, rows);
   rows.dead = dead_rows(m, count);
   rows.chunks = toast_chunks(m, count);
   return rows;
@@ -243,6 +292,7 @@ Findings evaluate(const Measurement& m) {
 
   const Rows rows = count_rows(m);
   findings.by_sample = rows.by_sample;
+  findings.contradicted = rows.contradicted;
   values[Metric::live] = rows.live;
   values[Metric::expired] = rows.expired;
   values[Metric::dead] = rows.dead;

@@ -65,10 +65,11 @@ struct Measurement {
   bool may_use_schema = true, may_read_expire_date = true;
   bool expire_date_indexed = true;
   std::optional<double> counted_live, counted_expired;  ///< where they were counted
-  std::optional<double> oldest_expire_date;             ///< nothing for an empty table, or unknown:
-  std::string oldest_unknown = "not asked for";         ///< why, if it is unknown
-  std::optional<RowSample> seen;                        ///< read where the counters are in doubt
-  std::string not_sampled;                              ///< why not, where it was tried
+  double least_live = 0, least_expired = 0;  ///< so many have been seen, where not all were counted
+  std::optional<double> oldest_expire_date;  ///< nothing for an empty table, or unknown:
+  std::string oldest_unknown = "not asked for";  ///< why, if it is unknown
+  std::optional<RowSample> seen;                 ///< read where counters or statistics are in doubt
+  std::string not_sampled;                       ///< why not, where it was tried
   std::string not_counted;  ///< why counting, though asked for, ended in an estimate
 
   std::optional<SwapUnderWay> swap;
@@ -92,7 +93,8 @@ struct TableSize {
 struct Findings {
   MetricValues values;
   std::optional<Reclaimable> reclaimable;  ///< nothing where its value is unknown
-  bool by_sample = false;  ///< live and expired follow from rows that this reading has seen
+  bool by_sample = false;     ///< live and expired follow from rows that this reading has seen
+  bool contradicted = false;  ///< fewer of a kind by the statistics than this reading has seen
 };
 
 Findings evaluate(const Measurement& measurement);

@@ -89,10 +89,25 @@ double ValueDistribution::fraction_before(double time) const {
   const double sampled = sampled_fraction_before(time);
   if (!counted) return sampled;
   const double at_count = sampled_fraction_before(counted->time);
-  if (time <= counted->time)
-    return at_count > 0 ? sampled * counted->fraction_before / at_count : 0;
+  if (time == counted->time) return counted->fraction_before;
+  if (time < counted->time) return at_count > 0 ? sampled * counted->fraction_before / at_count : 0;
   const double after = 1 - at_count;
   return 1 - (after > 0 ? (1 - sampled) * (1 - counted->fraction_before) / after : 0);
+}
+
+void ValueDistribution::agree_with(double expired_share, double now, std::optional<double> oldest) {
+  const double at_count = sampled_fraction_before(now);
+  const double deleted = oldest ? sampled_fraction_before(std::min(*oldest, now)) : 0;
+  // Scaling scales what was deleted, too; solved for the share among what is left.
+  const double of_before = at_count > 0 ? deleted / at_count : 0;
+  const double left = 1 - of_before + expired_share * of_before;
+  counted = Counted{now, left > 0 ? std::clamp(expired_share / left, 0.0, 1.0) : 0};
+}
+
+bool outdated(const RelationCounters& counters, double share) {
+  constexpr double kFewAnyway = 50;  // as autovacuum has it
+  if (!counters.changed) return counters.anchored;
+  return *counters.changed > share * counters.live + kFewAnyway;
 }
 
 RowCount estimate_rows(const RelationCounters& counters, double pages,
@@ -109,6 +124,12 @@ RowCount estimate_rows(const RelationCounters& counters, double pages,
     doubt = fmt::format("the server counts {} live rows where there are {}{:.0f}", counters.live,
                         seen->complete() ? "" : "about ", rows);
   return {rows, std::nullopt, "", doubt, true};
+}
+
+double rows_of_statistics(double rows, const ValueDistribution& distribution, double now,
+                          std::optional<double> oldest, const RelationCounters& counters) {
+  const double deleted = oldest ? distribution.fraction_before(std::min(*oldest, now)) : 0;
+  return rows - rows_since_statistics(rows, deleted, counters);
 }
 
 SessionCount estimate_sessions(double rows, const ValueDistribution& distribution, double now,

@@ -29,6 +29,9 @@ struct ValueDistribution {
 
   /// Fraction of all rows (0..1) whose value is before `time`; linear within a bucket.
   double fraction_before(double time) const;
+  /// Agrees from now on with a share of expired rows among those that the statistics know of and
+  /// are still there. `oldest` as for estimate_sessions().
+  void agree_with(double expired_share, double now, std::optional<double> oldest);
 
  private:
   double sampled_fraction_before(double time) const;
@@ -43,7 +46,8 @@ struct RelationCounters {
          inserted = 0;    ///< pg_stat_all_tables: n_live_tup, n_dead_tup, n_tup_ins
   bool anchored = false;  ///< a vacuum or analyze is on record, so live and dead don't count from a
                           ///< reset or a crash only
-  std::optional<double> changed;  ///< rows inserted, updated or deleted since the last ANALYZE
+  std::optional<double> changed;  ///< rows inserted, updated or deleted since the last ANALYZE;
+                                  ///< nothing where none is on record
   std::string stand_still{};  ///< why live and dead don't follow the table's changes; empty if they
                               ///< do
 
@@ -53,6 +57,15 @@ struct RelationCounters {
   /// counted_by_vacuum().
   double tuples_in(double pages) const { return tuples / catalog_pages * pages; }
 };
+
+/// Up to which share of the rows may have changed since the statistics were made: autovacuum renews
+/// them after 10 %. One look, which nothing corrects later, asks for more; figures that are read
+/// again and again stay with one source while the site is healthy.
+inline constexpr double kFewChanges = 0.05, kUsualChanges = 0.2;
+
+/// More rows have changed, or (where they have ever been vacuumed) nobody knows how many. VACUUM
+/// doesn't end that: ANALYZE does.
+bool outdated(const RelationCounters& counters, double share);
 
 /// Rows that this reading has seen itself, in a random part of the table's pages.
 struct RowSample {
@@ -80,6 +93,10 @@ RowCount estimate_rows(const RelationCounters& counters, double pages,
 struct SessionCount {
   double live = 0, expired = 0;
 };
+
+/// How many of `rows` the statistics know of: the others came later. `oldest`: see below.
+double rows_of_statistics(double rows, const ValueDistribution& distribution, double now,
+                          std::optional<double> oldest, const RelationCounters& counters);
 
 /// Splits `rows` sessions into live and expired as of `now`.
 /// `oldest` is the earliest expire_date that still exists: what the statistics saw before it has

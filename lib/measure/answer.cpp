@@ -167,6 +167,7 @@ void read_sizes(const pg::Row& row, Measurement& m) {
 void read_expiry(const pg::Row& row, Measurement& m) {
   m.oldest_expire_date = row.number("oldest");
   m.oldest_unknown.clear();
+  if (m.oldest_expire_date && *m.oldest_expire_date < m.now) m.least_expired = 1;
   read_counts(row, m);
 }
 
@@ -179,22 +180,24 @@ void read_sample(const pg::Row& row, Measurement& m) {
 
 void read_counts(const pg::Row& row, Measurement& m) {
   const auto limit = row.number("count_limit");
-  const auto complete = [&limit](std::optional<double> count) {
-    return count && (!limit || *count <= *limit);
+  const auto read = [&](const char* kind, std::optional<double>& counted, double& least) {
+    const auto count = row.number(kind);
+    if (count && (!limit || *count <= *limit)) counted = count;
+    least = std::max(least, count.value_or(0));
   };
-  if (complete(row.number("expired"))) m.counted_expired = row.number("expired");
-  if (complete(row.number("live"))) m.counted_live = row.number("live");
+  read("expired", m.counted_expired, m.least_expired);
+  read("live", m.counted_live, m.least_live);
 }
 
-std::optional<ValueDistribution::Counted> calibration(const Measurement& m) {
+void calibrate(const Measurement& m, ValueDistribution& distribution) {
+  distribution.counted.reset();
   const auto rows = estimate_rows(m.counters, m.heap_bytes / kPage, m.seen).rows;
-  if (!m.counted_live || !rows || *m.counted_live > *rows) return std::nullopt;
-  // The distribution is that of the rows of its time; of these, the oldest may be gone.
-  const double left =
-      m.oldest_expire_date
-          ? 1 - m.expire_dates.fraction_before(std::min(*m.oldest_expire_date, m.now))
-          : 1;
-  return ValueDistribution::Counted{m.now, 1 - *m.counted_live / *rows * left};
+  if (!m.counted_live || !rows || *m.counted_live > *rows) return;
+  const double known =
+      rows_of_statistics(*rows, distribution, m.now, m.oldest_expire_date, m.counters);
+  const double expired = *rows - *m.counted_live;
+  distribution.agree_with(known > 0 ? std::min(1.0, expired / known) : 0, m.now,
+                          m.oldest_expire_date);
 }
 
 void read_statistics(const pg::Rows& rows, Definition& definition) {

@@ -50,9 +50,9 @@ void read_expiry(const pg::Row& row, Measurement& measurement);
 void read_sample(const pg::Row& row, Measurement& measurement);
 /// Counts that reached their limit are left unknown.
 void read_counts(const pg::Row& row, Measurement& measurement);
-/// The live rows just counted, as a share of all rows; nothing where the count gave up or all rows
-/// aren't known.
-std::optional<ValueDistribution::Counted> calibration(const Measurement& measurement);
+/// Makes the distribution agree with the live rows just counted; as the statistics have it where
+/// the count gave up or all rows aren't known.
+void calibrate(const Measurement& measurement, ValueDistribution& distribution);
 /// Columns with their statistics, as far as they may be seen.
 void read_statistics(const pg::Rows& rows, Definition& definition);
 /// "pid 4711, VACUUM FULL, for 90 s"; empty without a row.

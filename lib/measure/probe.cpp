@@ -153,6 +153,7 @@ void Probe::learn_definition(pg::Deadline deadline) {
   definition_learned_ = Clock::now();
   statistics_are_due_ = true;
   calibration_is_due_ = counting_ == Counting::calibrate;
+  sample_is_due_ = false;
   analyzed_since_ = false;
 }
 
@@ -193,6 +194,18 @@ int Probe::calibration_limit() const {
   return expected <= kFewLive ? kCountLiveUpTo : 0;
 }
 
+double Probe::changes_to_bear() const {
+  if (sample_is_due_) return -1;
+  return counting_ == Counting::calibrate ? kUsualChanges : kFewChanges;
+}
+
+/// After what moves the estimate: many changes, and a VACUUM, which counts the rows.
+bool Probe::calibration_has_aged(const Measurement& m) const {
+  const double changed = m.counters.changed.value_or(0) - calibrated_.changed;
+  return counting_ == Counting::calibrate && (m.last_vacuum != calibrated_.vacuum ||
+                                              changed > kFewChanges * m.counters.live + kCountUpTo);
+}
+
 Reading Probe::make_reading(pg::Deadline deadline) const {
   const Definition& d = *definition_;
   Reading reading;
@@ -212,6 +225,7 @@ Reading Probe::make_reading(pg::Deadline deadline) const {
   reading.count_live = statistics_are_due_ || were_few(last_live_);
   reading.count_up_to = analyzed ? kCountUpTo : kCountUpToWithoutStatistics;
   reading.calibrate_up_to = calibration_limit();
+  reading.changes_to_bear = changes_to_bear();
   reading.exact = counting_ == Counting::exact;
   reading.statistics = statistics_source();
   if (asks_statistics_function()) {
@@ -294,7 +308,10 @@ std::optional<Measurement> Probe::read(pg::Deadline deadline) {
     last_ = m;
   else
     use_last_sizes(m);
-  const MetricValues values = evaluate(m).values;
+  if (!calibration_is_due_) calibration_is_due_ = calibration_has_aged(m);
+  const Findings findings = evaluate(m);
+  const MetricValues& values = findings.values;
+  sample_is_due_ = sample_is_due_ || findings.contradicted;
   last_live_ = values[Metric::live].number;
   last_expired_ = values[Metric::expired].number;
   database_size_awaited_ = Clock::now();
@@ -331,14 +348,15 @@ bool Probe::read_answers(const Reading& asked, Measurement& m, pg::Deadline dead
     m.not_sampled = "not yet";
     read_sample(row_of(next()), m);
   }
-  if (asked.calibrate_up_to > 0) calibrate(m);
+  if (asked.calibrate_up_to > 0) calibrate_by(m);
   return true;
 }
 
 /// Once all is read: where the server's counters are in doubt, the number of rows is the sample's.
-void Probe::calibrate(Measurement& m) {
+void Probe::calibrate_by(Measurement& m) {
   calibration_is_due_ = false;
-  definition_->expire_dates.counted = calibration(m);
+  calibrated_ = {m.last_vacuum, m.counters.changed.value_or(0)};
+  calibrate(m, definition_->expire_dates);
   m.expire_dates = definition_->expire_dates;
 }
 

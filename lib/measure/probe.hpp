@@ -26,8 +26,8 @@ class NoSuchTable : public std::runtime_error {
 
 enum class Counting {
   estimate,   ///< from the planner's statistics
-  calibrate,  ///< the same, after one count of the live rows (where they are few) for each ANALYZE:
-              ///< for repeated readings
+  calibrate,  ///< the same, after one count of the live rows (where they are few) for each ANALYZE
+              ///< or VACUUM, and for many changes: for repeated readings
   exact,      ///< count all rows, by an index-only scan
 };
 
@@ -74,7 +74,9 @@ class Probe {
   bool asks_statistics_function() const;
   std::string statistics_source() const;
   int calibration_limit() const;
-  void calibrate(Measurement& measurement);
+  double changes_to_bear() const;
+  bool calibration_has_aged(const Measurement& measurement) const;
+  void calibrate_by(Measurement& measurement);
 
   pg::Connector connector_;
   std::optional<pg::Connection> connection_;
@@ -88,6 +90,11 @@ class Probe {
   bool statistics_are_due_ = true;
   bool statistics_function_failed_ = false;  ///< then it isn't asked again over this connection
   bool calibration_is_due_ = false;
+  struct {
+    std::optional<double> vacuum;  ///< the last one, as of then
+    double changed = 0;            ///< since the last ANALYZE, as of then
+  } calibrated_;
+  bool sample_is_due_ = false;  ///< what was seen contradicts the statistics
 
   std::optional<double> last_live_, last_expired_;
   std::optional<Measurement> last_;  ///< the last one with exact sizes

@@ -242,9 +242,11 @@ constexpr const char* kBoundedCount =
 // As many pages as tell the number of rows to a few per cent, and take milliseconds: 32 MB.
 constexpr int kSampledPages = 4000;
 
-/// {0} the table, {1} its OID, {2} how many pages to read, {3} kCountersStandStill. Rows of random
-/// pages, always the same ones, so that they are in the cache the next time; but only where
-/// row_estimate.hpp would not believe the counters alone, else there is one empty row.
+/// {0} the table, {1} its OID, {2} how many pages to read, {3} kCountersStandStill, {4} the share
+/// of rows that may have changed since the last ANALYZE. Rows of random pages, always the same
+/// ones, so that they are in the cache the next time, and the figures don't jump; but only where
+/// row_estimate.hpp would not believe the counters or the statistics alone, else there is one empty
+/// row.
 constexpr const char* kSample = R"(
 WITH counted AS MATERIALIZED (
   SELECT pg_stat_get_live_tuples(c.oid) AS live, pg_stat_get_dead_tuples(c.oid) AS dead,
@@ -252,11 +254,13 @@ WITH counted AS MATERIALIZED (
     CASE WHEN c.reltuples >= 0 AND c.relpages > 0 THEN c.reltuples / c.relpages * pages END AS expected,
     coalesce(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid),
              pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) IS NOT NULL AS anchored,
-    {3} IS NOT NULL AS stand_still
+    coalesce(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) IS NOT NULL AS analyzed,
+    pg_stat_get_mod_since_analyze(c.oid) AS changed, {3} IS NOT NULL AS stand_still
   FROM pg_class c, LATERAL (SELECT pg_relation_size(c.oid, 'main') / 8192 AS pages) size
   WHERE c.oid = '{1}'::oid
 ), doubt AS MATERIALIZED (
   SELECT pages > 0 AND (stand_still
+      OR analyzed AND changed > {4} * live + 50 OR anchored AND NOT analyzed OR {4} < 0
       OR NOT anchored AND (expected IS NOT NULL OR inserted + live = 0)
       OR anchored AND (expected < 1 AND live < 1 AND dead > 0
                        OR live NOT BETWEEN expected * 0.95 - 1 AND expected * 1.1 + 50)) AS is_due,
@@ -487,7 +491,8 @@ std::string reading_message(const Reading& reading) {
   if (ask_expiry && reading.calibrate_up_to > 0)
     sql += fmt::format(kLiveCount, reading.table, reading.calibrate_up_to);
   if (asks_sample(reading))
-    sql += fmt::format(kSample, reading.table, reading.oid, kSampledPages, kCountersStandStill);
+    sql += fmt::format(kSample, reading.table, reading.oid, kSampledPages, kCountersStandStill,
+                       reading.changes_to_bear);
   return (reading.guarded ? sql + "COMMIT;\n" : in_transaction(budget, sql)) +
          database_size(reading);
 }

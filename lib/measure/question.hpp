@@ -49,6 +49,9 @@ struct Reading {
   bool exact = false;                ///< count all rows
   bool count_expired = true, count_live = true;  ///< unless there are more than count_up_to
   int count_up_to = 0;
+  /// The sample is asked for, too, where a larger share of the rows has changed since the last
+  /// ANALYZE; negative: always.
+  double changes_to_bear = 0;
   int calibrate_up_to = 0;  ///< count the live rows further than that, for once; 0: don't
   std::string statistics;   ///< where they come from, or empty: don't ask
   std::string function_oid, function_literal;  ///< where that is a function: it, and its name
@@ -65,7 +68,7 @@ bool asks_unguarded(const Reading& reading);
 constexpr const char* kHasChanged = "22P02";
 
 /// Whether the message has the statement that reads rows of some pages where the server's counters
-/// are in doubt. All rows counted are better.
+/// or the statistics are in doubt. All rows counted are better.
 bool asks_sample(const Reading& reading);
 
 /// Statements with rows, in this order: [is harmless], facts, [statistics], [is harmless], sizes,

@@ -1,12 +1,14 @@
 """Figures where the server's own counters don't fit the table: the truth, or unknown with a reason."""
 
 import contextlib
+import re
 
 import pytest
 
 from cleanup_command import SWAPPER
 from collectd_daemon import database_block, plugin_block
 from django_site import MONITOR, OWNER, TABLE
+from processes import wait_for
 
 ROLES = {
     "superuser": "postgres",
@@ -130,7 +132,29 @@ def rewritten_not_analyzed(site):
     assert counters(site)[1] == 38_800
 
 
-STATES = [deleted_then_vacuumed, a_third_deleted_then_vacuumed, deleted_then_vacuumed_not_analyzed,
+# States where the statistics are older than the rows; the counters are right.
+
+def other_rows(change, then, sessions=40_000, expired_share=0):
+    def state(site):
+        site.fill(sessions=sessions, expired_share=expired_share)
+        site.psql(f"{change}; {flush_of(site)}")
+        site.psql(f"{then} {TABLE}")
+    state.__name__ = f"{change.split()[0]}_{then}".lower().replace(" ", "_")
+    return state
+
+
+THREE_QUARTERS = f"""UPDATE {TABLE} SET expire_date = now() - interval '3 days'
+    WHERE hashtext(session_key) % 4 <> 0"""
+PART = f"DELETE FROM {TABLE} WHERE expire_date < now() AND hashtext(session_key) % 8 <> 0"
+REFILL = f"""TRUNCATE {TABLE}; INSERT INTO {TABLE} SELECT md5(i::text), repeat('x', 200),
+    now() + (i - 3500) * interval '90 s' FROM generate_series(1, 7000) i"""
+OUTDATED = [other_rows(THREE_QUARTERS, "VACUUM"), other_rows(THREE_QUARTERS, "VACUUM FULL"),
+            other_rows(PART, "VACUUM", sessions=60_000, expired_share=0.7),
+            other_rows(PART, "VACUUM", sessions=250_000, expired_share=0.7),
+            other_rows(REFILL, "VACUUM FULL"), other_rows(REFILL, "VACUUM")]
+OUTDATED[3].__name__ += "_of_a_large_table"
+
+STATES = OUTDATED + [deleted_then_vacuumed, a_third_deleted_then_vacuumed, deleted_then_vacuumed_not_analyzed,
           all_deleted_then_vacuumed, many_deleted_then_vacuumed, toasted_deleted_then_vacuumed,
           inserted_then_vacuumed, deleted_not_vacuumed, not_counted_for("DATABASE site"),
           not_counted_for("ROLE django IN DATABASE site"), reset, rewritten_not_analyzed]
@@ -194,6 +218,28 @@ def test_the_check_tells_the_truth_or_that_it_is_unknown(site, cluster, run_chec
     site.psql("ALTER ROLE django IN DATABASE site RESET ALL")
 
 
+def test_statistics_that_are_too_old_are_not_believed_by_who_may_not_read(site, cluster, run_check):
+    site.psql(f"REVOKE SELECT (expire_date) ON {TABLE} FROM {MONITOR}")
+    site.fill(sessions=20_000, expired_share=0.2)
+    before = run_check("-v", environment=cluster.environment("site", MONITOR))
+    assert before.perfdata["live"][0] == pytest.approx(16_000, rel=0.05)
+    site.psql(f"{THREE_QUARTERS}; {flush_of(site)}")
+    site.psql(f"VACUUM {TABLE}")
+    after = run_check("-v", environment=cluster.environment("site", MONITOR))
+    assert not {"live", "expired", "reclaimable"} & set(after.perfdata), after.stdout
+    assert re.search(r"1[45]\d\d\d rows have changed since the statistics were made: ANALYZE", after.stdout)
+
+
+def test_a_few_expired_sessions_that_the_statistics_do_not_know_of(site, cluster, run_check):
+    """Too few changes to doubt the statistics, but the index shows more than they say."""
+    site.fill(sessions=60_000, expired_share=0)
+    site.psql(f"""UPDATE {TABLE} SET expire_date = now() - interval '3 days'
+        WHERE session_key IN (SELECT session_key FROM {TABLE} LIMIT 2900); {flush_of(site)}""")
+    site.psql(f"VACUUM {TABLE}")
+    answer = run_check("-v", environment=cluster.environment("site", MONITOR))
+    assert 2000 < answer.perfdata["expired"][0] < 3500, answer.stdout
+
+
 def test_the_plugin_tells_the_truth_or_nothing(site, cluster, collectd):
     deleted_then_vacuumed(site)
     daemon = collectd(plugin_block(database_block(cluster, "site")))
@@ -206,6 +252,20 @@ def test_the_plugin_tells_the_truth_or_nothing(site, cluster, collectd):
     assert "pg_n_tup_g-dead" not in values
     assert "don't fit the 1200 rows of the last VACUUM or ANALYZE" in daemon.log_text()
     assert values["bytes-reclaimable"] == pytest.approx(given_back(site), rel=0.2)
+
+
+def test_the_plugin_follows_changes_that_no_analyze_has_seen(site, cluster, collectd):
+    site.fill(sessions=40_000, expired_share=0)
+    daemon = collectd(plugin_block(database_block(cluster, "site")))
+    daemon.wait_for_reads("django_session-site/bytes-reclaimable", 2)
+    for eighths in (1, 4):  # within the usual, and beyond it
+        site.psql(f"""UPDATE {TABLE} SET expire_date = now() - interval '3 days'
+            WHERE abs(hashtext(session_key) % 8) < {eighths}; {flush_of(site)}""")
+        site.psql(f"VACUUM {TABLE}")
+        expired = site.value(f"SELECT count(*) FROM {TABLE} WHERE expire_date < now()")
+        wait_for(lambda: daemon.values("site")["pg_n_tup_g-expired"] == pytest.approx(expired, rel=0.03),
+                 f"{expired} expired sessions")
+    daemon.stop()
 
 
 @pytest.mark.parametrize("method", ["delete", "full", "swap"])

@@ -177,17 +177,32 @@ TEST(Answer, leaves_counts_that_reached_their_limit_unknown) {
   DOUBLES_EQUAL(123456, m.counted_expired.value_or(-1), 0);
 }
 
+TEST(Answer, keeps_what_was_seen_at_least) {
+  Measurement m;
+  m.now = 100;
+  read_expiry(
+      row({{"oldest", "12.5"}, {"expired", nullptr}, {"live", "2001"}, {"count_limit", "2000"}}),
+      m);
+  DOUBLES_EQUAL(1, m.least_expired, 0);  // it is the oldest one
+  DOUBLES_EQUAL(2001, m.least_live, 0);
+}
+
 TEST(Answer, calibrates_by_a_count_that_ended) {
   Measurement m;
   m.now = 100;
   m.heap_bytes = 8192;
   m.counters.anchored = true;
   m.counters.live = 1000;
-  CHECK_FALSE(calibration(m).has_value());
+  ValueDistribution distribution;
+  distribution.histogram = {0, 200};
+  calibrate(m, distribution);
+  CHECK_FALSE(distribution.counted.has_value());
   m.counted_live = 30;
-  DOUBLES_EQUAL(0.97, calibration(m)->fraction_before, 1e-9);
+  calibrate(m, distribution);
+  DOUBLES_EQUAL(0.97, distribution.fraction_before(100), 1e-9);
   m.counted_live = 2000;  // more than the table is said to have
-  CHECK_FALSE(calibration(m).has_value());
+  calibrate(m, distribution);
+  CHECK_FALSE(distribution.counted.has_value());
 }
 
 TEST(Answer, calibrates_the_statistics_of_before_a_deletion) {
@@ -199,7 +214,26 @@ TEST(Answer, calibrates_the_statistics_of_before_a_deletion) {
   m.counters.anchored = true;
   m.counters.live = 500;
   m.counted_live = 30;
-  DOUBLES_EQUAL(0.97, calibration(m)->fraction_before, 1e-9);
+  calibrate(m, m.expire_dates);
+  DOUBLES_EQUAL(0.97, m.expire_dates.fraction_before(97), 1e-9);
+  m.counted_live = 200;  // again, after changes
+  calibrate(m, m.expire_dates);
+  DOUBLES_EQUAL(
+      200, estimate_sessions(500, m.expire_dates, m.now, m.oldest_expire_date, m.counters).live,
+      1e-6);
+}
+
+TEST(Answer, calibrates_statistics_that_knew_of_no_expired_session) {
+  Measurement m;
+  m.now = 50;
+  m.expire_dates.histogram = {100, 200};
+  m.heap_bytes = 8192;
+  m.counters.anchored = true;
+  m.counters.live = 1000;
+  m.counted_live = 250;
+  calibrate(m, m.expire_dates);
+  for (const double now : {50.0, 51.0})
+    DOUBLES_EQUAL(750, estimate_sessions(1000, m.expire_dates, now, {}, m.counters).expired, 1e-6);
 }
 
 TEST(Answer, tells_who_holds_the_lock) {

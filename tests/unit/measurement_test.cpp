@@ -101,6 +101,41 @@ TEST(Measurement, asks_for_an_analyze_where_there_are_no_statistics) {
       contains(evaluate(m).values[Metric::reclaimable].reason, "ANALYZE public.django_session"));
 }
 
+TEST(Measurement, does_not_go_by_statistics_of_before_many_changes) {
+  Measurement m = measured();
+  m.counters.changed = 4000;  // of 40,000: a site's usual business
+  DOUBLES_EQUAL(1200, evaluate(m).values[Metric::live].number.value_or(-1), 1);
+  m.seen = RowSample{0.5, 20'000, 5000};
+  Findings findings = evaluate(m);
+  DOUBLES_EQUAL(10'000, findings.values[Metric::expired].number.value_or(-1), 1);
+  CHECK_TRUE(findings.by_sample);
+  m.seen.reset();
+  m.counters.changed = 12'000;
+  m.not_sampled = "too long";
+  STRCMP_EQUAL(
+      "12000 rows have changed since the statistics were made: ANALYZE public.django_session; too "
+      "long",
+      evaluate(m).values[Metric::live].reason.c_str());
+  m.may_read_expire_date = false;
+  STRCMP_CONTAINS("12000 rows have changed", evaluate(m).values[Metric::expired].reason.c_str());
+  m.counted_live = 500;  // then they aren't needed
+  DOUBLES_EQUAL(39'500, evaluate(m).values[Metric::expired].number.value_or(-1), 0);
+}
+
+TEST(Measurement, has_no_less_than_was_seen) {
+  Measurement m = measured();
+  m.now = -10;  // nothing had expired when ANALYZE ran
+  m.oldest_expire_date = -20;
+  m.counters.changed = 0;
+  m.least_expired = 2001;
+  Findings findings = evaluate(m);
+  CHECK_TRUE(findings.contradicted);
+  DOUBLES_EQUAL(2001, findings.values[Metric::expired].number.value_or(-1), 0);
+  DOUBLES_EQUAL(37'999, findings.values[Metric::live].number.value_or(-1), 0);
+  m.seen = RowSample{0.5, 20'000, 5000};
+  DOUBLES_EQUAL(10'000, evaluate(m).values[Metric::expired].number.value_or(-1), 1);
+}
+
 TEST(Measurement, never_calls_an_unknown_size_zero) {
   Measurement m = measured();
   m.sizes_are_exact = false;
