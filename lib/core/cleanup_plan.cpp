@@ -310,6 +310,8 @@ void look_for_nothing_to_do(CleanupPlan& plan) {
           : "nothing to do: no session has expired";
 }
 
+constexpr double kGrows = 1.05;  // the forecast isn't better known
+
 /// Of the method that was chosen.
 void add_notes(CleanupPlan& plan, const Circumstances& c) {
   const bool locks = plan.method != Method::remove;
@@ -317,6 +319,10 @@ void add_notes(CleanupPlan& plan, const Circumstances& c) {
   if (plan.method == Method::full)
     plan.notes.push_back(
         "the site stands still while the table is rewritten: VACUUM FULL locks it");
+  if (locks && plan.bytes_after.value_or(0) > kGrows * plan.bytes_before.value_or(0))
+    plan.notes.push_back(
+        "the table will be larger than it is now: its fillfactor, or an index's, was lowered after "
+        "its pages had been filled");
   for (const std::string& standby : c.standbys)
     plan.notes.push_back(
         standby +

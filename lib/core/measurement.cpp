@@ -239,7 +239,8 @@ std::optional<Files> files_of(const Measurement& m, const Rows& rows) {
 std::optional<Reclaimable> reclaimable_of(const Measurement& m, const Rows& rows) {
   const auto files = files_of(m, rows);
   if (!files) return std::nullopt;
-  Reclaimable result = estimate_reclaimable(files->rows, files->heap, files->toast, files->indexes);
+  Reclaimable result =
+      without_growth(estimate_reclaimable(files->rows, files->heap, files->toast, files->indexes));
   if (!rows.dead.number && files->rows.all() > 0) result.at_least = true;
   return result;
 }
@@ -331,10 +332,9 @@ std::optional<SizesAfresh> sizes_afresh(const Measurement& m) {
   afresh.toast = left_of(m.toast_bytes(), {}, files->toast, {});
   for (std::size_t i = 0; i < m.indexes.size(); ++i) {
     const IndexFile& index = files->indexes[i];
-    const double built = index.columns ? compact_index_bytes(files->rows.live, *index.columns,
-                                                             index.fillfactor, index.unique)
+    const double built = index.columns ? rebuilt_index_bytes(files->rows.live, index.bytes, index)
                                        : left_of(index.bytes, {}, {}, {index});
-    afresh.indexes.push_back({m.indexes[i].name, index.bytes, std::min(built, index.bytes)});
+    afresh.indexes.push_back({m.indexes[i].name, index.bytes, built});
   }
   return afresh;
 }

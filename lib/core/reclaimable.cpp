@@ -27,6 +27,8 @@ constexpr double kToastLastChunk =
 // Free space below this share of a file is within what average widths and page ends can't tell.
 constexpr double kNoise = 0.05;
 
+constexpr double kUsualFillfactor = 90;  // of a B-tree
+
 double align(double bytes, double alignment) { return std::ceil(bytes / alignment) * alignment; }
 
 /// Width of the columns' values one after the other, each at its alignment.
@@ -46,6 +48,18 @@ void add_heap(Reclaimable& result, double bytes, const RowKinds& rows, double pe
   result.free += bytes - rows.all() * per_row;
 }
 
+/// What a live row takes in a new heap beyond what it takes in this one, if the fill factor
+/// explains it. (The widths are averages: what they are too wide for this file, they are for the
+/// new one.)
+double growth_per_row(const HeapFile& heap, const RowKinds& rows) {
+  if (!heap.columns || rows.all() <= 0) return 0;
+  const double present = heap.bytes / rows.all();
+  const double full = heap_bytes_per_row(*heap.columns, 100);
+  const double afresh =
+      heap_bytes_per_row(*heap.columns, heap.fillfactor) * std::min(1.0, present / full);
+  return std::max(0.0, afresh - present);
+}
+
 /// Expired and dead rows take their share of the index as it is; what the live rows' share has
 /// beyond a fresh build is bloat.
 void add_index(Reclaimable& result, const IndexFile& index, const RowKinds& rows) {
@@ -54,8 +68,7 @@ void add_index(Reclaimable& result, const IndexFile& index, const RowKinds& rows
   result.dead += rows.dead * per_row;
   const double of_live = rows.all() > 0 ? rows.live * per_row : index.bytes;
   if (index.columns)
-    result.bloat += std::max(0.0, of_live - compact_index_bytes(rows.live, *index.columns,
-                                                                index.fillfactor, index.unique));
+    result.bloat += of_live - rebuilt_index_bytes(rows.live, of_live, index);
   else
     result.at_least = true;
 }
@@ -117,6 +130,25 @@ double heap_bytes_per_row(const std::vector<ColumnWidth>& columns, double fillfa
   return kPage / std::max(1.0, std::floor(room / tuple));
 }
 
+double rebuilt_index_bytes(double rows, double bytes_now, const IndexFile& index) {
+  const auto compact = [&](double fillfactor) {
+    return compact_index_bytes(rows, *index.columns, fillfactor, index.unique);
+  };
+  const double built = compact(index.fillfactor);
+  return std::min(built, bytes_now * std::max(1.0, built / compact(kUsualFillfactor)));
+}
+
+Reclaimable without_growth(Reclaimable parts) {
+  double growth = std::max(0.0, -parts.free) + std::max(0.0, -parts.bloat);
+  for (double* part : {&parts.expired, &parts.dead, &parts.free, &parts.bloat}) {
+    *part = std::max(0.0, *part);
+    const double less = std::min(*part, growth);
+    *part -= less;
+    growth -= less;
+  }
+  return parts;
+}
+
 double compact_index_bytes(double rows, const std::vector<ColumnWidth>& columns, double fillfactor,
                            bool unique) {
   if (rows < 1) return kPage;  // the meta page
@@ -147,6 +179,7 @@ Reclaimable estimate_reclaimable(const RowKinds& counted, const HeapFile& heap,
   const RowKinds rows = heap.columns ? fitting(counted, heap.bytes, per_row) : counted;
   result.at_least = !heap.columns && rows.all() > 0;
   add_heap(result, heap.bytes, rows, per_row);
+  result.free -= rows.live * growth_per_row(heap, rows);
   add_toast(result, toast, rows);
   for (const IndexFile& index : indexes) add_index(result, index, rows);
   return result;

@@ -67,8 +67,17 @@ struct Reclaimable {
   double total() const { return expired + dead + free + bloat; }
 };
 
+/// Free space and bloat are negative where a file would grow: its fill factor was lowered after it
+/// had been filled.
 Reclaimable estimate_reclaimable(const RowKinds& rows, const HeapFile& heap,
                                  const ToastFiles& toast, const std::vector<IndexFile>& indexes);
+
+/// Where one part grows, the others give so much less back; none is negative.
+Reclaimable without_growth(Reclaimable reclaimable);
+
+/// The size of an index of so many rows, built anew. Where it is smaller now than its widths say,
+/// it grows only by what a lower fill factor explains.
+double rebuilt_index_bytes(double rows, double bytes_now, const IndexFile& index);
 
 /// Size of a freshly built B-tree.
 double compact_index_bytes(double rows, const std::vector<ColumnWidth>& columns, double fillfactor,

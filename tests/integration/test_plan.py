@@ -72,6 +72,13 @@ def with_a_fillfactor(site):
     site.fill(sessions=20_000, expired_share=0.6)
 
 
+def with_a_fillfactor_since(site):
+    """After the pages were filled."""
+    site.fill(sessions=20_000, expired_share=0.2)
+    site.psql(f"ALTER TABLE {TABLE} SET (fillfactor = 50); "
+              f"ALTER INDEX public.django_session_pkey SET (fillfactor = 50)")
+
+
 def cleaned_but_not_compacted(site):
     site.fill(sessions=60_000)
     site.psql(f"DELETE FROM {TABLE} WHERE expire_date < now(); SELECT pg_stat_force_next_flush()")
@@ -79,6 +86,7 @@ def cleaned_but_not_compacted(site):
 
 
 STATES = [untouched, expired_came_later, live_came_later, in_toast, with_many_indexes, with_a_fillfactor,
+          with_a_fillfactor_since,
           cleaned_but_not_compacted]
 
 
@@ -90,6 +98,16 @@ def test_the_size_afterwards_is_foreseen(cleaned_site, plan, run_cleanup, state,
     result = run_cleanup("--method", *options, user=SWAPPER)
     assert (planned.result.code, result.code) == (DONE, DONE), (planned.text, result)
     assert planned.after == pytest.approx(cleaned_site.sizes()["total"], rel=0.2), planned.text
+
+
+def test_a_table_that_will_grow_is_said_to(cleaned_site, plan, run_check):
+    with_a_fillfactor_since(cleaned_site)
+    planned = plan("--method", "swap", "--keep", "400d")
+    assert planned.after > 1.1 * cleaned_site.sizes()["total"], planned.text
+    assert float(re.match(r"([\d.]+) MB of disk", planned.lines["needs"])[1]) * UNITS["MB"] == planned.after
+    assert "the table will be larger than it is now" in planned.lines["note"]
+    answer = run_check("-v", environment=cleaned_site.cluster.environment("site", MONITOR))
+    assert answer.perfdata["reclaimable"][0] == 0, answer.stdout
 
 
 @pytest.mark.parametrize("user", [SWAPPER, OWNER, SUPERUSER, CLEANER])

@@ -80,6 +80,31 @@ TEST(Reclaimable, does_not_believe_in_dead_rows_that_do_not_fit) {
   DOUBLES_EQUAL(0, found.dead, 1);
 }
 
+TEST(Reclaimable, a_heap_grows_where_its_fill_factor_was_lowered) {
+  // 40 rows a page as they are; 19 afresh.
+  const HeapFile heap{1000 * 8192.0, 50, row_columns(132)};
+  const Reclaimable found = estimate_reclaimable({30000, 10000, 0}, heap, {}, {});
+  DOUBLES_EQUAL(-579 * 8192.0, found.total(), 0.01 * heap.bytes);
+  DOUBLES_EQUAL(0, without_growth(found).total(), 1e-6);
+  const Reclaimable half = without_growth(estimate_reclaimable({10000, 30000, 0}, heap, {}, {}));
+  DOUBLES_EQUAL(474 * 8192.0, half.total(), 0.01 * heap.bytes);
+  DOUBLES_EQUAL(half.total(), half.expired, 1e-6);
+  // Filled with that fill factor: it doesn't.
+  const HeapFile filled{2000 * 8192.0, 50, row_columns(132)};
+  DOUBLES_EQUAL(0, estimate_reclaimable({40000, 0, 0}, filled, {}, {}).total(),
+                0.05 * filled.bytes);
+}
+
+TEST(Reclaimable, an_index_grows_where_its_fill_factor_was_lowered) {
+  const double compact = compact_index_bytes(100000, key_column(), 90, true);
+  const IndexFile index{compact, 45, true, key_column()};
+  DOUBLES_EQUAL(-compact, estimate_reclaimable({100000, 0, 0}, {}, {}, {index}).bloat,
+                0.05 * compact);
+  // Denser than its widths say: nothing grows by that.
+  const IndexFile dense{compact / 2, 90, true, key_column()};
+  DOUBLES_EQUAL(0, estimate_reclaimable({100000, 0, 0}, {}, {}, {dense}).bloat, 1e-6);
+}
+
 TEST(Reclaimable, finds_dead_rows) {
   const HeapFile heap{1000 * 8192.0, 100, row_columns(132)};
   DOUBLES_EQUAL(0.5 * heap.bytes, estimate_reclaimable({20000, 0, 20000}, heap, {}, {}).dead, 1);
