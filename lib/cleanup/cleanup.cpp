@@ -14,6 +14,7 @@
 #include "cleanup/preflight.hpp"
 #include "cleanup/reclaim.hpp"
 #include "cleanup/session_query.hpp"
+#include "cleanup/staying_rows.hpp"
 #include "cleanup/swap.hpp"
 #include "cleanup/swap_sql.hpp"
 #include "cleanup/throttle.hpp"
@@ -137,6 +138,7 @@ class Planner {
   pg::Deadline soon() const { return pg::Deadline::after(options_.answer_timeout); }
   Measurement measure();
   void refuse_by_the_clock(Preflight& preflight, ReadingAs who);
+  void weigh_what_stays(Measurement& measurement, const CleanupTarget& target, ReadingAs who);
   void count_what_stays(Measurement& measurement, const CleanupTarget& target, ReadingAs who);
   GivingBack giving_back(const CleanupTarget& target);
   bool another_has_begun(const CleanupTarget& target);
@@ -197,6 +199,13 @@ void Planner::count_what_stays(Measurement& measurement, const CleanupTarget& ta
   measurement.counted_expired.reset();
   if (live <= kCountLiveUpTo) measurement.counted_live = live;
   if (expired <= kCountExpiredUpTo) measurement.counted_expired = expired;
+}
+
+void Planner::weigh_what_stays(Measurement& measurement, const CleanupTarget& target,
+                               ReadingAs who) {
+  const auto limit = pg::Deadline::after(std::min(kCountFor, options_.answer_timeout / 2));
+  measurement.staying =
+      look_at_what_stays(*connection_, {target, who, options_.keep}, measurement, limit);
 }
 
 GivingBack Planner::giving_back(const CleanupTarget& target) {
@@ -264,6 +273,7 @@ Planned Planner::plan() {
   const ReadingAs who = who_may_read(*connection_, target, soon());
   refuse_by_the_clock(preflight, who);
   count_what_stays(planned.measurement, target, who);
+  weigh_what_stays(planned.measurement, target, who);
   Circumstances circumstances;
   circumstances.values = evaluate(planned.measurement).values;
   circumstances.afresh = sizes_afresh(planned.measurement);

@@ -119,9 +119,8 @@ void advise_on_widths(const Measurement& m, const Findings& findings, Advices& a
   else if (hidden != m.columns.end() && m.expire_dates.known() && findings.reclaimable &&
            findings.reclaimable->at_least)
     advices.push_back(
-        {"free space in the table is hidden from this role, so reclaimable is \"at least\"; as the "
-         "table's "
-         "owner:",
+        {"free space in the table is hidden from this role, so more may be reclaimable; as the "
+         "table's owner:",
          roles_script(m)});
 }
 

@@ -250,6 +250,19 @@ std::string why_not_reclaimable(const Measurement& m, const Rows& rows) {
   return rows.live.number ? rows.expired.reason : rows.live.reason;
 }
 
+/// Sizes of the table and its TOAST table with the rows in them that stay.
+void write_afresh(SizesAfresh& afresh, const Measurement& m, double rows) {
+  const StayingRows& staying = *m.staying;
+  const auto pages = [](double bytes) { return std::ceil(bytes / kPage) * kPage; };
+  afresh.table = pages(rows * heap_bytes_for_each(staying.tuples, m.fillfactor));
+  if (m.toast_heap_bytes + m.toast_index_bytes <= 0) return;
+  const std::vector<ColumnWidth> chunk_id_and_seq = {{4, 4, 0, 0}, {4, 4, 0, 0}};
+  const ToastedValue value = toasted_value(staying.values);
+  const double values = rows * staying.toasted;
+  afresh.toast = pages(values * value.bytes) +
+                 compact_index_bytes(values * value.chunks, chunk_id_and_seq, 90, true);
+}
+
 MetricValue ratio(const MetricValue& part, double whole, const MetricValue& other) {
   if (!part.number) return part;
   if (!other.number) return other;
@@ -303,7 +316,10 @@ Findings evaluate(const Measurement& m) {
 
   findings.reclaimable = reclaimable_of(m, rows);
   if (findings.reclaimable) {
-    const bool at_least = findings.reclaimable->at_least;
+    // What the expired rows take follows from averages of all rows: that is no bound.
+    constexpr double kNegligible = 0.02;
+    const bool at_least = findings.reclaimable->at_least &&
+                          findings.reclaimable->expired <= kNegligible * m.total_bytes();
     values[Metric::reclaimable] = {std::round(findings.reclaimable->total()),
                                    at_least ? Certainty::at_least : Certainty::estimated, ""};
   } else {
@@ -318,7 +334,10 @@ double SizesAfresh::indexes_total() const {
       [](double sum, const IndexBloat& index) { return sum + index.compact_bytes; });
 }
 
-std::optional<SizesAfresh> sizes_afresh(const Measurement& m) {
+std::optional<SizesAfresh> sizes_afresh(const Measurement& measurement) {
+  Measurement m = measurement;
+  for (std::size_t i = 0; m.staying && i < m.columns.size(); ++i)
+    m.columns[i].average_width = m.staying->widths.at(i);
   const auto files = files_of(m, count_rows(m));
   if (!files) return std::nullopt;
   constexpr double kMaps = 4 * kPage;  // free space (three pages) and visibility
@@ -330,6 +349,10 @@ std::optional<SizesAfresh> sizes_afresh(const Measurement& m) {
   afresh.table =
       left_of(m.heap_bytes, files->heap, {}, {}) + std::min(kMaps, m.table_bytes - m.heap_bytes);
   afresh.toast = left_of(m.toast_bytes(), {}, files->toast, {});
+  if (m.staying) {
+    write_afresh(afresh, m, files->rows.live);
+    afresh.table += std::min(kMaps, m.table_bytes - m.heap_bytes);
+  }
   for (std::size_t i = 0; i < m.indexes.size(); ++i) {
     const IndexFile& index = files->indexes[i];
     const double built = index.columns ? rebuilt_index_bytes(files->rows.live, index.bytes, index)

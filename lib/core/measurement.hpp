@@ -8,6 +8,7 @@
 
 #include "core/index_bloat.hpp"
 #include "core/metric.hpp"
+#include "core/packing.hpp"
 #include "core/reclaimable.hpp"
 #include "core/row_estimate.hpp"
 
@@ -37,6 +38,15 @@ struct Index {
 struct SwapUnderWay {
   double logged = 0;              ///< changes so far
   std::optional<double> started;  ///< seconds since 1970
+};
+
+/// The rows that stay, as they are stored: by a look at some of them. (The statistics have the
+/// average of all rows; those that expire can be much smaller or larger than those that stay.)
+struct StayingRows {
+  SizeSpread tuples;           ///< in the heap, with header and alignment
+  double toasted = 0;          ///< the share that has a value in TOAST
+  SizeSpread values;           ///< of those, as stored there
+  std::vector<double> widths;  ///< average ones, of each of the measurement's columns
 };
 
 struct Measurement {
@@ -70,6 +80,7 @@ struct Measurement {
   std::string oldest_unknown = "not asked for";  ///< why, if it is unknown
   std::optional<RowSample> seen;                 ///< read where counters or statistics are in doubt
   std::string not_sampled;                       ///< why not, where it was tried
+  std::optional<StayingRows> staying;            ///< where they were looked at
   std::string not_counted;  ///< why counting, though asked for, ended in an estimate
 
   std::optional<SwapUnderWay> swap;

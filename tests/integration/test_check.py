@@ -192,11 +192,16 @@ def test_no_statistics_are_unknown_and_analyze_is_advised(site, ask):
 
 
 def test_free_space_hidden_from_the_role_is_at_least(site, ask):
-    site.fill(sessions=5000)
+    site.fill(sessions=5000, expired_share=0)
     site.psql("DROP FUNCTION django_session_statistics(regclass)")
-    answer = ask("-w", "reclaimable=1")
-    assert re.search(r"reclaimable at least [\d.]+ ", answer.line)
+    answer = ask("-v")
+    assert "Reclaimable: at least " in answer.stdout
     script = f"psql -d site -v table={TABLE} -v monitor={MONITOR} -f conf.d/roles.sql"
+    assert f"  {script}" in lines(answer)
+    # What expired sessions take is an estimate by averages: they may be smaller than the others.
+    site.fill(sessions=5000, expired_share=1)
+    answer = ask("-v")
+    assert re.search(r"Reclaimable: ~?[\d.]+ ", answer.stdout), answer.stdout
     assert f"  {script}" in lines(answer)
 
 

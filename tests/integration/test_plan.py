@@ -100,6 +100,54 @@ def test_the_size_afterwards_is_foreseen(cleaned_site, plan, run_cleanup, state,
     assert planned.after == pytest.approx(cleaned_site.sizes()["total"], rel=0.2), planned.text
 
 
+# -- live and expired sessions of different sizes ---------------------------------------------------------
+
+INSERT = """INSERT INTO {table} SELECT md5('{sign}' || i),
+    (SELECT left(string_agg(md5(i || '{sign}' || j), ''), {bytes}) FROM generate_series(0, {bytes} / 32) j),
+    now() {sign} interval '1 day' {sign} i * interval '5 min' FROM generate_series(1, {sessions}) i"""
+
+
+def sizes(live, expired, then=""):
+    """2,000 live and 8,000 expired sessions of so many bytes each."""
+    def state(site):
+        for sign, data_bytes, sessions in (("+", live, 2000), ("-", expired, 8000)):
+            site.psql(INSERT.format(table=TABLE, sign=sign, bytes=data_bytes, sessions=sessions))
+        site.psql(f"SELECT pg_stat_force_next_flush(); {then}")
+        site.psql(f"VACUUM (ANALYZE) {TABLE}")
+    return state
+
+
+MASS_DELETE = f"DELETE FROM {TABLE} WHERE expire_date < now() AND hashtext(session_key) % 8 <> 0"
+LOWER = f"ALTER TABLE {TABLE} SET (fillfactor = 60)"
+MIXTURES = {
+    "live_are_big": sizes(1300, 30),
+    "live_are_small": sizes(60, 1300),
+    "live_are_in_toast": sizes(2560, 200),
+    "expired_are_in_toast": sizes(60, 2560),
+    "all_are_in_toast": sizes(3200, 9000),
+    "after_a_mass_delete": sizes(1300, 200, then=MASS_DELETE),
+    "in_toast_after_a_mass_delete": sizes(3200, 2600, then=MASS_DELETE),
+    "fillfactor_lowered": sizes(300, 60, then=LOWER),
+}
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_the_size_of_a_mixture_afterwards_is_foreseen(cleaned_site, plan, run_cleanup, mixture):
+    MIXTURES[mixture](cleaned_site)
+    plans = {user: plan("--method", "swap", user=user) for user in (SWAPPER, SUPERUSER, OWNER)}
+    result = run_cleanup("--method", "swap", user=SWAPPER)
+    assert result.code == DONE, result
+    for user, planned in plans.items():
+        assert planned.after == pytest.approx(cleaned_site.sizes()["total"], rel=0.2), (user, planned.text)
+
+
+def test_what_a_role_may_not_read_is_not_tried(cleaned_site, plan):
+    sizes(1300, 30)(cleaned_site)
+    mark = cleaned_site.cluster.log_mark()
+    assert "about" in plan("--method", "delete", user=CLEANER).lines["size"]
+    assert "permission denied" not in cleaned_site.cluster.log_text(mark)
+
+
 def test_a_table_that_will_grow_is_said_to(cleaned_site, plan, run_check):
     with_a_fillfactor_since(cleaned_site)
     planned = plan("--method", "swap", "--keep", "400d")

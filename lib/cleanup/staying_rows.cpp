@@ -1,0 +1,111 @@
+// One SELECT of averages, which goes through the same jail as the count of what stays.
+#include "cleanup/staying_rows.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "measure/catalog_query.hpp"
+
+namespace django_session::sessions {
+namespace {
+
+// Up to so many rows from either end of the index on expire_date; or the rows of so many random
+// pages (32 MB), where these have enough of them.
+constexpr double kRowsOfAnEnd = 2000, kPages = 4000, kEnough = 1000;
+constexpr double kPage = 8192;
+
+// {0} expressions of the columns' sizes, {1} the table, {2} seconds to keep.
+constexpr const char* kAtAnEnd = R"((
+  SELECT {0} FROM ONLY {1} s WHERE s.expire_date >= now() - {2} * interval '1 second'
+  ORDER BY s.expire_date {3} LIMIT {4:.0f}))";
+// The same, and {3} percent of the pages.
+constexpr const char* kOnSomePages = R"((
+  SELECT {0} FROM ONLY {1} s TABLESAMPLE SYSTEM ({3:.6f}) REPEATABLE (0)
+  WHERE s.expire_date >= now() - {2} * interval '1 second'))";
+
+// A row of more data than this (TOAST_TUPLE_TARGET without the header) has its widest value in
+// TOAST, and a pointer in its place.
+constexpr const char* kAverages = R"(
+SELECT count(*) AS found, coalesce(avg(in_heap), 0) AS tuple, coalesce(stddev_pop(in_heap), 0) AS tuple_deviation,
+  coalesce(avg((in_toast > 0)::int), 0) AS toasted, coalesce(avg(nullif(in_toast, 0)), 0) AS value,
+  coalesce(stddev_pop(nullif(in_toast, 0)), 0) AS value_deviation{0}
+FROM (SELECT r.*,
+        24 + CASE WHEN length > 2008 THEN length - widest + 18 ELSE length END AS in_heap,
+        CASE WHEN length > 2008 THEN widest ELSE 0 END AS in_toast
+      FROM {1} r {2}) q)";
+
+/// A value's place: behind the one before it, aligned unless its length word is one byte.
+std::string place(std::size_t i, const Column& column) {
+  const std::string before = i == 0 ? "0" : fmt::format("p{}.x", i - 1);
+  const std::string aligned =
+      fmt::format("({0} + {1:.0f} - 1) / {1:.0f} * {1:.0f}", before, column.alignment);
+  const std::string start =
+      column.length > 0
+          ? aligned
+          : fmt::format("CASE WHEN r.w{} > 127 THEN {} ELSE {} END", i, aligned, before);
+  return fmt::format("CROSS JOIN LATERAL (SELECT {} + r.w{} AS x) p{} ", start, i, i);
+}
+
+/// Rows with the columns' sizes as w0, w1, ...: the least work that finds enough of them.
+std::string some_rows(const std::string& sizes, const StayingSessions& sessions,
+                      const Measurement& m) {
+  const auto keep = sessions.keep.count();
+  const std::string& table = sessions.target.sql_name;
+  const double pages = std::max(1.0, m.heap_bytes / kPage);
+  const double share = std::min(1.0, kPages / pages);
+  const double expected = evaluate(m).values[Metric::live].number.value_or(0) * share;
+  if (expected >= kEnough && (share < 1 || expected > 2 * kRowsOfAnEnd))
+    return fmt::format(kOnSomePages, sizes, table, keep, 100 * share);
+  return fmt::format("({} UNION ALL {})",
+                     fmt::format(kAtAnEnd, sizes, table, keep, "ASC", kRowsOfAnEnd),
+                     fmt::format(kAtAnEnd, sizes, table, keep, "DESC", kRowsOfAnEnd));
+}
+
+/// Else the server's log would have an error for each plan.
+bool may_read_all(pg::Connection& connection, const CleanupTarget& target, pg::Deadline limit) {
+  const std::string query = fmt::format(
+      "SELECT bool_and(has_column_privilege(a.attrelid, a.attnum, 'SELECT')) AS may_read "
+      "FROM pg_attribute a WHERE a.attrelid = '{}'::oid AND a.attnum > 0 AND NOT a.attisdropped;",
+      target.oid);
+  const pg::Rows rows = ask_catalog(connection, query, limit);
+  return !rows.empty() && rows.front().flag("may_read");
+}
+
+}  // namespace
+
+std::optional<StayingRows> look_at_what_stays(pg::Connection& connection,
+                                              const StayingSessions& sessions, const Measurement& m,
+                                              pg::Deadline limit) {
+  if (m.columns.empty() || sessions.who == ReadingAs::nobody) return std::nullopt;
+  if (sessions.who == ReadingAs::ourselves && !may_read_all(connection, sessions.target, limit))
+    return std::nullopt;
+  std::vector<std::string> names = {"found",   "tuple", "tuple_deviation",
+                                    "toasted", "value", "value_deviation"};
+  std::string sizes, averages, places, widest;
+  for (std::size_t i = 0; i < m.columns.size(); ++i) {
+    names.push_back(fmt::format("w{}", i));
+    sizes += fmt::format("{}coalesce(pg_column_size(s.{}), 0) AS w{}", i == 0 ? "" : ", ",
+                         connection.identifier(m.columns[i].name), i);
+    averages += fmt::format(", coalesce(avg(nullif(w{0}, 0)), 0) AS w{0}", i);
+    places += place(i, m.columns[i]);
+    widest += fmt::format("{}r.w{}", i == 0 ? "" : ", ", i);
+  }
+  places += fmt::format("CROSS JOIN LATERAL (SELECT p{}.x AS length, greatest({}) AS widest) l",
+                        m.columns.size() - 1, widest);
+  const std::string select =
+      fmt::format(kAverages, averages, some_rows(sizes, sessions, m), places);
+  const auto row = ask_sessions(connection, sessions.target, sessions.who, names, select, limit);
+  if (!row || *row->number("found") < 1) return std::nullopt;
+  StayingRows staying{{*row->number("tuple"), *row->number("tuple_deviation")},
+                      *row->number("toasted"),
+                      {*row->number("value"), *row->number("value_deviation")},
+                      {}};
+  for (std::size_t i = 0; i < m.columns.size(); ++i)
+    staying.widths.push_back(*row->number(fmt::format("w{}", i)));
+  return staying;
+}
+
+}  // namespace django_session::sessions
