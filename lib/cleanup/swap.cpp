@@ -265,7 +265,8 @@ class Swap {
   void take_over_to_remove();
 
   // Waiting for locks
-  void with_lock(const std::string& doing, Lock lock, const std::function<void()>& attempt);
+  void with_lock(const std::string& doing, Lock lock, const std::function<void()>& attempt,
+                 const std::function<void()>& while_hopeless = {});
   bool long_holders(Lock lock);
   void limit_waits();
   void wait_for_table(const pg::Error& error);
@@ -740,10 +741,12 @@ void Swap::exchange() {
     throw Stopped("a swap is not possible any more: " + describe(refusals.front()));
   wait_for_old_snapshots();
   tell("exchanging");
-  with_lock("to exchange the tables", Lock::access_exclusive, [this] {
+  const auto try_it = [this] {
     drain();
     try_exchange();
-  });
+  };
+  // The log must not grow while we wait.
+  with_lock("to exchange the tables", Lock::access_exclusive, try_it, [this] { drain(); });
   phase_ = "exchanged";
   names_.oid = twin_;  // the helpers are called after the table that has the name now
   note_what_it_was();
@@ -919,8 +922,10 @@ void Swap::limit_waits() {
 }
 
 /// Tries until the lock is granted, not more often than every 100 ms, and not while somebody is
-/// there who won't be gone soon: whoever comes after us in the lock's queue waits behind us.
-void Swap::with_lock(const std::string& doing, Lock lock, const std::function<void()>& attempt) {
+/// there who won't be gone soon: whoever comes after us in the lock's queue waits behind us. In
+/// such a moment something else is done instead: `while_hopeless`.
+void Swap::with_lock(const std::string& doing, Lock lock, const std::function<void()>& attempt,
+                     const std::function<void()>& while_hopeless) {
   const auto start = Clock::now();
   auto next_note = start + kFirstNote;
   std::string refused = "not tried, because of a long transaction";
@@ -947,8 +952,8 @@ void Swap::with_lock(const std::string& doing, Lock lock, const std::function<vo
           throw;
         }
       }
-    } else if (phase_ == "ready") {
-      drain();  // the log must not grow while we wait
+    } else if (while_hopeless) {
+      while_hopeless();
     }
     if (Clock::now() >= next_note) {
       note_holders(doing);

@@ -15,6 +15,8 @@ from test_swap import (DONE, STOPPED, cleanup, cleanup_program, clients, ended, 
                        phase, start_cleanup, wait_for_phase)
 from test_swap_hard_cases import interrupt
 
+PHASES = ("created", "copying", "catching up", "ready", "stopped")
+
 
 def tries(cluster, mark):
     return len(re.findall("canceling statement due to (lock|statement) timeout", cluster.log_text(mark)))
@@ -146,4 +148,22 @@ def test_large_sessions_that_keep_changing_do_not_lengthen_the_lock(site, cleanu
         over.set()
         worker.join()
     assert float(re.search(r"longest_lock=([\d.]+)s", text)[1]) < 0.25, text
+    assert helpers(site) == []
+
+
+@pytest.mark.parametrize("options", [("--abort",), ("--keep", "3d")], ids=["abort", "begin_anew"])
+def test_whatever_a_swap_has_reached_its_removal_waits_for_a_reader(
+        site, cluster, cleanup, start_cleanup, options):  # noqa: F811
+    site.fill(sessions=60_000, expired_share=0.3)
+    interrupt(site, start_cleanup)
+    mark = cluster.log_mark()
+    with contextlib.closing(cluster.connect(site.database, OWNER, autocommit=False)) as reader:
+        reader.cursor().execute("LOCK TABLE django_session IN ACCESS SHARE MODE")
+        time.sleep(1)  # from when on he is one who won't be gone soon
+        for reached in PHASES:
+            site.psql(f"UPDATE djs_{oid(site)}_state SET phase = '{reached}', backend = 0")
+            text = cleanup(*options, "--max-duration", "1.5", code=STOPPED)
+            assert "removing a swap" in text and helpers(site) != [], (reached, text)
+    assert "syntax error" not in cluster.log_text(mark)
+    cleanup("--abort")
     assert helpers(site) == []
