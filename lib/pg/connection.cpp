@@ -262,6 +262,12 @@ bool Connection::server_answers(Deadline deadline) const try {
   return error.kind() != Error::Kind::timeout;
 }
 
+std::optional<Connection> Connection::another(Deadline deadline) const try {
+  return Connector(*parameters_).connect(deadline);
+} catch (const Error&) {
+  return std::nullopt;
+}
+
 std::vector<std::string> Connection::take_warnings() {
   return std::exchange(notices_->warnings, {});
 }

@@ -83,6 +83,9 @@ class Connection {
   /// it is the pooler that answers.
   bool server_answers(Deadline deadline) const;
 
+  /// A second connection to the same server, as the same role; nothing if it doesn't come about.
+  std::optional<Connection> another(Deadline deadline) const;
+
   /// The server's warnings since the last call: primary messages only.
   std::vector<std::string> take_warnings();
 

@@ -1,6 +1,7 @@
 """The method `delete`: what goes, what stays, whose rights it takes, and what it does when somebody is in the way."""
 
 import contextlib
+import os
 import random
 import re
 import signal
@@ -476,6 +477,26 @@ def test_a_vacuum_that_never_gets_its_lock_names_the_holder(neglected, run_clean
         result = run_cleanup(*DELETE, user=SWAPPER)
         assert result.code == STOPPED, result
         assert f"VACUUM's lock was never granted: pid {holder.get_backend_pid()}" in result.message
+
+
+@pytest.mark.parametrize("options, why", [
+    (("-t", "0.4"), "no progress for"), (("-t", "1", "--max-duration", "12"), "the time for this run is over")])
+def test_a_frozen_server_process_is_given_up(neglected, start_cleanup, running_cluster, options, why):
+    """The server itself answers, and the process reacts neither to a cancel request nor to a time limit."""
+    with neglected.cluster.locked("site", mode="SHARE UPDATE EXCLUSIVE") as holder:
+        cleanup = start_cleanup(*DELETE, *options, user=OWNER)
+        frozen = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'VACUUM%' AND wait_event = 'relation'"
+        wait_for(lambda: neglected.psql(frozen), "VACUUM")
+        pid = neglected.value(frozen)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            holder.rollback()
+            result = cleanup.result(60)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    assert result.code == FAILED and result.deleted == 29_100, result
+    assert re.search(rf"{why}.*, and the statement can't be cancelled: the server process \(pid {pid}\) hangs",
+                     result.stderr), result
 
 
 def test_an_index_build_that_is_stopped_leaves_nothing(cleaned_site, start_cleanup):
