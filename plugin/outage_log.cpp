@@ -8,11 +8,12 @@
 namespace django_session::plugin {
 namespace {
 
+/// "5", "4.9" and "10.0.0.1" are numbers.
 std::string with_numbers_alike(std::string_view word) {
   std::string text;
   for (const char c : word) {
     const bool digit = std::isdigit(static_cast<unsigned char>(c)) != 0;
-    if (!digit) text += c;
+    if (!digit && !(c == '.' && text.ends_with('#'))) text += c;
     if (digit && !text.ends_with('#')) text += '#';
   }
   return text;

@@ -19,12 +19,12 @@ class UnknownsLog {
   };
 
   /// After each reading: why values are unknown, or "" if all are known. What to say, if anything.
-  /// The same reasons are given once an hour at most.
+  /// The same reasons, whatever numbers are in them, are given once an hour at most.
   std::optional<Line> next(const std::string& reasons, Time now);
 
  private:
-  std::string standing_;              ///< as the log has it now
-  std::map<std::string, Time> said_;  ///< reasons, and when they were given
+  std::string standing_;              ///< as the log has it now, see cause_of()
+  std::map<std::string, Time> said_;  ///< and when it was given
 };
 
 }  // namespace django_session::plugin

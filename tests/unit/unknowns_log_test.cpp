@@ -34,6 +34,18 @@ TEST(UnknownsLog, tells_of_other_reasons) {
                next("no right; no statistics").c_str());
 }
 
+TEST(UnknownsLog, takes_reasons_with_other_numbers_for_the_same) {
+  const auto counters = [](int live, int dead, double ratio) {
+    return "the server's counters (" + std::to_string(live) + " live rows, " +
+           std::to_string(dead) + " dead) don't fit the 91000 rows of ANALYZE (" +
+           std::to_string(ratio) + "); no statistics";
+  };
+  next(counters(69500, 21500, 1.3));
+  STRCMP_EQUAL("", next(counters(69000, 22000, 2)).c_str());
+  STRCMP_EQUAL("", next(counters(5, 0, 0.25)).c_str());
+  STRCMP_EQUAL("notice all values are known again", next("").c_str());
+}
+
 TEST(UnknownsLog, does_not_repeat_itself_within_an_hour_of_flapping) {
   next("no statistics");
   next("");
