@@ -127,6 +127,14 @@ constexpr const char* kHelpersAreLeft =
 constexpr const char* kDisabledAreLeft =
     "; the swap's triggers stay, disabled: the next run, or --abort, removes them";
 
+// {0} the table's OID.
+constexpr const char* kMayRemove = R"(
+SELECT session_user AS role, CASE WHEN current_setting('server_version_num')::int >= 160000
+  THEN pg_has_role(c.relowner, 'SET') ELSE pg_has_role(c.relowner, 'MEMBER') END AS allowed
+FROM pg_class c WHERE c.oid = {0};
+)";
+constexpr const char* kInsufficientPrivilege = "42501";
+
 // {0} a snapshot_mark(). Whose transaction was open then and has written something.
 constexpr const char* kOldWriters = R"(
 SELECT a.pid FROM pg_stat_activity a
@@ -263,6 +271,7 @@ class Swap {
   bool keep_for_next_run() const;
   std::string tidy_up();
   void take_over_to_remove();
+  void refuse_who_may_not_remove();
 
   // Waiting for locks
   void with_lock(const std::string& doing, Lock lock, const std::function<void()>& attempt,
@@ -405,7 +414,8 @@ void Swap::take_over(State state) {
   phase_ = state.phase;
   twin_ = state.twin;
   copied_ = state.copied;
-  rows_before_ = state.rows_before;
+  // Whoever deleted meanwhile counts that as his.
+  if (phase_ == "exchanged" || rows_before_ < 0) rows_before_ = state.rows_before;
   bytes_before_ = state.bytes_before;
 }
 
@@ -889,9 +899,20 @@ void Swap::take_over_to_remove() try { take_over(read_state()); } catch (const p
   observer_.on_note(fmt::format("the state of the swap can't be used: {}", error.what()));
 }
 
+void Swap::refuse_who_may_not_remove() {
+  const pg::Row row = ask_catalog(connection_, fmt::format(kMayRemove, names_.oid), soon()).front();
+  if (row.flag("allowed")) return;
+  throw pg::Error(pg::Error::Kind::statement,
+                  fmt::format("role {} may not remove what an interrupted swap has left: run "
+                              "django_session_cleanup --abort as {}",
+                              row.text("role"), target_.owner),
+                  kInsufficientPrivilege);
+}
+
 bool Swap::remove_leftovers() try {
   limit_waits();
   const Leftovers leftovers = find_leftovers();
+  if (leftovers.any() || !leftovers.orphans.empty()) refuse_who_may_not_remove();
   remove_orphans(leftovers);
   if (!leftovers.any()) return !leftovers.orphans.empty();
   if (leftovers.state) take_over_to_remove();

@@ -1,10 +1,11 @@
 """The method "swap" where it is hard: many sessions with one date, no time, restored dumps, odd names."""
 
+import re
 import signal
 
 from cleanup_command import CLEANER
 from django_site import TABLE
-from test_swap import (DONE, STOPPED, cleanup, cleanup_program, create_role, ended, helpers, live, oid, phase,  # noqa: F401
+from test_swap import (DONE, FAILED, STOPPED, cleanup, cleanup_program, create_role, ended, helpers, live, oid, phase,  # noqa: F401
                        start_cleanup, wait_for_phase)
 
 
@@ -75,8 +76,14 @@ def test_the_deleting_role_works_beside_an_interrupted_swap(
     interrupt(cleaned_site, start_cleanup)
     text = cleanup("--method", "delete", "-v", user=CLEANER)
     assert "remove it with --abort as django" in text
+    assert "removing a swap" not in text and "can't be used" not in text, text
     assert cleaned_site.value(f"SELECT count(*) FROM {TABLE} WHERE expire_date < now() - interval '1 h'") == 0
-    cleanup("--abort")
+    text = cleanup("--abort", user=CLEANER, code=FAILED)
+    assert f"role {CLEANER} may not remove what an interrupted swap has left: run django_session_cleanup --abort as " \
+        "django" in text and "removing" not in text, text
+    text = cleanup("-v")
+    assert "going on with an interrupted swap" in text
+    assert float(re.search(r" deleted=([\d.]+)", text)[1]) < 100, "what the other run has deleted isn't this one's"
     assert helpers(cleaned_site) == []
 
 
