@@ -12,6 +12,7 @@
 #include <exception>
 
 #include "cleanup/cleanup.hpp"
+#include "cleanup/cleanup_target.hpp"
 #include "cleanup_options.hpp"
 #include "cleanup_progress.hpp"
 #include "cleanup_report.hpp"
@@ -64,9 +65,16 @@ CleanupResult execute(const CleanupCommand& command) {
   return sessions::run_cleanup(command.connection, command.table, command.cleanup, display);
 }
 
+/// Where the table is locked the run says so itself.
+void print_plan_of_run(const CleanupCommand& command) try {
+  print_plan(command);
+} catch (const sessions::Stopped&) {
+}
+
 /// Outcome's values are the exit codes.
 int clean(const CleanupCommand& command) {
-  if (command.verbosity > 0 && command.task == CleanupCommand::Task::clean) print_plan(command);
+  if (command.verbosity > 0 && command.task == CleanupCommand::Task::clean)
+    print_plan_of_run(command);
   const CleanupResult result = execute(command);
   const int code = static_cast<int>(result.outcome);
   if (result.outcome == Outcome::refused) return complain(code, result.message);
@@ -102,6 +110,8 @@ int run(const std::vector<std::string>& words) try {
   return complain(kRefused, error.what());
 } catch (const sessions::NoSuchTable& error) {
   return complain(kRefused, error.what());
+} catch (const sessions::Stopped& stopped) {
+  return complain(static_cast<int>(Outcome::stopped), stopped.what());
 } catch (const std::exception& error) {
   return complain(kFailed, error.what());
 }

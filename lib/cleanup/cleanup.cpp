@@ -116,6 +116,18 @@ pg::Error explained(const pg::Error& error, std::optional<pg::Connection>& conne
   return {error.kind(), error.what() + whose_limit(*connection, options), error.sqlstate()};
 }
 
+/// The lock may already have been in the way when the table was looked up: then it has no OID yet.
+std::string lockers_of(std::optional<pg::Connection>& connection, const std::string& oid,
+                       const TableName& table, pg::Deadline deadline) try {
+  if (!connection) return "it isn't known by whom";
+  connection->finish(deadline);
+  const std::string by_name = fmt::format("ANY (SELECT c.oid FROM pg_class c WHERE c.relname = {})",
+                                          connection->literal(table.table));
+  return lock_holders(*connection, oid.empty() ? by_name : oid, deadline);
+} catch (const pg::Error&) {
+  return "it isn't known by whom";
+}
+
 struct Planned {
   Measurement measurement;
   Preflight preflight;
@@ -630,17 +642,9 @@ void Run::measure_after() {
   }
 }
 
-/// The lock may already have been in the way when the table was looked up.
-std::string Run::lockers() try {
+std::string Run::lockers() {
   if (observer_.stop_requested()) return "it wasn't asked by whom";
-  if (!connection_) return "it isn't known by whom";
-  connection_->finish(soon());
-  const std::string& oid = planned_.preflight.target.oid;
-  const std::string by_name = fmt::format("ANY (SELECT c.oid FROM pg_class c WHERE c.relname = {})",
-                                          connection_->literal(table_.table));
-  return lock_holders(*connection_, oid.empty() ? by_name : oid, soon());
-} catch (const pg::Error&) {
-  return "it isn't known by whom";
+  return lockers_of(connection_, planned_.preflight.target.oid, table_, soon());
 }
 
 std::string Run::summary() const {
@@ -662,7 +666,9 @@ CleanupPlan plan_cleanup(const pg::Parameters& parameters, const TableName& tabl
   try {
     return Planner(parameters, table, options, connection).plan().plan;
   } catch (const pg::Error& error) {
-    throw explained(error, connection, options);
+    if (!error.lock_not_available()) throw explained(error, connection, options);
+    throw Stopped("the table is locked: " +
+                  lockers_of(connection, "", table, pg::Deadline::after(options.answer_timeout)));
   }
 }
 

@@ -7,7 +7,8 @@
 
 namespace django_session::sessions {
 
-/// Read-only: what would be done, and why. Throws pg::Error or NoSuchTable.
+/// Read-only: what would be done, and why. Throws pg::Error, NoSuchTable, or Stopped where somebody
+/// has the table locked.
 CleanupPlan plan_cleanup(const pg::Parameters& parameters, const TableName& table,
                          const CleanupOptions& options);
 

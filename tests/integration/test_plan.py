@@ -175,6 +175,16 @@ def test_to_count_changes_nothing(neglected, plan):
     assert neglected.psql(state) == before
 
 
+def test_whoever_locks_the_table_is_named(neglected, run_cleanup):
+    with neglected.cluster.locked("site"):
+        result = run_cleanup("--dry-run")
+        assert result.code == STOPPED and not result.stdout, result
+        assert "the table is locked: pid" in result.stderr and "of role postgres" in result.stderr, result
+        result = run_cleanup("-v")
+        assert (result.code, result.word) == (STOPPED, "STOPPED"), result
+        assert "the table is locked: pid" in result.message, result
+
+
 def test_nothing_to_do_is_said(cleaned_site, plan):
     cleaned_site.fill(sessions=1000, expired_share=0)
     planned = plan("--method", "delete")
