@@ -296,18 +296,21 @@ void foresee(CleanupPlan& plan, const Outlook& outlook, const Circumstances& c) 
   judge_the_room(plan, cost, c);
 }
 
-/// Nothing has expired, and what the method gives back isn't worth the word.
+/// Nothing has expired, and what the method gives back isn't worth the word. A rewrite that was
+/// asked for is done all the same.
 void look_for_nothing_to_do(CleanupPlan& plan) {
   constexpr double kWorthAWord = 1024 * 1024;
   const bool none = plan.expired_is_counted && plan.expired_rows == 0.0;
   const double gain = plan.bytes_before.value_or(0) - plan.bytes_after.value_or(0);
-  plan.nothing_to_do = none && !plan.refused && plan.bytes_after && gain < kWorthAWord;
-  if (!plan.nothing_to_do) return;
-  plan.reason =
+  const bool nothing = none && !plan.refused && plan.bytes_after && gain < kWorthAWord;
+  if (!nothing) return;
+  const std::string why =
       plan.keep.count() > 0
-          ? fmt::format("nothing to do: no session expired more than {} ago",
+          ? fmt::format("no session expired more than {} ago",
                         format_quantity(static_cast<double>(plan.keep.count()), Unit::seconds))
-          : "nothing to do: no session has expired";
+          : "no session has expired";
+  plan.nothing_to_do = plan.method == Method::remove;
+  plan.reason = plan.nothing_to_do ? "nothing to do: " + why : plan.reason + ", though " + why;
 }
 
 constexpr double kGrows = 1.05;  // the forecast isn't better known
@@ -323,6 +326,7 @@ void add_notes(CleanupPlan& plan, const Circumstances& c) {
     plan.notes.push_back(
         "the table will be larger than it is now: its fillfactor, or an index's, was lowered after "
         "its pages had been filled");
+  if (!locks && !c.giving_back.vacuum) return;  // nothing that a standby's queries would notice
   for (const std::string& standby : c.standbys)
     plan.notes.push_back(
         standby +

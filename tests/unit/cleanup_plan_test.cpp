@@ -128,6 +128,26 @@ TEST(CleanupPlan, nothing_to_do_is_said) {
   CHECK_FALSE(planned(c, Method::remove).nothing_to_do);
 }
 
+TEST(CleanupPlan, what_a_swap_does_though_nothing_has_expired_is_said) {
+  Circumstances c = neglected();
+  c.values[Metric::expired] = {0, Certainty::exact, ""};
+  c.values[Metric::total] = known(30 * kMb);
+  c.afresh->indexes = {{"i", 10 * kMb, 10 * kMb}};
+  const CleanupPlan plan = planned(c, Method::swap);
+  CHECK_FALSE(plan.nothing_to_do);
+  STRCMP_EQUAL("asked for, though no session has expired", plan.reason.c_str());
+  DOUBLES_EQUAL(30 * kMb, plan.extra_disk_bytes.value(), 1);
+}
+
+TEST(CleanupPlan, no_standby_replays_a_vacuum_that_is_not_done) {
+  Circumstances c = neglected();
+  c.standbys = {"standby replica"};
+  c.giving_back = {false, false, "not vacuumed"};
+  const CleanupPlan plan = planned(c, Method::remove);
+  LONGS_EQUAL(1, plan.notes.size());
+  STRCMP_EQUAL("not vacuumed", plan.notes.front().c_str());
+}
+
 TEST(CleanupPlan, standbys_are_named_with_what_they_will_notice) {
   Circumstances c = neglected();
   c.standbys = {"standby replica"};
