@@ -85,6 +85,32 @@ object Host "db1" {{
     assert (total["value"], total["unit"]) == (neglected.sizes()["total"], "bytes")
 
 
+def test_the_service_that_the_cleanup_sample_describes_is_critical(icinga, cluster, neglected):
+    """As its comment has it, so that its event command acts."""
+    sample = paths.ICINGA_CLEANUP_SAMPLE.read_text()
+    described = re.findall(r"^// +(vars\.django_session_(?:warning|critical) = .*)", sample, re.M)
+    assert len(described) == 2
+    settings = "\n  ".join(described)
+    daemon = icinga(f"""
+object Host "db1" {{
+  import "generic-host"
+  address = "127.0.0.1"
+}}
+object Service "sessions" {{
+  import "generic-service"
+  host_name = "db1"
+  check_command = "django_session"
+  vars.django_session_database = "site"
+  vars.django_session_table = "public.django_session"
+  vars.django_session_port = {cluster.port}
+  {settings}
+}}
+""", object_files=[paths.ICINGA_SAMPLE], plugins=[paths.CHECK])
+    result = daemon.service("sessions")
+    assert result["state"] == 2, result["output"]
+    assert result["output"].startswith("DJANGO_SESSION CRITICAL - overdue 730 d")
+
+
 def pairs_of_the_samples():
     """(what triggers, method) of each sample that cleans up when something is measured."""
     collectd = paths.COLLECTD_SAMPLE.read_text()
@@ -97,7 +123,6 @@ def pairs_of_the_samples():
     icinga = paths.ICINGA_CLEANUP_SAMPLE.read_text()
     method = re.search(r'^  vars.django_session_cleanup_method = "(\w+)"', icinga, re.M)[1]
     critical = re.search(r'vars.django_session_critical = "(.*)"', icinga)[1]
-    assert "vars.django_session_warning = null" in icinga
     return [*pairs, (critical, method)]
 
 
