@@ -127,7 +127,9 @@ void dispatch(const std::string& instance, bool marked, const Samples& samples, 
   }
 }
 
-void notify(const std::string& instance, Severity severity, const std::string& message) {
+/// `context`: for the plugins that get it. They ask for the interval, which our own threads lack.
+void notify(const std::string& instance, plugin_ctx_t context, Severity severity,
+            const std::string& message) {
   notification_t notification = {};
   notification.severity = severity == Severity::failure   ? NOTIF_FAILURE
                           : severity == Severity::warning ? NOTIF_WARNING
@@ -139,7 +141,9 @@ void notify(const std::string& instance, Severity severity, const std::string& m
   sstrncpy(notification.plugin_instance, instance.c_str(), sizeof(notification.plugin_instance));
   sstrncpy(notification.type, "total_operations", sizeof(notification.type));
   sstrncpy(notification.type_instance, "cleanup", sizeof(notification.type_instance));
+  const plugin_ctx_t former = plugin_set_ctx(context);
   plugin_dispatch_notification(&notification);
+  plugin_set_ctx(former);
 }
 
 /// How long a reading's end is waited for at the daemon's end, besides its Timeout.
@@ -310,10 +314,13 @@ std::string arriving(const std::string& instance) {
 }
 
 std::shared_ptr<Hook> make_hook(const DatabaseSettings& settings) {
+  plugin_ctx_t context = plugin_get_ctx();
+  context.name = nullptr;  // may not last
+  if (settings.interval_seconds) context.interval = DOUBLE_TO_CDTIME_T(*settings.interval_seconds);
   HookOutput output = {
       log_line,
-      [instance = settings.instance](Severity severity, const std::string& message) {
-        notify(instance, severity, message);
+      [instance = settings.instance, context](Severity severity, const std::string& message) {
+        notify(instance, context, severity, message);
       },
       current_moment, registry().turns};
   return std::make_shared<Hook>(settings, arriving(settings.instance), std::move(output),

@@ -186,6 +186,7 @@ def test_a_failure_is_notified_and_counted_also_beside_the_exec_plugin(
     daemon.wait_for_value(FAILED, lambda value: value == 1)
     assert daemon.values()[RUNS] == 1
     text = "\n".join(wait_for(notified.notes, "the notification"))
+    assert "Unable to determine Interval" not in daemon.log_text(), daemon.log_text()
     assert re.search(f"Host: {HOST}\nPlugin: django_session\nPluginInstance: site\n"
                      "Type: total_operations\nTypeInstance: cleanup\n", text)
 
