@@ -396,7 +396,9 @@ Connector::Outcome Connector::attempt_once(const Parameters& parameters, Encodin
 }
 
 Connector::Outcome Connector::connected(ConnectionHandle handle, Encoding encoding) {
-  PQsetErrorVerbosity(handle.get(), PQERRORS_DEFAULT);
+  // Of a server that ends the connection libpq has the words alone: no context, which would be a
+  // whole statement of ours, and no detail.
+  PQsetErrorVerbosity(handle.get(), PQERRORS_TERSE);
   if (PQsetnonblocking(handle.get(), 1) != 0)
     return {nullptr, one_line(PQerrorMessage(handle.get()))};
   Outcome outcome{std::move(handle), ""};

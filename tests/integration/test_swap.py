@@ -384,6 +384,7 @@ def test_a_dropped_connection_is_made_anew(site, start_cleanup, rounds):
             site.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                       "WHERE application_name LIKE 'django_session%'")
             assert ended(process) == DONE, process.log_text()
+            assert "LANGUAGE plpgsql" not in process.log_text() and "PL/pgSQL" not in process.log_text()
             assert helpers(site) == []
     assert not traffic.count.anomalies, traffic.messages
 
