@@ -115,6 +115,7 @@ Measurement Probe::measure(pg::Deadline deadline) {
 }
 
 Measurement Probe::measure_once(pg::Deadline deadline) {
+  reading_began_ = Clock::now();
   if (!connection_ || !connection_->usable()) {
     connection_ = connector_.connect(deadline);
     definition_.reset();
@@ -292,6 +293,8 @@ std::optional<Measurement> Probe::read(pg::Deadline deadline) {
       statistics_function_failed_ = true;
       return std::nullopt;
     }
+    if (error.insufficient_privilege() && definition_learned_ < reading_began_)
+      return std::nullopt;  // a REVOKE since we looked: what is missing has better words then
     if (m.now == 0) throw;
     explain_gaps(m, error);
     ask_after_failure(asked, m, deadline);

@@ -85,6 +85,7 @@ class Probe {
 
   std::optional<Definition> definition_;  ///< as learned over this connection
   Clock::time_point definition_learned_{};
+  Clock::time_point reading_began_{};
   std::optional<double> definition_analyzed_;  ///< the last ANALYZE as of then
   bool analyzed_since_ = false;
   bool statistics_are_due_ = true;

@@ -229,6 +229,15 @@ def test_a_missing_table_is_named_once_and_found_again(watched, site):
     watched.wait_for_log("readings are back")
 
 
+def test_a_right_that_is_revoked_is_named_with_its_grant(collectd, cluster, site):
+    site.fill(sessions=2000)
+    daemon = collectd(plugin_block(database_block(cluster, "site")))
+    daemon.wait_for_value("django_session-site/bool-up", lambda value: value == 1)
+    site.psql(f"REVOKE SELECT (expire_date) ON {TABLE} FROM {MONITOR}")
+    daemon.wait_for_log(re.escape(f"GRANT SELECT (expire_date) ON {TABLE} TO {MONITOR}"))
+    assert "permission denied" not in daemon.log_text(), daemon.log_text()
+
+
 def test_what_is_unknown_is_named_once_and_so_is_its_end(collectd, cluster, site):
     site.fill(sessions=120_000, expired_share=0.5, vacuum=False)
     daemon = collectd(plugin_block(database_block(cluster, "site")))
