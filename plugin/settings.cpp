@@ -76,6 +76,20 @@ std::string name_of(const ConfigItem& item) {
   return name;
 }
 
+/// What tells one block from another of the same database: its Instance, as far as one is given and
+/// fit to be shown.
+std::string title_of(const ConfigItem& block, const std::string& database) {
+  std::string title = fmt::format("<Database \"{}\">", without_controls(database, '?'));
+  for (const ConfigItem& item : block.children) {
+    const auto* name =
+        item.values.size() == 1 ? std::get_if<std::string>(&item.values[0]) : nullptr;
+    if (!same_key(item.key, "Instance") || name == nullptr || name->empty()) continue;
+    if (name->size() > kLongestInstance || !is_printable(*name)) continue;
+    return title + fmt::format(" (Instance \"{}\")", *name);
+  }
+  return title;
+}
+
 using Item = const ConfigItem&;
 
 constexpr std::array<Option<PluginSettings>, 1> kPluginOptions = {{
@@ -122,8 +136,7 @@ DatabaseSettings read_database_block(const ConfigItem& block) {
   settings.database =
       pg::database_name(*name);  // the rest may be secret, and the instance is seen by everybody
   settings.instance = cut_to_bytes(settings.database, kLongestInstance);
-  const std::string title =
-      fmt::format("<Database \"{}\">", without_controls(settings.database, '?'));
+  const std::string title = title_of(block, settings.database);
   read_options(block, title, kOptions, settings);
   if (settings.instance.empty())
     throw ConfigError("<Database>: a connection string without dbname needs an Instance");

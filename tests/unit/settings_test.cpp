@@ -45,6 +45,16 @@ TEST(DatabaseSettings, take_a_database_with_a_control_character_if_the_instance_
   STRCMP_EQUAL("a\nb", settings.connection.dbname.c_str());
 }
 
+TEST(DatabaseSettings, are_told_apart_by_their_instance_in_what_is_wrong) {
+  const ConfigItem wrong{"Timeout", {0.0}, {}};
+  const auto why = [&](const std::string& instance) {
+    return why_refused("site", {wrong, {"Instance", {instance}, {}}});
+  };
+  STRCMP_EQUAL("<Database \"site\"> (Instance \"shop\"): Timeout takes seconds from 0.1 to 86400",
+               why("shop").c_str());
+  STRCMP_CONTAINS("<Database \"site\">: Timeout", why("a\nb").c_str());
+}
+
 TEST(DatabaseSettings, take_booleans_as_words_too) {
   for (const char* word : {"TRUE", "true", "Yes", "ON"})
     CHECK_TRUE(settings_of("site", {{"Exact", {std::string(word)}, {}}}).exact);
