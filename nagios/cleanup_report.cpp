@@ -60,7 +60,7 @@ std::string needs_text(const CleanupPlan& plan) {
       plan.temporary_bytes.value_or(0) > 0
           ? fmt::format(" ({} of it temporary files)", bytes(plan.temporary_bytes))
           : "";
-  return fmt::format("{} of disk in between{}, and writes {} of WAL", bytes(plan.extra_disk_bytes),
+  return fmt::format("{} of disk temporarily{}, and writes {} of WAL", bytes(plan.extra_disk_bytes),
                      temporary, about(plan.wal_bytes));
 }
 

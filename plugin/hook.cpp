@@ -71,9 +71,8 @@ Ending ending_of(Outcome outcome) {
 double seconds(milliseconds duration) { return std::chrono::duration<double>(duration).count(); }
 
 std::string figures_of(const CleanupResult& result) {
-  return fmt::format(" ({} sessions deleted, {} -> {}, {}, longest lock {} ms)",
-                     rows_deleted_text(result), quantity_text(result.bytes_before, Unit::bytes),
-                     quantity_text(result.bytes_after, Unit::bytes),
+  return fmt::format(" ({} sessions deleted{}, {}, longest lock {} ms)", rows_deleted_text(result),
+                     sizes_text(result, ", "),
                      format_quantity(seconds(result.duration), Unit::seconds),
                      result.longest_lock.count());
 }
@@ -503,7 +502,7 @@ void Hook::request_stop(milliseconds ago) {
 void Hook::join() {
   if (worker_.join()) return;
   shared_->say(LogLevel::error,
-               "the cleanup has not ended in time, and is cut off; the next one goes on with it");
+               "the cleanup has not ended in time, and is cut off; the next one resumes it");
   shared_->abandon();
 }
 

@@ -398,7 +398,7 @@ CleanupResult Run::guarded(Steps steps) {
 }
 
 void Run::connect() {
-  if (observer_.stop_requested()) throw Stopped("stopped on request");
+  if (observer_.stop_requested()) throw Stopped("interrupted; run it again to continue");
   connection_.emplace(connector_.connect(soon()));
 }
 
@@ -649,10 +649,8 @@ std::string Run::lockers() {
 
 std::string Run::summary() const {
   return fmt::format(
-      "{}: {} expired sessions deleted, {} -> {} in {}; longest lock {} ms",
-      method_name(result_.method), rows_deleted_text(result_),
-      quantity_text(result_.bytes_before, Unit::bytes),
-      quantity_text(result_.bytes_after, Unit::bytes),
+      "{}: {} expired sessions deleted{} in {}; longest lock {} ms", method_name(result_.method),
+      rows_deleted_text(result_), sizes_text(result_, ", "),
       format_quantity(static_cast<double>(result_.duration.count()) / 1000, Unit::seconds),
       result_.longest_lock.count());
 }

@@ -33,9 +33,8 @@ struct CleanupTarget {
   double bytes_before = 0;    ///< table, TOAST and indexes
 };
 
-/// The cleanup ends here, before its end, and may be run again: what() says why ("stopped on
-/// request", "the time for this run is over", "the lock was never granted: pid 4711 ..."). Becomes
-/// Outcome::stopped.
+/// The cleanup ends here, before its end, and may be run again: what() says why ("interrupted; run
+/// it again to continue", "the lock was never granted: pid 4711 ..."). Becomes Outcome::stopped.
 class Stopped : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -56,8 +55,8 @@ class Paused : public Stopped {
 /// Throws Paused when the observer wants the end or the run's time is over. Asked between all
 /// steps.
 inline void stop_if_wanted(CleanupObserver& observer, pg::Deadline run_end) {
-  if (observer.stop_requested()) throw Paused("stopped on request");
-  if (run_end.passed()) throw Paused("the time for this run is over");
+  if (observer.stop_requested()) throw Paused("interrupted; run it again to continue");
+  if (run_end.passed()) throw Paused("max-duration reached; run it again to continue");
 }
 
 }  // namespace django_session::sessions

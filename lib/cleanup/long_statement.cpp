@@ -175,7 +175,8 @@ pg::Rows run_long(pg::Connection& connection, const std::string& statement,
         if (give_up.passed()) throw Stopped("no answer within a day");
         if (const auto still = pulse.standstill()) throw Stopped(standstill_text(*still));
       } catch (const Stopped& stopped) {
-        cancel(connection, options, stopped.what());
+        const std::string_view why = stopped.what();  // without the advice
+        cancel(connection, options, std::string(why.substr(0, why.find(';'))));
         throw;
       }
       pulse.check(connection);

@@ -113,7 +113,7 @@ FROM t WHERE NOT EXISTS (
     AND m.amname = 'btree')
 UNION ALL
 SELECT 'full', 'role ' || quote_ident(session_user),
-  'is not the owner of the table, which VACUUM FULL takes'
+  'is not the owner of the table, which VACUUM FULL needs'
 FROM t WHERE NOT pg_has_role(t.relowner, 'USAGE')
   AND NOT CASE WHEN current_setting('server_version_num')::int >= 170000
                THEN has_table_privilege(t.oid, 'MAINTAIN') ELSE false END

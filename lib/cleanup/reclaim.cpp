@@ -171,7 +171,7 @@ class Reclaim {
     const ReclaimRights rights = read_rights();
     if (!rights.vacuum)
       throw pg::Error(pg::Error::Kind::statement,
-                      fmt::format("role {} may not VACUUM {}: that takes its owner, {}",
+                      fmt::format("role {} may not VACUUM {}: that needs its owner, {}",
                                   rights.role, target_.sql_name, rights.owner));
     const std::string holder = wait_for_old_snapshots(run_end_.remaining() - kBetweenLooks);
     if (!holder.empty())
@@ -255,7 +255,7 @@ class Reclaim {
   bool reindex_is_sound(const ReclaimRights& rights) {
     const bool sound = rights.version < 140000 || rights.version >= 140004;
     if (!sound)
-      observer_.on_note("no REINDEX CONCURRENTLY: this server's has a bug; 14.4 mends it");
+      observer_.on_note("no REINDEX CONCURRENTLY: this server's has a bug; 14.4 fixes it");
     return sound;
   }
 

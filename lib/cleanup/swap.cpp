@@ -123,7 +123,7 @@ ORDER BY age(a.backend_xmin) DESC NULLS LAST;
 // Ends of messages: what stays where even the removal gets no lock or no answer.
 constexpr const char* kHelpersAreLeft =
     "; what the swap made stays, and its triggers go on noting which sessions change: the next "
-    "run goes on with it or removes it, --abort removes it";
+    "run resumes or removes it, --abort removes it";
 constexpr const char* kDisabledAreLeft =
     "; the swap's triggers stay, disabled: the next run, or --abort, removes them";
 
@@ -372,7 +372,7 @@ void Swap::acquire() {
   if (leftovers.state) {
     take_over(read_state());
     if (phase_ == "exchanged" || can_go_on(read_state(), leftovers.log_bytes)) {
-      observer_.on_note(fmt::format("going on with an interrupted swap, which was {}", phase_));
+      observer_.on_note(fmt::format("resuming an interrupted swap, which was {}", phase_));
       log_bytes_ = leftovers.log_bytes;
       if (phase_ != "exchanged") keep_log_small();
       return;
@@ -456,7 +456,7 @@ void Swap::run(const CleanupPlan& plan) {
       throw Paused(paused.what() + left);
     }
     throw Paused(fmt::format(
-        "{}; what is copied is kept, and triggers note what changes: the next run goes on with it "
+        "{}; what is copied is kept, and triggers note what changes: the next run resumes it "
         "within a day; --abort removes it",
         paused.what()));
   } catch (const LeftToAnother&) {
@@ -784,7 +784,7 @@ void Swap::drop_replaced() {
   tell("dropping the replaced table");
   note_what_it_was();
   const auto longest_lock = result_.longest_lock;
-  // Even if the time for this run is over. To remove the files of a large table takes its time.
+  // Even if max-duration is reached. To remove the files of a large table takes its time.
   const auto drop = [this] {
     send_long(remove_sql(names_, on_table(), ours_, {}), pg::Deadline::after(kOneDay));
     ours_ = false;

@@ -249,11 +249,16 @@ void wait_for_calm(pg::Connection& connection, const CleanupOptions& options, pg
   while (!reason.empty()) {
     if (patience.passed() || run_end.remaining() <= kBetweenLooks)
       throw Paused("waited in vain: " + reason);
-    pause_for(kBetweenLooks, run_end, observer);
+    try {
+      pause_for(kBetweenLooks, run_end, observer);
+    } catch (const Paused&) {
+      if (observer.stop_requested()) throw;
+      throw Paused("waited in vain: " + reason);
+    }
     if (meanwhile) meanwhile();
     reason = look(connection, options);
   }
-  observer.on_note("everybody has caught up: going on");
+  observer.on_note("all replicas have caught up; resuming");
 }
 
 std::vector<std::string> what_hides_from_us(pg::Connection& connection, pg::Deadline deadline) {

@@ -53,6 +53,12 @@ std::string rows_deleted_text(const CleanupResult& result) {
   return (is_estimate ? "~" : "") + quantity_text(result.rows_deleted, Unit::rows);
 }
 
+std::string sizes_text(const CleanupResult& result, std::string_view before) {
+  if (!result.bytes_before || !result.bytes_after) return "";
+  return fmt::format("{}{} -> {}", before, format_quantity(*result.bytes_before, Unit::bytes),
+                     format_quantity(*result.bytes_after, Unit::bytes));
+}
+
 std::string quantity_text(std::optional<double> number, Unit unit) {
   return number ? format_quantity(*number, unit) : "unknown";
 }

@@ -87,6 +87,8 @@ struct CleanupResult {
 std::optional<double> bytes_reclaimed_by(const CleanupResult& result);
 /// "29.1k"; "~29.1k" for an estimate; "unknown".
 std::string rows_deleted_text(const CleanupResult& result);
+/// `before` and "1.1 GB -> 585 MB"; empty where one of the two isn't known.
+std::string sizes_text(const CleanupResult& result, std::string_view before);
 /// "1.1 GB"; "unknown".
 std::string quantity_text(std::optional<double> number, Unit unit);
 

@@ -217,7 +217,7 @@ void choose(CleanupPlan& plan, const Circumstances& c, const Outlook& outlook) {
     plan.reason = "a swap is not possible: " + describe(*refusal);
   } else if (is_to_be_resumed(c)) {
     plan.method = Method::swap;
-    plan.reason = "goes on with the swap that was interrupted";
+    plan.reason = "resumes the interrupted swap";
   } else if (const Refusal* other = refusal_of(Method::remove, plan.refusals)) {
     plan.method = Method::swap;
     plan.reason = "a deletion is not possible: " + describe(*other);
@@ -352,7 +352,7 @@ bool is_general(const Refusal& refusal, const std::vector<Refusal>& refusals) {
 std::string alternative_to(Method method, const std::vector<Refusal>& refusals) {
   for (const Method other : {Method::swap, Method::remove})
     if (other != method && refusal_of(other, refusals) == nullptr)
-      return fmt::format("; possible is --method {}", method_name(other));
+      return fmt::format("; use --method {}", method_name(other));
   return "; no other method is possible either";
 }
 
@@ -377,7 +377,7 @@ CleanupPlan plan_from(const Circumstances& circumstances, const CleanupOptions& 
     choose(plan, circumstances, outlook);
   } else {
     plan.method = options.method;
-    plan.reason = "asked for";
+    plan.reason = "as requested";
   }
   if (const Refusal* refusal = refusal_of(plan.method, plan.refusals)) {
     plan.refused = true;

@@ -133,10 +133,10 @@ void check_against_keep(const CleanupTrigger& trigger, std::chrono::seconds keep
   const long long beyond = keep.count() + kTwoDays;
   const std::string right =
       beyond % kDay == 0 ? fmt::format("{}d", beyond / kDay) : fmt::format("{}", beyond);
-  throw ConfigError(fmt::format(
-      "\"{}\" alerts on sessions that Keep leaves for {}, so that no cleanup ends it; right is a "
-      "Trigger beyond that, say \"overdue={}\", or a smaller Keep",
-      trigger.text, format_quantity(kept, Unit::seconds), right));
+  throw ConfigError(
+      fmt::format("\"{}\" can't be ended by a cleanup, because Keep spares sessions for {}; set "
+                  "the Trigger above Keep, say \"overdue={}\", or a smaller Keep",
+                  trigger.text, format_quantity(kept, Unit::seconds), right));
 }
 
 std::optional<Metric> metric_of_sample(std::string_view type, std::string_view type_instance) {

@@ -156,7 +156,7 @@ void advise_on_abandoned_swap(const Measurement& m, Advices& advices) {
   advices.push_back(
       {fmt::format(
            "an interrupted swap left triggers that log each change ({} so far): remove them, "
-           "or run the swap again, which goes on with it",
+           "or run the swap again, which resumes it",
            format_quantity(m.swap->logged, Unit::rows)),
        fmt::format("django_session_cleanup -d {} -T {} --abort", shell_word(m.database),
                    shell_word(table_option(m)))});

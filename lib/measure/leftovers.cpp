@@ -174,7 +174,7 @@ std::string describe_leftovers(const Leftovers& leftovers) {
   std::string text = fmt::format("a swap that is under way or was interrupted: {}",
                                  fmt::join(leftovers.objects, ", "));
   text += fmt::format("; {}", format_quantity(leftovers.bytes, Unit::bytes));
-  if (leftovers.age) text += ", since " + format_quantity(*leftovers.age, Unit::seconds);
+  if (leftovers.age) text += ", started " + format_quantity(*leftovers.age, Unit::seconds) + " ago";
   if (const std::string why = why_it_stays(leftovers); !why.empty()) text += "; " + why;
   return text;
 }

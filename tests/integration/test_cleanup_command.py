@@ -77,7 +77,7 @@ def test_no_such_table_exits_3_and_names_those_that_there_are(neglected, run_cle
 def test_what_is_not_possible_exits_3_and_names_what_is(neglected, run_cleanup):
     result = run_cleanup("--method", "swap")
     assert result.code == REFUSED, result
-    assert "not a member of the owner" in result.stderr and "possible is --method delete" in result.stderr
+    assert "not a member of the owner" in result.stderr and "use --method delete" in result.stderr
     assert neglected.value(EXPIRED) == 29_100
 
 
@@ -105,7 +105,7 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(neglected, run_cleanup):
     for pattern in (r"^Plan for django_session$", r"^  method     delete: .*less than the 64 MB",
                     r"^  sessions   29\.1k expired, 900 live$",
                     r"^  size       [\d.]+ MB now, about [\d.]+ .B afterwards$",
-                    r"^  needs      .* of disk in between, and writes about .* of WAL$",
+                    r"^  needs      .* of disk temporarily, and writes about .* of WAL$",
                     r"^  fits       unknown: the server's disk can't be seen from here$"):
         assert re.search(pattern, result.stdout, re.M), (pattern, result.stdout)
 

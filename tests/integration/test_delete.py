@@ -367,7 +367,7 @@ def test_a_locked_table_is_waited_for_and_the_holder_is_named(cleaned_site, star
     cleaned_site.fill(sessions=100_000)
     with locked_while_it_runs(cleaned_site, start_cleanup, mode, "--max-duration", "3") as (cleanup, pid):
         result = cleanup.result()
-    assert (result.code, result.message) == (STOPPED, "the time for this run is over"), result
+    assert (result.code, result.message) == (STOPPED, "max-duration reached; run it again to continue"), result
     assert f"waiting for the table's lock: pid {pid} of role postgres" in result.stderr
     run_cleanup_again(cleaned_site, start_cleanup)
 
@@ -420,7 +420,7 @@ def test_it_goes_on_when_the_slot_has_caught_up(neglected, slot, start_cleanup):
     neglected.psql("SELECT pg_drop_replication_slot('sleepy')")
     result = cleanup.result()
     assert (result.code, result.deleted) == (DONE, 29_100), result
-    assert "everybody has caught up: going on" in result.stderr
+    assert "all replicas have caught up; resuming" in result.stderr
 
 
 # -- the end before the end ------------------------------------------------------------------------------
@@ -437,7 +437,7 @@ def test_a_signal_stops_it_after_the_batch(cleaned_site, start_cleanup, number):
     cleanup.send(number)
     result = cleanup.result()
     assert time.monotonic() - start < 2
-    assert (result.code, result.message) == (STOPPED, "stopped on request"), result
+    assert (result.code, result.message) == (STOPPED, "interrupted; run it again to continue"), result
     assert result.deleted == 97_000 - cleaned_site.value(EXPIRED) < 97_000
     assert cleaned_site.psql(CONTENT) == content
     assert run_cleanup_again(cleaned_site, start_cleanup).deleted == 97_000 - result.deleted
@@ -468,7 +468,7 @@ def test_a_vacuum_that_waits_is_cancelled_by_a_signal(neglected, start_cleanup):
         cleanup.send(signal.SIGTERM)
         result = cleanup.result()
         assert time.monotonic() - start < 2
-        assert (result.code, result.message, result.deleted) == (STOPPED, "stopped on request", 29_100), result
+        assert (result.code, result.message, result.deleted) == (STOPPED, "interrupted; run it again to continue", 29_100), result
         assert neglected.value(busy) == 0
 
 
@@ -480,7 +480,7 @@ def test_a_vacuum_that_never_gets_its_lock_names_the_holder(neglected, run_clean
 
 
 @pytest.mark.parametrize("options, why", [
-    (("-t", "0.4"), "no progress for"), (("-t", "1", "--max-duration", "12"), "the time for this run is over")])
+    (("-t", "0.4"), "no progress for"), (("-t", "1", "--max-duration", "12"), "max-duration reached; run it again to continue")])
 def test_a_frozen_server_process_is_given_up(neglected, start_cleanup, running_cluster, options, why):
     """The server itself answers, and the process reacts neither to a cancel request nor to a time limit."""
     with neglected.cluster.locked("site", mode="SHARE UPDATE EXCLUSIVE") as holder:
@@ -511,7 +511,7 @@ def test_an_index_build_that_is_stopped_leaves_nothing(cleaned_site, start_clean
         time.sleep(0.5)
         cleanup.send(signal.SIGTERM)
         result = cleanup.result()
-    assert (result.code, result.message) == (STOPPED, "stopped on request"), result
+    assert (result.code, result.message) == (STOPPED, "interrupted; run it again to continue"), result
     left = cleaned_site.psql(INVALID)
     assert left == [] or "left by an interrupted REINDEX" in result.stderr
     again = start_cleanup(*DELETE, user=SWAPPER).result()

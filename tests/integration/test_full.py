@@ -71,7 +71,7 @@ def test_a_lock_that_never_comes_ends_at_max_duration(neglected, run_cleanup):
     with reader(neglected, 7):
         result = run_cleanup(*FULL, "--max-duration", "4", user=SWAPPER)
     assert (result.code, result.deleted) == (STOPPED, 29_100), result
-    assert result.message == "the time for this run is over"
+    assert result.message == "max-duration reached; run it again to continue"
 
 
 def test_autovacuum_on_the_table_steps_aside(own_cluster, folder, cleanup_program):
@@ -104,7 +104,7 @@ def test_a_signal_during_the_rewrite_undoes_it(neglected, start_cleanup):
         cleanup.send(signal.SIGINT)
         result = cleanup.result()
         assert neglected.value(busy) == 0
-    assert (result.code, result.message) == (STOPPED, "stopped on request"), result
+    assert (result.code, result.message) == (STOPPED, "interrupted; run it again to continue"), result
     assert neglected.sizes()["total"] == before
 
 

@@ -224,11 +224,11 @@ def test_an_interrupted_swap_is_gone_on_with(neglected, start_cleanup, plan, run
         cleanup.send(15)
         assert cleanup.result().code == STOPPED
     assert neglected.value(copied) == 1
-    assert plan().lines["method"] == "swap: goes on with the swap that was interrupted"
+    assert plan().lines["method"] == "swap: resumes the interrupted swap"
     assert plan("--method", "delete").method == "delete"
     result = run_cleanup(user=SWAPPER)
     assert result.code == DONE and result.message.startswith("swap: "), result
-    assert "going on with an interrupted swap" in result.stderr
+    assert "resuming an interrupted swap" in result.stderr
     assert neglected.value(copied) == 0
 
 

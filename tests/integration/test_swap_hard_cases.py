@@ -51,7 +51,7 @@ def test_stopped_it_keeps_its_copy_and_the_next_run_goes_on(site, cleanup, start
     assert process.returncode == STOPPED and "--abort removes it" in process.log_text(), process.log_text()
     assert phase(site) == "copying"
     rows = live(site)
-    assert "going on with an interrupted swap" in cleanup("-v")
+    assert "resuming an interrupted swap" in cleanup("-v")
     assert live(site) == rows and helpers(site) == []
 
 
@@ -82,7 +82,7 @@ def test_the_deleting_role_works_beside_an_interrupted_swap(
     assert f"role {CLEANER} may not remove what an interrupted swap has left: run django_session_cleanup --abort as " \
         "django" in text and "removing" not in text, text
     text = cleanup("-v")
-    assert "going on with an interrupted swap" in text
+    assert "resuming an interrupted swap" in text
     assert float(re.search(r" deleted=([\d.]+)", text)[1]) < 100, "what the other run has deleted isn't this one's"
     assert helpers(cleaned_site) == []
 
@@ -117,7 +117,7 @@ def test_many_changes_neither_bloat_the_new_table_nor_the_log(site, cleanup, sta
     assert site.value(f"SELECT pg_relation_size('{log}')") > 16 * 1024 * 1024  # else this tests nothing
     rows = live(site)
     text = cleanup("-v")
-    assert "going on with an interrupted swap" in text and live(site) == rows and helpers(site) == []
+    assert "resuming an interrupted swap" in text and live(site) == rows and helpers(site) == []
     site.psql("CREATE TABLE fresh (LIKE django_session INCLUDING ALL); INSERT INTO fresh "
               "SELECT * FROM django_session ORDER BY expire_date; REINDEX TABLE fresh")
     site.psql("VACUUM fresh")

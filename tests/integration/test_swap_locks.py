@@ -35,7 +35,7 @@ def test_a_prepared_transaction_is_named_and_seldom_tried_against(own_cluster, f
     assert 'prepared transaction "forgotten"' in text, text
     assert 1 <= tries(server, mark) <= 8
     server.psql("ROLLBACK PREPARED 'forgotten'", "shop")
-    assert "going on with an interrupted swap" in cleanup("-v", conninfo=server.conninfo("shop", OWNER))
+    assert "resuming an interrupted swap" in cleanup("-v", conninfo=server.conninfo("shop", OWNER))
     assert helpers(shop) == []
 
 

@@ -95,7 +95,7 @@ TEST(CleanupPlan, an_interrupted_swap_is_gone_on_with) {
   Circumstances c = neglected();
   c.values[Metric::total] = known(583 * kMb);
   c.interrupted_swap_age = 8 * 24 * 3600;
-  chosen(Method::swap, "goes on with the swap that was interrupted", c);
+  chosen(Method::swap, "resumes the interrupted swap", c);
   CHECK_TRUE(planned(c, Method::remove).method == Method::remove);
   c.interrupted_swap_age = 8 * 24 * 3600 + 1;
   CHECK_TRUE(planned(c).method == Method::remove);
@@ -135,7 +135,7 @@ TEST(CleanupPlan, what_a_swap_does_though_nothing_has_expired_is_said) {
   c.afresh->indexes = {{"i", 10 * kMb, 10 * kMb}};
   const CleanupPlan plan = planned(c, Method::swap);
   CHECK_FALSE(plan.nothing_to_do);
-  STRCMP_EQUAL("asked for, though no session has expired", plan.reason.c_str());
+  STRCMP_EQUAL("as requested, though no session has expired", plan.reason.c_str());
   DOUBLES_EQUAL(30 * kMb, plan.extra_disk_bytes.value(), 1);
 }
 
@@ -166,11 +166,11 @@ TEST(CleanupPlan, what_is_in_the_way_of_everything_is_no_methods_fault) {
 
 TEST(CleanupPlan, what_is_asked_for_is_done_or_refused_with_what_is_possible) {
   Circumstances c = neglected();
-  STRCMP_EQUAL("asked for", planned(c, Method::full).reason.c_str());
+  STRCMP_EQUAL("as requested", planned(c, Method::full).reason.c_str());
   c.refusals = {{Method::swap, "view v", "depends on the table"}};
   const CleanupPlan refused = planned(c, Method::swap);
   CHECK_TRUE(refused.refused);
-  STRCMP_EQUAL("swap is not possible: view v depends on the table; possible is --method delete",
+  STRCMP_EQUAL("swap is not possible: view v depends on the table; use --method delete",
                refused.reason.c_str());
   c.refusals.push_back({Method::remove, "role r", "has no right"});
   STRCMP_EQUAL(

@@ -54,7 +54,7 @@ TEST(CleanupReport, the_plan_is_for_people) {
       "  method     delete: a swap is not possible\n"
       "  sessions   ~2.9M expired, 98.6k live\n"
       "  size       1.1 GB now, about 585 MB afterwards\n"
-      "  needs      13 MB of disk in between, and writes about 1.1 GB of WAL\n"
+      "  needs      13 MB of disk temporarily, and writes about 1.1 GB of WAL\n"
       "  fits       unknown: the server's disk can't be seen from here\n"
       "  note       pid 4711 is in the way\n"
       "Not possible:\n"
@@ -67,7 +67,7 @@ TEST(CleanupReport, a_refused_plan_says_so) {
   CleanupPlan p = plan();
   p.method = Method::swap;
   p.refused = true;
-  p.reason = "swap is not possible: view v depends on the table; possible is --method delete";
+  p.reason = "swap is not possible: view v depends on the table; use --method delete";
   STRCMP_CONTAINS("  refused    swap is not possible: view v", write_plan("t", p).c_str());
 }
 
@@ -77,7 +77,8 @@ TEST(CleanupReport, whether_it_fits_is_a_yes_or_a_no) {
   p.free_disk_bytes = 80 * kMb;
   p.fits = false;
   STRCMP_CONTAINS(
-      "  needs      13 MB of disk in between (5 MB of it temporary files), and writes about 1.1 GB "
+      "  needs      13 MB of disk temporarily (5 MB of it temporary files), and writes about 1.1 "
+      "GB "
       "of WAL\n"
       "  fits       no: only 80 MB are free\n",
       write_plan("t", p).c_str());
@@ -150,12 +151,12 @@ TEST(CleanupReport, what_is_unknown_is_not_zero) {
 
 TEST(CleanupReport, a_plan_says_what_is_unknown_and_why) {
   CleanupPlan p;
-  p.reason = "asked for";
+  p.reason = "as requested";
   p.bytes_before = 8 * kMb;
   p.unknown = "no statistics yet: ANALYZE public.django_session";
   STRCMP_EQUAL(
       "Plan for t\n"
-      "  method     delete: asked for\n"
+      "  method     delete: as requested\n"
       "  sessions   unknown expired, unknown live\n"
       "  size       8 MB now, unknown afterwards\n"
       "  needs      unknown\n"

@@ -161,8 +161,9 @@ TEST(CleanupSettings, say_what_is_wrong_and_what_would_be_right) {
       {{kTrigger, line("CommandUser", {65534.0})},
        "<Cleanup>: CommandUser takes the name of an ordinary user in quotes"},
       {{line("Trigger", "overdue=2d"), line("Keep", "7d")},
-       "<Cleanup>: Trigger \"overdue=2d\" alerts on sessions that Keep leaves for 7 d, so that no "
-       "cleanup ends it; right is a Trigger beyond that, say \"overdue=9d\", or a smaller Keep"},
+       "<Cleanup>: Trigger \"overdue=2d\" can't be ended by a cleanup, because Keep spares "
+       "sessions "
+       "for 7 d; set the Trigger above Keep, say \"overdue=9d\", or a smaller Keep"},
       {{kTrigger, {"Host", {}, {line("Name", "db1")}}},
        "<Cleanup>: Host is a block, but takes a host's name in quotes, or \"*\" for any host"},
   };
