@@ -17,6 +17,7 @@
 #include "core/sql_name.hpp"
 #include "measure/catalog_query.hpp"
 #include "measure/probe.hpp"
+#include "measure/schema_renamer.hpp"
 
 namespace django_session::sessions {
 namespace {
@@ -77,6 +78,16 @@ WITH t AS (
     AND NOT e.attisdropped
   WHERE c.oid = {oid}
 )
+)";
+
+// {0} schema_renamer() for the owner. A table is found by its name; no lock on it keeps that name.
+constexpr const char* kRenamedSchema = R"(
+UNION ALL
+SELECT 'delete,full,swap', 'schema ' || quote_ident(n.nspname),
+  format('can be renamed by %1$I, who could put a table with his code in the place of this one, a '
+    'superuser''s; ALTER TABLE %2$s OWNER TO %1$I', {0}, t.name)
+FROM t JOIN pg_namespace n ON n.oid = t.relnamespace JOIN pg_roles o ON o.oid = t.relowner
+WHERE o.rolsuper AND {0} IS NOT NULL
 )";
 
 // For all ways: methods (comma-separated), object, reason.
@@ -299,7 +310,8 @@ std::vector<Method> methods_of(const std::string& list) {
 std::vector<Refusal> general_refusals(pg::Connection& connection, const std::string& oid,
                                       const DeleteAccess& access, pg::Deadline deadline) {
   std::vector<Refusal> refusals;
-  const std::string query = fmt::format(kThisTable, fmt::arg("oid", oid)) + kRefusals + ";";
+  const std::string query = fmt::format(kThisTable, fmt::arg("oid", oid)) + kRefusals +
+                            fmt::format(kRenamedSchema, schema_renamer("o")) + ";";
   for (const pg::Row& row : ask_catalog(connection, query, deadline))
     for (const Method method : methods_of(row.text("methods")))
       refusals.push_back({method, row.text("object"), row.text("reason")});

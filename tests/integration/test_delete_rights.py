@@ -234,6 +234,19 @@ def test_where_the_owner_may_not_create_a_superuser_is_told_what_to_do(attacked,
     assert run_cleanup(*DELETE, user=OWNER).deleted == 485
 
 
+@pytest.mark.parametrize("method", ["delete", "swap", "full"])
+def test_a_superusers_table_is_not_found_by_a_name_that_somebody_else_can_move(attacked, run_cleanup, method):
+    attacked.psql(f"ALTER TABLE {TABLE} OWNER TO postgres; ALTER DATABASE site OWNER TO {OWNER}; "
+                  f"ALTER SCHEMA public OWNER TO {OWNER}")
+    result = run_cleanup("--method", method, "--no-progress", user="postgres")
+    assert result.code == REFUSED, result
+    assert f"schema public can be renamed by {OWNER}" in result.stderr
+    assert f"ALTER TABLE public.{TABLE} OWNER TO {OWNER}" in result.stderr
+    attacked.psql("ALTER SCHEMA public OWNER TO postgres")
+    result = run_cleanup("--method", method, "--no-progress", user="postgres")
+    assert (result.code, result.deleted) == (DONE, 485), result
+
+
 @pytest.mark.parametrize("user", [OWNER, SWAPPER, "postgres"])
 def test_a_default_tablespace_that_the_owner_may_not_use_is_no_obstacle(attacked, run_cleanup, user):
     with contextlib.closing(attacked.cluster.connect("site")) as connection:
