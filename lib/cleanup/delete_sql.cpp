@@ -90,7 +90,7 @@ JOIN pg_class c ON c.relowner = p.proowner
 WHERE c.oid = {oid} AND p.oid = {function_oid} AND p.prosecdef AND quote_ident(r.rolname) = {owner_literal}
   AND quote_ident(n.nspname) || '.' || quote_ident(p.proname) = {function_literal};
 SELECT f.is_ours, f.is_locked, f.swap_lives, f.seen, f.free, f.deleted,
-  coalesce(replace((f.moment AT TIME ZONE 'UTC')::text, ' ', '_'), '') AS moment, f.left_over::text AS left_over,
+  coalesce(replace((f.moment::timestamptz AT TIME ZONE 'UTC')::text, ' ', '_'), '') AS moment, f.left_over::text AS left_over,
   f.left_last::text AS left_last, f.lockers::text AS lockers, 0 AS wal_before,
   f.wal_bytes AS wal_after
 FROM {function}({oid}::regclass, {cutoff}, {beginning}, {most}, {passing_over}, {only}, {skip_locked}) f;

@@ -316,10 +316,11 @@ Findings evaluate(const Measurement& m) {
 
   findings.reclaimable = reclaimable_of(m, rows);
   if (findings.reclaimable) {
-    // What the expired rows take follows from averages of all rows: that is no bound.
+    // What the expired rows take follows from averages of all rows: that is no bound. But where
+    // widths are hidden, it is free space that is left out, which is the larger part by far.
     constexpr double kNegligible = 0.02;
-    const bool at_least = findings.reclaimable->at_least &&
-                          findings.reclaimable->expired <= kNegligible * m.total_bytes();
+    const bool bounded = findings.reclaimable->expired <= kNegligible * m.total_bytes();
+    const bool at_least = findings.reclaimable->at_least && (bounded || !widths_of(m, nullptr));
     values[Metric::reclaimable] = {std::round(findings.reclaimable->total()),
                                    at_least ? Certainty::at_least : Certainty::estimated, ""};
   } else {

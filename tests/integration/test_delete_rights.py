@@ -178,7 +178,7 @@ def test_a_function_that_turns_to_the_callers_rights_gains_nothing(attacked, run
     mark = attacked.cluster.log_mark()
     result = run_cleanup(*DELETE, timeout=60)
     log = attacked.cluster.log_text(mark)
-    assert f"ran as {OWNER}" in log
+    assert f"ran as {OWNER}" in log, (result, log)
     # The second batch finds that it is another function now.
     assert f"ran as {CLEANER}" not in log and result.code == STOPPED and "function was replaced" in result.message, result
     assert attacked.psql(GAINS) == []
