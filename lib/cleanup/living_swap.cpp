@@ -68,7 +68,7 @@ class LivingSwap {
     const BatchOrder nothing{"-infinity", "-infinity", 0, {}, {}, false};
     send(batch_sql(connection_, target_, access_, nothing,
                    {options_.lock_timeout, options_.answer_timeout}, ""));
-    return !rows_.empty() && read_batch_report(rows_.front()).swap_lives;
+    return !rows_.empty() && rows_.back().has("seen") && read_batch_report(rows_.back()).swap_lives;
   }
 
   pg::Connection& connection_;
