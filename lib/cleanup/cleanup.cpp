@@ -225,14 +225,18 @@ GivingBack Planner::giving_back(const CleanupTarget& target) {
   return {rights.vacuum, rights.reindex, why_nothing_is_reclaimed(rights, target)};
 }
 
-/// Of a swap whose copy is still there.
-std::optional<double> interrupted_swap_age(const Preflight& preflight) {
+/// Of a swap whose copy is still there, and was made for the same --keep.
+std::optional<double> interrupted_swap_age(const Preflight& preflight,
+                                           const CleanupOptions& options) {
   const auto& objects = preflight.leftovers.objects;
   const auto is_copy = [&](const std::string& object) {
     return object.ends_with(fmt::format("djs_{}_new", preflight.target.oid)) ||
            object.ends_with(fmt::format("djs_{}_old", preflight.target.oid));
   };
-  if (!preflight.leftovers.state || std::none_of(objects.begin(), objects.end(), is_copy))
+  const bool same_keep =
+      preflight.leftovers.keep.value_or(-1) == static_cast<double>(options.keep.count());
+  if (!preflight.leftovers.state || !same_keep ||
+      std::none_of(objects.begin(), objects.end(), is_copy))
     return std::nullopt;
   return preflight.leftovers.age.value_or(0);
 }
@@ -297,7 +301,7 @@ Planned Planner::plan() {
   circumstances.sorting = preflight.sorting;
   circumstances.giving_back = giving_back(target);
   circumstances.standbys = preflight.standbys;
-  circumstances.interrupted_swap_age = interrupted_swap_age(preflight);
+  circumstances.interrupted_swap_age = interrupted_swap_age(preflight, options_);
   planned.plan = plan_from(circumstances, options_);
   const bool nothing_is_left = !preflight.leftovers.any() && preflight.leftovers.orphans.empty();
   if (planned.plan.method == Method::swap && !planned.plan.refused && nothing_is_left)

@@ -134,12 +134,16 @@ FROM t WHERE NOT pg_has_role(t.relowner, 'USAGE')
 constexpr const char* kFunctions =
     "'aclexplode', 'acldefault', 'array_agg', 'array_position', 'clock_timestamp', "
     "'col_description', 'concat', 'concat_ws', 'count', 'current_setting', 'extract', 'format', "
-    "'format_type', 'has_schema_privilege', 'hashtextextended', 'left', 'length', 'max', 'min', "
-    "'now', 'obj_description', 'pg_backend_pid', 'pg_describe_object', 'pg_get_constraintdef', "
+    "'format_type', 'has_schema_privilege', 'has_sequence_privilege', 'hashtextextended', 'left', "
+    "'length', 'max', 'min', "
+    "'nextval', 'now', 'obj_description', 'pg_backend_pid', 'pg_describe_object', "
+    "'pg_get_constraintdef', "
     "'pg_get_expr', 'pg_get_indexdef', 'pg_get_serial_sequence', 'pg_get_userbyid', "
-    "'pg_options_to_table', 'pg_relation_size', 'pg_sleep', 'pg_stat_force_next_flush', "
+    "'pg_options_to_table', 'pg_relation_size', 'pg_sequence_last_value', 'pg_sleep', "
+    "'pg_stat_force_next_flush', "
     "'quote_ident', 'replace', 'right', 'row_number', 'set_config', 'string_agg', 'substr', "
-    "'substring', 'sum', 'to_char', 'to_jsonb', 'to_regclass', 'to_regproc', 'unnest'";
+    "'substring', 'sum', 'to_char', 'to_jsonb', 'to_regclass', 'to_regproc', 'to_regprocedure', "
+    "'unnest'";
 
 // {oid}, {functions}. Of the swap alone.
 constexpr const char* kSwapRefusals = R"(

@@ -62,7 +62,6 @@ constexpr seconds kSnapshotPatience{30};
 constexpr double kVacuumAfter = 50'000;  // drained keys
 constexpr int kMostRestarts = 3, kMostGrants = 3;
 // An interrupted run is not taken up again beyond these: to begin anew is quicker, or safer.
-constexpr double kOldestState = 24 * 3600;            // seconds
 constexpr double kLongestLog = 1024.0 * 1024 * 1024;  // bytes
 // The exchange reads the log under its lock, and files don't shrink.
 constexpr double kSmallLog = 16.0 * 1024 * 1024, kLogGrowth = 1024.0 * 1024;  // bytes
@@ -420,7 +419,7 @@ void Swap::take_over(State state) {
 }
 
 bool Swap::can_go_on(const State& state, double log_bytes) const {
-  return state.intact && state.phase != "stopped" && state.age < kOldestState &&
+  return state.intact && state.phase != "stopped" && state.age < kOldestSwapToResume &&
          log_bytes < kLongestLog &&
          state.keep_seconds == static_cast<double>(options_.keep.count());
 }
@@ -457,7 +456,7 @@ void Swap::run(const CleanupPlan& plan) {
     }
     throw Paused(fmt::format(
         "{}; what is copied is kept, and triggers note what changes: the next run resumes it "
-        "within a day; --abort removes it",
+        "within 8 days; --abort removes it",
         paused.what()));
   } catch (const LeftToAnother&) {
     throw;

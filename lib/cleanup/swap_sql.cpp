@@ -154,7 +154,7 @@ constexpr const char* kCreateStateAndLog = R"(
       CASE item.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, item.relation, item.grantee);
   END LOOP;
   EXECUTE format('COMMENT ON TABLE %s IS %L', to_regclass({state_literal}),
-    'django_session_cleanup, started '
+    'django_session_cleanup, keeping {keep_seconds} s, started '
       || to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'));
 )";
 

@@ -16,7 +16,7 @@ namespace django_session {
 /// this share of the bytes to write anew.
 inline constexpr double kSwapWorthBytes = 64.0 * 1024 * 1024;
 inline constexpr double kSwapMostWritten = 0.4;
-/// A swap that was interrupted is gone on with up to this age, in seconds.
+/// A swap that was interrupted is resumed up to this age, in seconds: by a weekly run, too.
 inline constexpr double kOldestSwapToResume = 8 * 24 * 3600;
 
 /// A folder of the server's. Its disk is seen from its own host alone, by roles that may see where

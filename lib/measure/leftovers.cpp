@@ -78,7 +78,8 @@ WITH this AS (
 ), started AS (
   SELECT pg_catalog.substring(pg_catalog.obj_description(oid, 'pg_class'),
     'started ([12]\d{{3}}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]) '
-    '(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)Z$') AS at
+    '(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)Z$') AS at,
+    pg_catalog.substring(pg_catalog.obj_description(oid, 'pg_class'), 'keeping (\d{{1,10}}) s,') AS keep
   FROM mine WHERE name = 'djs_{0}_state'
 )
 SELECT (SELECT pg_catalog.string_agg(object, E'\n' ORDER BY object) FROM object) AS objects,
@@ -98,6 +99,7 @@ SELECT (SELECT pg_catalog.string_agg(object, E'\n' ORDER BY object) FROM object)
   (SELECT extract(epoch FROM pg_catalog.now() - (
      (pg_catalog.left(at, 8) || '01')::date + (pg_catalog.substr(at, 9, 2)::int - 1)
      + pg_catalog.substr(at, 12)::time) AT TIME ZONE 'UTC') FROM started) AS age,
+  (SELECT keep FROM started) AS keep,
   (SELECT pg_catalog.string_agg(belongs_to, E'\n') FROM orphan) AS orphans;
 )";
 
@@ -154,6 +156,7 @@ Leftovers read_leftovers(const pg::Row& row) {
   leftovers.log_bytes = row.number("log_bytes").value_or(0);
   leftovers.bytes = row.number("bytes").value_or(0);
   leftovers.age = row.number("age");
+  leftovers.keep = row.number("keep");
   leftovers.orphans = row.lines("orphans");
   leftovers.keepers = row.lines("keepers");
   leftovers.remedies = row.lines("remedies");

@@ -17,7 +17,8 @@ struct Leftovers {
   bool logging = false;  ///< an enabled trigger writes into the log: it grows
   double log_bytes = 0;  ///< of the keys' log
   double bytes = 0;      ///< of all of it
-  std::optional<double> age;  ///< seconds since the swap began
+  std::optional<double> age;   ///< seconds since the swap began
+  std::optional<double> keep;  ///< its --keep, in seconds
   /// OIDs of tables that no longer exist but have helpers of the same owner.
   std::vector<std::string> orphans;
   /// What depends on the replaced table, so that it can't be dropped: "function public.g(...)".

@@ -225,6 +225,14 @@ def test_an_interrupted_swap_is_gone_on_with(neglected, start_cleanup, plan, run
         assert cleanup.result().code == STOPPED
     assert neglected.value(copied) == 1
     assert plan().lines["method"] == "swap: resumes the interrupted swap"
+    assert "resumes" not in plan("--keep", "1d").lines["method"]  # the copy was made without
+    state, comment = neglected.psql(r"""SELECT oid::regclass::text, obj_description(oid) FROM pg_class
+        WHERE relname ~ '^djs_[0-9]+_state$'""")[0]
+    for age, resumed in (("9 days", False), ("7 days", True)):
+        neglected.psql(f"""UPDATE {state} SET started = now() - interval '{age}'; DO $$ BEGIN
+            EXECUTE format('COMMENT ON TABLE {state} IS %L', regexp_replace('{comment}', 'started .*', 'started ' ||
+              to_char((now() - interval '{age}') AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'))); END $$""")
+        assert ("resumes" in plan().lines["method"]) == resumed
     assert plan("--method", "delete").method == "delete"
     result = run_cleanup(user=SWAPPER)
     assert result.code == DONE and result.message.startswith("swap: "), result
