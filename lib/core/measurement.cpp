@@ -64,9 +64,17 @@ std::string missing_right(const Measurement& m) {
                      role, sql_table(m.schema, m.table), role);
 }
 
+/// By changes that neither the statistics nor a count of ours knows of.
+bool statistics_are_outdated(const Measurement& m, double share) {
+  RelationCounters counters = m.counters;
+  if (counters.changed && m.expire_dates.counted)
+    *counters.changed -= m.expire_dates.counted->changes;
+  return outdated(counters, share);
+}
+
 /// The statistics, where they are all that there is to go by.
 bool too_old_to_believe(const Measurement& m) {
-  return m.counters.changed && outdated(m.counters, kUsualChanges);
+  return m.counters.changed && statistics_are_outdated(m, kUsualChanges);
 }
 
 std::string why_no_estimate(const Measurement& m) {
@@ -102,7 +110,8 @@ void split_by_shares(const Measurement& m, double total, Rows& rows) {
   SessionCount split =
       estimate_sessions(total, m.expire_dates, m.now, m.oldest_expire_date, m.counters);
   rows.contradicted = split.live < m.least_live || split.expired < m.least_expired;
-  if (m.seen && m.seen->rows > 0 && (rows.contradicted || outdated(m.counters, kFewChanges))) {
+  if (m.seen && m.seen->rows > 0 &&
+      (rows.contradicted || statistics_are_outdated(m, kFewChanges))) {
     rows.by_sample = true;
     split.expired = total * m.seen->expired / m.seen->rows;
     split.live = total - split.expired;

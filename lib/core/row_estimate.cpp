@@ -101,7 +101,7 @@ void ValueDistribution::agree_with(double expired_share, double now, std::option
   // Scaling scales what was deleted, too; solved for the share among what is left.
   const double of_before = at_count > 0 ? deleted / at_count : 0;
   const double left = 1 - of_before + expired_share * of_before;
-  counted = Counted{now, left > 0 ? std::clamp(expired_share / left, 0.0, 1.0) : 0};
+  counted = Counted{now, left > 0 ? std::clamp(expired_share / left, 0.0, 1.0) : 0, 0};
 }
 
 bool outdated(const RelationCounters& counters, double share) {

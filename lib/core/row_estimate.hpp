@@ -22,6 +22,7 @@ struct ValueDistribution {
   /// itself; one count a statistics run mends that.
   struct Counted {
     double time, fraction_before;
+    double changes = 0;  ///< RelationCounters::changed of that time: known of since
   };
   std::optional<Counted> counted;
 

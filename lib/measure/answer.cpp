@@ -198,6 +198,7 @@ void calibrate(const Measurement& m, ValueDistribution& distribution) {
   const double expired = *rows - *m.counted_live;
   distribution.agree_with(known > 0 ? std::min(1.0, expired / known) : 0, m.now,
                           m.oldest_expire_date);
+  distribution.counted->changes = m.counters.changed.value_or(0);
 }
 
 void read_statistics(const pg::Rows& rows, Definition& definition) {

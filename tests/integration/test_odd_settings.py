@@ -59,7 +59,7 @@ def test_the_readings_are_the_same_where_every_name_is_quoted(neglected, run_che
     daemon.wait_for_value("django_session-site/bool-up", lambda up: up == 1)
 
 
-@pytest.mark.parametrize("options, outcome", [(("--method", "swap"), "going on with an interrupted swap"),
+@pytest.mark.parametrize("options, outcome", [(("--method", "swap"), "resuming an interrupted swap"),
                                               (("--abort",), "removed what an interrupted cleanup had left")])
 def test_an_interrupted_swap_is_known_where_every_name_is_quoted(neglected, start_cleanup, run_cleanup, options, outcome):
     """By whoever comes next, with other settings than the run that was interrupted had."""

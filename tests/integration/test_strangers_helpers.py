@@ -218,8 +218,9 @@ def test_a_name_that_is_taken_in_the_last_moment_is_named(taken, start_cleanup):
     with contextlib.closing(taken.cluster.connect(taken.database, STRANGER)) as lock, \
             contextlib.closing(taken.cluster.connect(taken.database, STRANGER, autocommit=False)) as other:
         lock.cursor().execute("SELECT pg_advisory_lock(x'646a7363'::int, %s)", (oid(taken),))
+        mark = taken.cluster.log_mark()
         run = start_cleanup("--method", "swap", user=SWAPPER)
-        wait_for(lambda: activity("query LIKE '%pg_try_advisory%'"), "the end of the plan", pause=0.005)
+        wait_for(lambda: "pg_try_advisory_lock" in taken.cluster.log_text(mark), "the end of the plan", pause=0.005)
         other.cursor().execute(f"CREATE TABLE public.djs_{oid(taken)}_i2 (i int)")
         lock.close()
         wait_for(lambda: activity("wait_event = 'transactionid'"), "its wait for the name", pause=0.005)

@@ -16,7 +16,7 @@ from processes import wait_for
 from test_swap import (FAILED, cleanup, cleanup_program, ended, helpers, live, oid, start_cleanup,  # noqa: F401
                        wait_for_phase)
 
-WHAT_STAYS = "what the swap made stays, and its triggers go on noting which sessions change: the next run goes on"
+WHAT_STAYS = "what the swap made stays, and its triggers go on noting which sessions change: the next run resumes"
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_pooler_that_pauses_for_longer_than_the_run(site, cluster, folder, cle
     last = [line for line in process.log_text().splitlines() if line.startswith("DJANGO_SESSION_CLEANUP")][-1]
     assert WHAT_STAYS in last, process.log_text()
     rows = live(site)
-    assert "going on with an interrupted swap" in cleanup("-v")
+    assert "resuming an interrupted swap" in cleanup("-v")
     assert live(site) == rows and helpers(site) == []
 
 

@@ -156,7 +156,7 @@ def test_what_could_not_be_noted_is_not_lost(shared_site, cleanup, start_cleanup
     site.psql(undo)
     rows = live(site)
     text = cleanup("-v", user=SUPERUSER)
-    assert "renamed column" in refusal or "going on with an interrupted swap" not in text, text
+    assert "renamed column" in refusal or "resuming an interrupted swap" not in text, text
     assert live(site) == rows and helpers(site) == []
 
 
