@@ -47,10 +47,14 @@ constexpr const char* kOurs = R"((SELECT c.oid FROM pg_class c JOIN pg_roles r O
 
 // {name} a helper's, {ours} kOurs of it, {otherwise} what to raise. Once it is locked
 // its name can't become another's. Only what is ours is locked: others could hold their locks for
-// ever.
+// ever. {denied}: what to do where its owner has taken his own rights away.
 constexpr const char* kHold = R"(
   IF {ours} IS NOT NULL THEN
-    LOCK TABLE ONLY {name} IN ACCESS SHARE MODE;
+    BEGIN
+      LOCK TABLE ONLY {name} IN ACCESS SHARE MODE;
+    EXCEPTION WHEN insufficient_privilege THEN
+      {denied};
+    END;
   END IF;
   IF {ours} IS NULL THEN
     RAISE EXCEPTION {otherwise};
@@ -1023,21 +1027,23 @@ std::string by_index() { return std::string(kByIndex) + kNoOtherJoins; }
 /// with_triggers: and what the triggers note is complete.
 enum class Guarded { no, hold_state, yes, with_helpers, with_triggers };
 
-std::string hold(const std::string& name, const std::string& otherwise) {
+std::string hold(const std::string& name, const std::string& otherwise, const std::string& denied) {
   const std::string ours = fmt::format(kOurs, sql_string(name));
   return fmt::format(kHold, fmt::arg("ours", ours), fmt::arg("name", name),
-                     fmt::arg("otherwise", otherwise));
+                     fmt::arg("otherwise", otherwise), fmt::arg("denied", denied));
 }
 
 std::string guard(const SwapNames& names, TransactionLimits limits, Guarded guarded) {
   if (guarded == Guarded::no) return "";
   std::string text =
-      hold(names.state(), "'another cleanup of this table has just ended' USING ERRCODE = 'DJS01'");
+      hold(names.state(), "'another cleanup of this table has just ended' USING ERRCODE = 'DJS01'",
+           "RAISE");
   if (guarded == Guarded::hold_state) return text;
   text += fill(kGuard, names, limits);
   if (guarded == Guarded::yes) return text;
   for (const std::string& helper : {names.log(), names.shadow()})
-    text += hold(helper, "'a table of the swap is gone' USING ERRCODE = 'DJS03'");
+    text += hold(helper, "'a table of the swap is gone' USING ERRCODE = 'DJS03'",
+                 "RAISE EXCEPTION 'a table of the swap is closed to us' USING ERRCODE = 'DJS03'");
   if (guarded == Guarded::with_helpers) return text;
   return text + fill(kCheckMark, names, limits,
                      fmt::arg("trigger_mark", fill(kTriggerMark, names, limits)));

@@ -59,6 +59,7 @@ def test_a_prepared_transaction_that_wrote_before_the_triggers_came_is_copied(ow
     assert "new" in keys and "ends" not in keys and helpers(shop) == []
 
 
+@pytest.mark.alone  # of eight seconds, most are for the wait
 @pytest.mark.parametrize("relation", ["django_session", "djs_{oid}_state"])
 def test_a_reader_whose_age_is_hidden_is_seldom_tried_against(site, cluster, start_cleanup, relation):  # noqa: F811
     """As a nightly dump is, to a role without pg_read_all_stats."""

@@ -40,7 +40,7 @@ def test_an_interrupted_swap_resumes_after_a_reindex(site, cleanup, start_cleanu
     interrupt(site, start_cleanup)
     rows = live(site)
     reindex(site)
-    assert "with an interrupted swap" in cleanup("-v")
+    assert "resuming an interrupted swap" in cleanup("-v")
     assert live(site) == rows and helpers(site) == []
 
 
