@@ -204,7 +204,7 @@ std::string not_worth_a_swap(const Outlook& outlook) {
   return "";
 }
 
-/// An interrupted swap is gone on with, whatever would be chosen afresh.
+/// An interrupted swap is resumed, whatever would be chosen afresh.
 bool is_to_be_resumed(const Circumstances& c) {
   return c.interrupted_swap_age && *c.interrupted_swap_age <= kOldestSwapToResume;
 }
