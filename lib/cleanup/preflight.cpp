@@ -16,6 +16,7 @@
 #include "core/quantity.hpp"
 #include "core/sql_name.hpp"
 #include "measure/catalog_query.hpp"
+#include "measure/more_rights.hpp"
 #include "measure/probe.hpp"
 #include "measure/schema_renamer.hpp"
 
@@ -145,7 +146,7 @@ constexpr const char* kFunctions =
     "'substring', 'sum', 'to_char', 'to_jsonb', 'to_regclass', 'to_regproc', 'to_regprocedure', "
     "'unnest'";
 
-// {oid}, {functions}. Of the swap alone.
+// {oid}, {functions}, {set_role}: kSetRole. Of the swap alone.
 constexpr const char* kSwapRefusals = R"(
 SELECT 'role ' || quote_ident(session_user) AS object,
   CASE WHEN EXISTS (SELECT FROM pg_roles r WHERE r.rolsuper AND pg_has_role(t.relowner, r.oid, 'MEMBER'))
@@ -155,8 +156,7 @@ SELECT 'role ' || quote_ident(session_user) AS object,
     THEN format('may not become the owner; GRANT %s TO %I WITH SET TRUE', t.owner, session_user)
     ELSE format('is not a member of the owner, %s: run it as the owner, or as the swapping role of '
       'conf.d/roles.sql', t.owner) END AS reason
-FROM t WHERE NOT CASE WHEN current_setting('server_version_num')::int >= 160000
-                      THEN pg_has_role(t.relowner, 'SET') ELSE pg_has_role(t.relowner, 'MEMBER') END
+FROM t WHERE NOT pg_has_role(t.relowner, {set_role})
 UNION ALL
 SELECT 'schema ' || quote_ident(t.nspname),
   format('the owner can''t create in it; GRANT USAGE, CREATE ON SCHEMA %I TO %s', t.nspname,
@@ -395,6 +395,7 @@ std::vector<Refusal> swap_refusals(pg::Connection& connection, const std::string
   const std::string query =
       fmt::format(kThisTable, fmt::arg("oid", oid)) +
       fmt::format(kSwapRefusals, fmt::arg("oid", oid), fmt::arg("functions", kFunctions),
+                  fmt::arg("set_role", kSetRole),
                   fmt::arg("attachments", attachments_query(oid, own_function)));
   std::vector<Refusal> refusals;
   for (const pg::Row& row : ask_catalog(connection, query + ";", deadline))

@@ -31,6 +31,7 @@
 #include "core/sql_name.hpp"
 #include "measure/catalog_query.hpp"
 #include "measure/leftovers.hpp"
+#include "measure/more_rights.hpp"
 
 namespace django_session::sessions {
 namespace {
@@ -126,10 +127,9 @@ constexpr const char* kHelpersAreLeft =
 constexpr const char* kDisabledAreLeft =
     "; the swap's triggers stay, disabled: the next run, or --abort, removes them";
 
-// {0} the table's OID.
+// {0} the table's OID, {1} kSetRole.
 constexpr const char* kMayRemove = R"(
-SELECT session_user AS role, CASE WHEN current_setting('server_version_num')::int >= 160000
-  THEN pg_has_role(c.relowner, 'SET') ELSE pg_has_role(c.relowner, 'MEMBER') END AS allowed
+SELECT session_user AS role, pg_has_role(c.relowner, {1}) AS allowed
 FROM pg_class c WHERE c.oid = {0};
 )";
 constexpr const char* kInsufficientPrivilege = "42501";
@@ -899,7 +899,8 @@ void Swap::take_over_to_remove() try { take_over(read_state()); } catch (const p
 }
 
 void Swap::refuse_who_may_not_remove() {
-  const pg::Row row = ask_catalog(connection_, fmt::format(kMayRemove, names_.oid), soon()).front();
+  const pg::Row row =
+      ask_catalog(connection_, fmt::format(kMayRemove, names_.oid, kSetRole), soon()).front();
   if (row.flag("allowed")) return;
   throw pg::Error(pg::Error::Kind::statement,
                   fmt::format("role {} may not remove what an interrupted swap has left: run "
