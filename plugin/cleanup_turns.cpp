@@ -6,12 +6,12 @@
 namespace django_session::plugin {
 
 std::size_t CleanupTurns::at_once() const {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   return at_once_;
 }
 
 void CleanupTurns::set_at_once(std::size_t cleanups) {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   at_once_ = cleanups;
 }
 
@@ -22,43 +22,43 @@ CleanupTurns::Turn CleanupTurns::take(const StopSignal& stop,
   Turn guard(turn.get(), [self = shared_from_this(), turn](void*) {
     if (*turn) self->give_back();
   });
-  std::unique_lock lock(mutex_);
+  const Lock lock(mutex_);
   const Ticket ticket = next_ticket_++;
   queue_.push_back(ticket);
+  try {
+    wait_for_turn(ticket, stop, on_wait);
+  } catch (...) {
+    leave_queue(ticket);
+    throw;
+  }
+  leave_queue(ticket);
+  if (stop.requested()) return nullptr;
+  ++running_;
+  *turn = true;
+  return guard;
+}
+
+void CleanupTurns::wait_for_turn(Ticket ticket, const StopSignal& stop,
+                                 const std::function<void()>& on_wait) {
   if (!is_next(ticket)) {
-    lock.unlock();
-    try {
-      on_wait();
-    } catch (...) {
-      leave_queue(ticket);
-      throw;
-    }
-    lock.lock();
+    const Unlocked while_it_is_said(mutex_);
+    on_wait();
   }
-  changed_.wait(lock, [&] { return stop.requested() || is_next(ticket); });
-  std::erase(queue_, ticket);
-  if (!stop.requested()) {
-    ++running_;
-    *turn = true;
-  }
-  lock.unlock();
-  changed_.notify_all();
-  return *turn ? guard : nullptr;
+  while (!stop.requested() && !is_next(ticket)) changed_.wait(mutex_);
 }
 
 void CleanupTurns::wake() {
-  { const std::lock_guard lock(mutex_); }  // none is between its look and its wait
+  { const Lock lock(mutex_); }  // none is between its look and its wait
   changed_.notify_all();
 }
 
 void CleanupTurns::leave_queue(Ticket ticket) {
-  const std::lock_guard lock(mutex_);
   std::erase(queue_, ticket);
   changed_.notify_all();
 }
 
 void CleanupTurns::give_back() {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   --running_;
   changed_.notify_all();
 }

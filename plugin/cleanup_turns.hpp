@@ -1,13 +1,12 @@
 // How many cleanups one collectd runs at once, and whose turn is next.
 #pragma once
 
-#include <condition_variable>
 #include <cstddef>
 #include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
 
+#include "core/mutex.hpp"
 #include "plugin/stop_signal.hpp"
 
 namespace django_session::plugin {
@@ -31,15 +30,19 @@ class CleanupTurns : public std::enable_shared_from_this<CleanupTurns> {
  private:
   using Ticket = std::size_t;
 
-  bool is_next(Ticket ticket) const { return queue_.front() == ticket && running_ < at_once_; }
-  void leave_queue(Ticket ticket);
+  bool is_next(Ticket ticket) const REQUIRES(mutex_) {
+    return queue_.front() == ticket && running_ < at_once_;
+  }
+  void wait_for_turn(Ticket ticket, const StopSignal& stop, const std::function<void()>& on_wait)
+      REQUIRES(mutex_);
+  void leave_queue(Ticket ticket) REQUIRES(mutex_);
   void give_back();
 
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  std::size_t at_once_ = 1, running_ = 0;
-  Ticket next_ticket_ = 0;
-  std::deque<Ticket> queue_;  ///< of those who wait
+  mutable Mutex mutex_;
+  Condition changed_;
+  std::size_t at_once_ GUARDED_BY(mutex_) = 1, running_ GUARDED_BY(mutex_) = 0;
+  Ticket next_ticket_ GUARDED_BY(mutex_) = 0;
+  std::deque<Ticket> queue_ GUARDED_BY(mutex_);  ///< of those who wait
 };
 
 }  // namespace django_session::plugin

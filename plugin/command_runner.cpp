@@ -1,14 +1,9 @@
-// A guard process between the daemon and the program. The guard is a child that no plugin's wait
-// finds, knows the program's exit code by waiting for it as its parent, and tells it through a
-// pipe. It leads the process group, whose number thus stays ours until we have waited for the
-// guard.
+// What the daemon's side does for a program that runs: the limits, its output, its end.
 #include "plugin/command_runner.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,7 +17,9 @@
 #include <system_error>
 #include <utility>
 
-#include "core/printable.hpp"
+#include "plugin/descriptor.hpp"
+#include "plugin/guard_process.hpp"
+#include "plugin/output_lines.hpp"
 
 namespace django_session::plugin {
 namespace {
@@ -30,49 +27,8 @@ namespace {
 using Clock = StopSignal::Clock;
 using std::chrono::milliseconds;
 
-constexpr std::size_t kLongestLine = 500, kLongestCharacter = 4;  // bytes
-constexpr std::size_t kMostLines = 200;
 constexpr milliseconds kReapTime(300);   // before give_up: for SIGKILL and what follows it
 constexpr milliseconds kDrainTime(500);  // for output after the program's end
-
-/// What the guard tells.
-struct Report {
-  bool started;
-  int number;  ///< errno, or the status as waitpid() gives it
-};
-
-class Descriptor {
- public:
-  explicit Descriptor(int number = -1) : number_(number) {}
-  ~Descriptor() { reset(); }
-  Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(number_, other.number_);
-    return *this;
-  }
-  int number() const { return number_; }
-  void reset() {
-    if (number_ >= 0) close(number_);
-    number_ = -1;
-  }
-
- private:
-  int number_;
-};
-
-[[noreturn]] void fail(const char* what) {
-  throw std::system_error(errno, std::generic_category(), what);
-}
-
-struct Pipe {
-  Descriptor read_end, write_end;
-};
-
-Pipe make_pipe() {
-  std::array<int, 2> ends{};
-  if (pipe2(ends.data(), O_CLOEXEC) != 0) fail("pipe2");
-  return {Descriptor(ends[0]), Descriptor(ends[1])};
-}
 
 bool is_secret(std::string_view variable) { return variable.starts_with("PGPASSWORD="); }
 
@@ -102,155 +58,6 @@ std::vector<char*> pointers_to(std::vector<std::string>& texts) {
   pointers.push_back(nullptr);
   return pointers;
 }
-
-// -- In the children. Other threads are gone there, and may have held any lock: system calls only.
-
-/// All that the children need, made before they are.
-struct Plan {
-  char* const* words;
-  char* const* environment;
-  const ProgramUser* user;   ///< nullptr: the daemon's own
-  int null, output, report;  ///< descriptors
-};
-
-void set_signal(int number, void (*action)(int)) {
-  struct sigaction wanted = {};
-  wanted.sa_handler = action;
-  sigaction(number, &wanted, nullptr);
-}
-
-void set_signals(void (*action)(int)) {
-  for (int number = 1; number < NSIG; ++number) set_signal(number, action);
-}
-
-void unblock_signals() {
-  sigset_t none;
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, nullptr);
-}
-
-void tell(int descriptor, bool started, int number) {
-  const Report report = {started, number};
-  [[maybe_unused]] const ssize_t written = write(descriptor, &report, sizeof(report));
-}
-
-/// By the system's own calls: the library's want to reach all threads that it remembers, and they
-/// are not in this process.
-bool become_user(const ProgramUser& user) {
-  return syscall(SYS_setgroups, 1UL, &user.group) == 0 &&
-         syscall(SYS_setresgid, user.group, user.group, user.group) == 0 &&
-         syscall(SYS_setresuid, user.user, user.user, user.user) == 0;
-}
-
-[[noreturn]] void become_program(const Plan& plan) {
-  if (plan.user != nullptr && !become_user(*plan.user)) {
-    tell(plan.report, false, errno);
-    _exit(127);
-  }
-  // Last, since the kernel forgets it where the user changes.
-  prctl(PR_SET_PDEATHSIG, SIGKILL);  // also finds a program that has left the group
-  set_signals(SIG_DFL);
-  unblock_signals();
-  execve(plan.words[0], plan.words, plan.environment);
-  tell(plan.report, false, errno);
-  _exit(127);
-}
-
-/// Descriptors 0 to 2 as the program shall have them, 3 for the report, and no others.
-int arrange_descriptors(const Plan& plan) {
-  constexpr int kReport = 3;
-  // Upwards first, so that none is overwritten before it is in its place.
-  const int null = fcntl(plan.null, F_DUPFD, 10);
-  const int output = fcntl(plan.output, F_DUPFD, 10);
-  const int report = fcntl(plan.report, F_DUPFD, 10);
-  if (null < 0 || output < 0 || report < 0) return -1;
-  if (dup2(null, 0) < 0 || dup2(output, 1) < 0 || dup2(output, 2) < 0) return -1;
-  if (dup3(report, kReport, O_CLOEXEC) < 0) return -1;
-  close_range(kReport + 1, ~0U, 0);
-  return kReport;
-}
-
-void let_go_of_output() {
-  dup2(0, 1);
-  dup2(0, 2);
-}
-
-void kill_group(int /*signal*/) { kill(0, SIGKILL); }
-
-/// Should the daemon die, its commands go with it.
-void end_with_parent() {
-  const int parent_died = SIGRTMIN + 1;
-  set_signal(parent_died, kill_group);
-  unblock_signals();
-  prctl(PR_SET_PDEATHSIG, parent_died);
-}
-
-[[noreturn]] void guard(Plan plan) {
-  prctl(PR_SET_NAME, "django_session");
-  setpgid(0, 0);
-  set_signals(SIG_IGN);          // the group's SIGTERM is for the program
-  set_signal(SIGCHLD, SIG_DFL);  // else there were no exit code
-  end_with_parent();
-  plan.report = arrange_descriptors(plan);
-  if (plan.report < 0) _exit(1);
-  const pid_t program = _Fork();
-  if (program == 0) become_program(plan);
-  if (program < 0) {
-    tell(plan.report, false, errno);
-    _exit(1);
-  }
-  let_go_of_output();
-  int status = 0;
-  while (waitpid(program, &status, 0) < 0 && errno == EINTR) continue;
-  tell(plan.report, true, status);
-  _exit(0);
-}
-
-/// A child that sends no signal at its end, so that only a wait with __WALL finds it. Without
-/// fork()'s handlers, which could wait for a lock that another thread had.
-pid_t start_guard(const Plan& plan) {
-  const long child = syscall(SYS_clone, 0UL, nullptr, nullptr, nullptr, 0UL);
-  if (child < 0) fail("clone");
-  if (child == 0) guard(plan);
-  return static_cast<pid_t>(child);
-}
-
-// -- In the daemon.
-
-/// Cuts output into lines and counts them.
-class Lines {
- public:
-  explicit Lines(const std::function<void(const std::string&)>& on_line) : on_line_(on_line) {}
-
-  void add(std::string_view output) {
-    for (const char c : output) {
-      if (c == '\n')
-        end_line();
-      else if (line_.size() <= kLongestLine + kLongestCharacter)
-        line_ += c;
-    }
-  }
-
-  void finish() {
-    if (!line_.empty()) end_line();
-    if (count_ > kMostLines)
-      on_line_(fmt::format("({} further lines are not shown)", count_ - kMostLines));
-  }
-
- private:
-  void end_line() {
-    if (++count_ <= kMostLines) {
-      if (!line_.empty() && line_.back() == '\r') line_.pop_back();
-      const std::string_view shown = cut_to_bytes(line_, kLongestLine);
-      on_line_(without_controls(shown, '?') + (shown.size() < line_.size() ? "..." : ""));
-    }
-    line_.clear();
-  }
-
-  const std::function<void(const std::string&)>& on_line_;
-  std::string line_;
-  std::size_t count_ = 0;
-};
 
 /// A running program, from its start to its end.
 class Running {
@@ -287,7 +94,7 @@ class Running {
     const std::vector<char*> word_pointers = pointers_to(words);
     const std::vector<char*> environment_pointers = pointers_to(environment);
     const Descriptor null(open("/dev/null", O_RDWR | O_CLOEXEC));
-    if (null.number() < 0) fail("/dev/null");
+    if (null.number() < 0) throw std::system_error(errno, std::generic_category(), "/dev/null");
     Pipe output = make_pipe();
     Pipe report = make_pipe();
     guard_ = start_guard({word_pointers.data(), environment_pointers.data(),
@@ -329,7 +136,7 @@ class Running {
 
   /// Nothing in it: the guard was killed with its group.
   void read_report() {
-    Report report = {};
+    GuardReport report = {};
     const ssize_t size = read(report_.number(), &report, sizeof(report));
     if (size < 0 && errno == EINTR) return;
     if (size == sizeof(report)) told_ = report;
@@ -381,13 +188,13 @@ class Running {
 
   const Command& command_;
   const StopSignal& stop_;
-  Lines lines_;
+  OutputLines lines_;
   pid_t guard_ = -1;
   Descriptor output_, report_;
   Clock::time_point time_is_over_;
   std::optional<Clock::time_point> kill_at_;  ///< set with the first SIGTERM
   bool stop_seen_ = false, timed_out_ = false, killed_ = false, guard_ended_ = false;
-  std::optional<Report> told_;
+  std::optional<GuardReport> told_;
 };
 
 }  // namespace

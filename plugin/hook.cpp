@@ -1,20 +1,17 @@
-// From a value to a cleanup, and from its result to messages and counters.
+// From a value to a cleanup, and from its result to counters and to what is said of it.
 #include "plugin/hook.hpp"
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <atomic>
-#include <condition_variable>
 #include <ctime>
 #include <exception>
-#include <mutex>
 #include <optional>
 #include <utility>
 
-#include "core/printable.hpp"
-#include "core/quantity.hpp"
+#include "core/mutex.hpp"
+#include "plugin/cleanup_texts.hpp"
 #include "plugin/past_file.hpp"
+#include "plugin/voice.hpp"
 
 namespace django_session::plugin {
 namespace {
@@ -22,60 +19,14 @@ namespace {
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t kLongestNotification = 255;  // bytes; collectd's limit
 // collectd has more to do at its end than to wait for us.
 constexpr milliseconds kStopTimeBesidesTimeout(800);
-// For what a thread is saying in the moment in which it is let go.
-constexpr milliseconds kLastWord(100);
-// Whoever takes a notification for longer hangs.
-constexpr std::chrono::seconds kLongestTelling(60);
 // A packet is sent easily, and a line of the log is not to be had for each.
 constexpr std::chrono::hours kBetweenRefusedLines(1);
 // After so long without alerting, why a cleanup waits is news again. Longer than any Interval.
 constexpr std::chrono::hours kForgotten(48);
 
-std::string shortened(std::string text) {
-  if (text.size() <= kLongestNotification) return text;
-  constexpr std::string_view kEllipsis = "...";
-  return std::string(cut_to_bytes(text, kLongestNotification - kEllipsis.size())).append(kEllipsis);
-}
-
-struct Ending {
-  Severity severity;
-  LogLevel level;
-  std::string_view word;
-};
-
-// So often in a row may a cleanup find another one at work before somebody should look at that.
-constexpr int kOftenLeftToAnother = 3;
-
-Severity severity_of(std::optional<Outcome> trouble) {
-  if (!trouble) return Severity::okay;
-  return *trouble == Outcome::stopped ? Severity::warning : Severity::failure;
-}
-
-Ending ending_of(Outcome outcome) {
-  switch (outcome) {
-    case Outcome::done:
-      return {Severity::okay, LogLevel::notice, "ended"};
-    case Outcome::stopped:
-      return {Severity::warning, LogLevel::warning, "stopped before its end"};
-    case Outcome::refused:
-      return {Severity::failure, LogLevel::error, "refused"};
-    case Outcome::failed:
-      break;
-  }
-  return {Severity::failure, LogLevel::error, "failed"};
-}
-
 double seconds(milliseconds duration) { return std::chrono::duration<double>(duration).count(); }
-
-std::string figures_of(const CleanupResult& result) {
-  return fmt::format(" ({} sessions deleted{}, {}, longest lock {} ms)", rows_deleted_text(result),
-                     sizes_text(result, ", "),
-                     format_quantity(seconds(result.duration), Unit::seconds),
-                     result.longest_lock.count());
-}
 
 }  // namespace
 
@@ -88,249 +39,162 @@ struct LastVerdict {
 /// What the write threads, the cleanup's thread and the read threads have in common. The cleanup's
 /// thread keeps it alive should it have to be let go.
 struct Hook::Shared {
-  Shared(CleanupRules rules, std::string name, HookOutput out, CleanupRun what)
-      : instance(std::move(name)),
-        output(std::move(out)),
-        run(std::move(what)),
+  Shared(CleanupRules rules, const std::string& instance, const HookOutput& output, CleanupRun what)
+      : run(std::move(what)),
+        turns(output.turns),
+        now(output.now),
+        voice(instance, output),
         policy(std::move(rules)) {}
 
-  const std::string instance;
-  const HookOutput output;
   const CleanupRun run;
+  const std::shared_ptr<CleanupTurns> turns;
+  const std::function<Moment()> now;
+  Voice voice;
 
-  std::mutex mutex;  // of all below; never held while anything outside is called
-  CleanupPolicy policy;
-  std::optional<LastVerdict> logged;
-  std::string past_file;  // empty: nothing is kept
-  bool keeping_failed = false, cleaning = false;
-  int left_in_a_row = 0;  // cleanups, to another one that was at work
-  double cleanups = 0, failures = 0, rows_deleted = 0, bytes_reclaimed = 0;
-  std::optional<CleanupResult> last;
-  std::optional<Clock::time_point> notifying_since;
-  bool hang_is_known = false;
-  std::optional<Clock::time_point> false_value_noted;
+  Mutex mutex;  // never held while anything outside is called
+  CleanupPolicy policy GUARDED_BY(mutex);
+  std::optional<LastVerdict> logged GUARDED_BY(mutex);
+  std::string past_file GUARDED_BY(mutex);  // empty: nothing is kept
+  bool keeping_failed GUARDED_BY(mutex) = false, cleaning GUARDED_BY(mutex) = false;
+  int left_in_a_row GUARDED_BY(mutex) = 0;  // cleanups, to another one that was at work
+  double cleanups GUARDED_BY(mutex) = 0, failures GUARDED_BY(mutex) = 0;
+  double rows_deleted GUARDED_BY(mutex) = 0, bytes_reclaimed GUARDED_BY(mutex) = 0;
+  std::optional<CleanupResult> last GUARDED_BY(mutex);
+  std::optional<Clock::time_point> false_value_noted GUARDED_BY(mutex);
 
-  /// Set when the cleanup's thread had to be let go: the daemon then frees what its output goes
-  /// through.
-  std::atomic<bool> abandoned = false;
-  std::mutex speech;
-  std::condition_variable silence;
-  bool speaking = false;  // guarded by speech: output of the cleanup's thread is under way
-
-  /// The time in which the cleanup's thread speaks.
-  class Speech {
-   public:
-    explicit Speech(Shared& shared) : shared_(shared) { set(true); }
-    ~Speech() { set(false); }
-    Speech(const Speech&) = delete;
-    Speech& operator=(const Speech&) = delete;
-
-   private:
-    void set(bool speaking) {
-      const std::lock_guard lock(shared_.speech);
-      shared_.speaking = speaking;
-      shared_.silence.notify_all();
-    }
-    Shared& shared_;
-  };
-
-  void say(LogLevel level, const std::string& text) const {
-    if (!abandoned) output.log(level, fmt::format("{}: {}", instance, text));
-  }
-
-  /// As say(), in the cleanup's thread.
-  void report(LogLevel level, const std::string& text) {
-    const Speech under_way(*this);
-    say(level, text);
-  }
-
-  /// To the log and, unless the daemon stops, as a notification: stopping, collectd takes away the
-  /// plugins that it would go to.
-  void tell(const Ending& how, const std::string& text, const StopSignal& stop) {
-    const Speech under_way(*this);
-    say(how.level, text);
-    if (!abandoned && !stop.requested())
-      notify(how.severity, shortened(fmt::format("{}: {}", instance, text)));
-  }
-
-  void abandon() {
-    abandoned = true;
-    std::unique_lock lock(speech);
-    silence.wait_for(lock, kLastWord, [this] { return !speaking; });
-  }
-
-  CleanupDecision judge(const ValueName& name, Metric metric, double value, Moment now);
-  bool is_news(Verdict verdict, Moment now);
-  void recall();
-  void keep_past();
+  CleanupDecision judge(const ValueName& name, Metric metric, double value, Moment when);
+  bool is_news(Verdict verdict, Moment when) REQUIRES(mutex);
   void note_false_value(Metric metric);
-  void clean_up(const CleanupCause& cause, const StopSignal& stop) noexcept;
+  void recall(std::string file);
+  void keep_past();
+  bool note_keeping(bool failed);
   CleanupTurns::Turn take_turn(const CleanupCause& cause, const StopSignal& stop);
   bool begin();
-  void tell_over(const CleanupDecision& decision, const StopSignal& stop) noexcept;
+  void clean_up(const CleanupCause& cause, const StopSignal& stop) noexcept;
+  CleanupResult run_guarded(const CleanupCause& cause, const StopSignal& stop);
+  void count(const CleanupResult& result, bool daemon_stops, Moment when);
   void tell_start(const CleanupCause& cause, const StopSignal& stop);
-  Ending ending_for(const CleanupResult& result);
   void tell_end(const CleanupResult& result, const StopSignal& stop);
-  void notify(Severity severity, const std::string& text);
-  void set_notifying_since(std::optional<Clock::time_point> since);
-  void note_hanging_notification(Moment now);
+  void tell_over(const CleanupDecision& decision, const StopSignal& stop) noexcept;
   template <class Step>
   void attempt(Step step) noexcept;
-  CleanupResult run_guarded(const CleanupCause& cause, const StopSignal& stop);
   void take_start_back();
   void put_over_back();
-  void count(const CleanupResult& result, bool daemon_stops, Moment now);
+  Samples samples();
 };
 
-/// Under the mutex.
-bool Hook::Shared::is_news(Verdict verdict, Moment now) {
+bool Hook::Shared::is_news(Verdict verdict, Moment when) {
   if (verdict == Verdict::start) logged.reset();
   if (verdict == Verdict::calm || verdict == Verdict::over) return false;
   const bool is_same =
-      logged && logged->verdict == verdict && now.time <= logged->given + kForgotten;
-  logged = {verdict, now.time};
+      logged && logged->verdict == verdict && when.time <= logged->given + kForgotten;
+  logged = {verdict, when.time};
   return !is_same;
 }
 
 CleanupDecision Hook::Shared::judge(const ValueName& name, Metric metric, double value,
-                                    Moment now) {
+                                    Moment when) {
   const std::string host(name.host);
   CleanupDecision decision;
   bool news = false;
   {
-    const std::lock_guard lock(mutex);
-    decision = policy.judge(host, metric, value, now);
-    news = is_news(decision.verdict, now);
+    const Lock lock(mutex);
+    decision = policy.judge(host, metric, value, when);
+    news = is_news(decision.verdict, when);
   }
   if (decision.verdict == Verdict::calm) return decision;
   if (!name.measured_here) decision.reason = fmt::format("on {}: {}", host, decision.reason);
   const bool is_normal = decision.verdict == Verdict::start ||
                          decision.verdict == Verdict::running || decision.verdict == Verdict::over;
   if (news && !is_normal)
-    say(decision.verdict == Verdict::of_no_use ? LogLevel::warning : LogLevel::notice,
-        decision.reason);
+    voice.say(decision.verdict == Verdict::of_no_use ? LogLevel::warning : LogLevel::notice,
+              decision.reason);
   return decision;
 }
 
 void Hook::Shared::note_false_value(Metric metric) {
-  const Clock::time_point now = output.now().time;
+  const Clock::time_point when = now().time;
   {
-    const std::lock_guard lock(mutex);
-    if (false_value_noted && now - *false_value_noted < kBetweenRefusedLines) return;
-    false_value_noted = now;
+    const Lock lock(mutex);
+    if (false_value_noted && when - *false_value_noted < kBetweenRefusedLines) return;
+    false_value_noted = when;
   }
-  say(LogLevel::warning,
+  voice.say(
+      LogLevel::warning,
       fmt::format("values under this host's name that this daemon hasn't measured are ignored (now "
                   "{}): is another host called the same, or does somebody forge them?",
                   info(metric).name));
 }
 
-void Hook::Shared::set_notifying_since(std::optional<Clock::time_point> since) {
-  const std::lock_guard lock(mutex);
-  notifying_since = since;
-  hang_is_known = false;
-}
-
-void Hook::Shared::notify(Severity severity, const std::string& text) {
-  set_notifying_since(output.now().time);
-  try {
-    output.notify(severity, text);
-  } catch (...) {
-    set_notifying_since(std::nullopt);
-    throw;
-  }
-  set_notifying_since(std::nullopt);
-}
-
-/// The cleanup's thread can't do anything else until a notification has been taken.
-void Hook::Shared::note_hanging_notification(Moment now) {
-  {
-    const std::lock_guard lock(mutex);
-    if (!notifying_since || now.time - *notifying_since < kLongestTelling) return;
-    if (std::exchange(hang_is_known, true)) return;
-  }
-  say(LogLevel::error,
-      fmt::format("no cleanup goes on or starts: one of collectd's plugins has been busy with a "
-                  "notification for over {}",
-                  format_quantity(seconds(kLongestTelling), Unit::seconds)));
-}
-
 /// Goes on where the file ends; as if a cleanup had just ended where that can't be known.
-void Hook::Shared::recall() {
-  const Moment now = output.now();
+void Hook::Shared::recall(std::string file) {
+  const Moment when = now();
   std::optional<CleanupPast> past;
+  bool is_known = true;
   try {
-    past = read_past(past_file);
+    past = read_past(file);
   } catch (const PastFileError& error) {
-    say(LogLevel::error, fmt::format("when the last cleanup was can't be read, and Cooldown begins "
-                                     "now: {}",
-                                     error.what()));
-    const std::lock_guard lock(mutex);
-    return policy.suppose_the_worst(now);
+    is_known = false;
+    voice.say(LogLevel::error,
+              fmt::format("when the last cleanup was can't be read, and Cooldown begins now: {}",
+                          error.what()));
   }
-  const std::lock_guard lock(mutex);
-  if (past) policy.recall(*past, now);
+  const Lock lock(mutex);
+  past_file = std::move(file);
+  if (!is_known) policy.suppose_the_worst(when);
+  if (past) policy.recall(*past, when);
 }
 
 /// In the cleanup's thread: the disk may take its time.
 void Hook::Shared::keep_past() {
+  std::string file;
   CleanupPast past;
   {
-    const std::lock_guard lock(mutex);
+    const Lock lock(mutex);
     if (past_file.empty()) return;
+    file = past_file;
     past = policy.past();
   }
   try {
-    write_past(past_file, past);
-    keeping_failed = false;
+    write_past(file, past);
+    note_keeping(false);
   } catch (const PastFileError& error) {
-    if (std::exchange(keeping_failed, true)) return;
-    report(
+    if (note_keeping(true)) return;
+    voice.report(
         LogLevel::error,
         fmt::format("when the last cleanup was won't be known after a restart: {}", error.what()));
   }
+}
+
+/// Whether it had failed before, too.
+bool Hook::Shared::note_keeping(bool failed) {
+  const Lock lock(mutex);
+  return std::exchange(keeping_failed, failed);
 }
 
 /// A trouble that was told is not over by a start.
 void Hook::Shared::tell_start(const CleanupCause& cause, const StopSignal& stop) {
   std::optional<Outcome> trouble;
   {
-    const std::lock_guard lock(mutex);
+    const Lock lock(mutex);
     trouble = policy.trouble();
   }
-  tell({severity_of(trouble), LogLevel::notice, ""},
-       fmt::format("cleanup starts ({}): {}", run.what, cause.reason), stop);
-}
-
-/// Another host's, or another program's, may have been quicker once, but hardly each time.
-Ending Hook::Shared::ending_for(const CleanupResult& result) {
-  if (!result.left_to_another) return ending_of(result.outcome);
-  const std::lock_guard lock(mutex);
-  constexpr std::string_view kWord = "put off";
-  if (left_in_a_row >= kOftenLeftToAnother) return {Severity::warning, LogLevel::warning, kWord};
-  return {severity_of(policy.trouble()), LogLevel::notice, kWord};
+  voice.tell(severity_of(trouble), LogLevel::notice, start_text(run, cause), stop);
 }
 
 void Hook::Shared::tell_end(const CleanupResult& result, const StopSignal& stop) {
-  const Ending ending = ending_for(result);
-  // The message of one that was done has the figures already.
-  const bool adds_figures =
-      run.has_figures && result.outcome == Outcome::stopped && !result.left_to_another;
-  tell(ending,
-       fmt::format("cleanup {}: {}{}", ending.word, result.message,
-                   adds_figures ? figures_of(result) : ""),
-       stop);
+  std::optional<Ending> ending;
+  {
+    const Lock lock(mutex);
+    ending = ending_of(result, policy.trouble(), left_in_a_row);
+  }
+  voice.tell(ending->severity, ending->level, end_text(run, result, *ending), stop);
 }
 
 void Hook::Shared::tell_over(const CleanupDecision& decision, const StopSignal& stop) noexcept {
   attempt([&] { keep_past(); });
   if (!decision.trouble) return;
-  attempt([&] {
-    tell({Severity::okay, LogLevel::notice, ""},
-         fmt::format("cleanup no longer needed: {}; that the last one {} is over", decision.reason,
-                     ending_of(*decision.trouble).word),
-         stop);
-  });
+  attempt([&] { voice.tell(Severity::okay, LogLevel::notice, over_text(decision), stop); });
 }
 
 template <class Step>
@@ -338,23 +202,23 @@ void Hook::Shared::attempt(Step step) noexcept {
   try {
     step();
   } catch (const std::exception& error) {
-    if (!abandoned) output.log(LogLevel::error, error.what());
+    voice.report(error);
   }
 }
 
 CleanupTurns::Turn Hook::Shared::take_turn(const CleanupCause& cause, const StopSignal& stop) {
-  return output.turns->take(stop, [&] {
-    report(LogLevel::notice, fmt::format("cleanup waits for its turn (MaxCleanups {}): {}",
-                                         output.turns->at_once(), cause.reason));
+  return turns->take(stop, [&] {
+    voice.report(LogLevel::notice, fmt::format("cleanup waits for its turn (MaxCleanups {}): {}",
+                                               turns->at_once(), cause.reason));
   });
 }
 
 /// False if what was due before the wait is no longer.
 bool Hook::Shared::begin() {
-  const Moment now = output.now();
-  const std::lock_guard lock(mutex);
-  if (!policy.is_still_due(now)) return false;
-  policy.began(now);
+  const Moment when = now();
+  const Lock lock(mutex);
+  if (!policy.is_still_due(when)) return false;
+  policy.began(when);
   cleaning = true;
   return true;
 }
@@ -369,7 +233,7 @@ void Hook::Shared::clean_up(const CleanupCause& cause, const StopSignal& stop) n
   attempt([&] { keep_past(); });
   attempt([&] { tell_start(cause, stop); });
   attempt([&] { result = run_guarded(cause, stop); });
-  attempt([&] { count(result, stop.requested(), output.now()); });
+  attempt([&] { count(result, stop.requested(), now()); });
   attempt([&] { keep_past(); });
   turn.reset();
   attempt([&] { tell_end(result, stop); });
@@ -380,7 +244,7 @@ CleanupResult Hook::Shared::run_guarded(const CleanupCause& cause, const StopSig
   result.outcome = Outcome::failed;
   try {
     return run.run(cause, stop, [this](const std::string& line) {
-      report(LogLevel::notice, fmt::format("cleanup: {}", line));
+      voice.report(LogLevel::notice, fmt::format("cleanup: {}", line));
     });
   } catch (const std::exception& error) {
     result.message = error.what();
@@ -390,13 +254,13 @@ CleanupResult Hook::Shared::run_guarded(const CleanupCause& cause, const StopSig
   return result;
 }
 
-void Hook::Shared::count(const CleanupResult& result, bool daemon_stops, Moment now) {
-  const std::lock_guard lock(mutex);
+void Hook::Shared::count(const CleanupResult& result, bool daemon_stops, Moment when) {
+  const Lock lock(mutex);
   cleaning = false;
   if (daemon_stops && result.outcome == Outcome::stopped)
-    policy.interrupted(now);
+    policy.interrupted(when);
   else
-    policy.ended(result, now);
+    policy.ended(result, when);
   left_in_a_row = result.left_to_another ? left_in_a_row + 1 : 0;
   if (result.left_to_another) return;
   ++cleanups;
@@ -407,23 +271,36 @@ void Hook::Shared::count(const CleanupResult& result, bool daemon_stops, Moment 
 }
 
 void Hook::Shared::take_start_back() {
-  const std::lock_guard lock(mutex);
+  const Lock lock(mutex);
   policy.not_started();
 }
 
 void Hook::Shared::put_over_back() {
-  const std::lock_guard lock(mutex);
+  const Lock lock(mutex);
   policy.not_told();
 }
 
-Hook::Hook(const DatabaseSettings& settings, std::string arriving_instance, HookOutput output,
-           CleanupRun run)
+Samples Hook::Shared::samples() {
+  const Lock lock(mutex);
+  Samples samples = {{"total_operations", "cleanup", cleanups, true},
+                     {"total_operations", "cleanup_failed", failures, true},
+                     {"total_objects", "deleted", rows_deleted, true},
+                     {"total_bytes", "reclaimed", bytes_reclaimed, true},
+                     {"bool", "cleaning", cleaning ? 1.0 : 0.0}};
+  if (!last) return samples;
+  samples.push_back({"duration", "cleanup", seconds(last->duration)});
+  if (run.has_figures) samples.push_back({"duration", "cleanup_lock", seconds(last->longest_lock)});
+  return samples;
+}
+
+Hook::Hook(const DatabaseSettings& settings, std::string arriving_instance,
+           const HookOutput& output, CleanupRun run)
     : host_(settings.cleanup->host),
       instance_(std::move(arriving_instance)),
-      stop_time_(milliseconds(static_cast<long long>(settings.timeout_seconds * 1000)) +
-                 kStopTimeBesidesTimeout),
-      shared_(std::make_shared<Shared>(settings.cleanup->rules, settings.instance,
-                                       std::move(output), std::move(run))) {}
+      stop_time_(settings.timeout() + kStopTimeBesidesTimeout),
+      shared_(std::make_shared<Shared>(settings.cleanup->rules, settings.instance, output,
+                                       std::move(run))),
+      past_file_name_(past_file_name(settings.instance)) {}
 
 bool Hook::is_meant(const ValueName& name) const {
   if (host_.empty()) return name.measured_here;
@@ -436,8 +313,7 @@ bool Hook::is_false(const ValueName& name) const {
 }
 
 void Hook::recall(const std::filesystem::path& folder) {
-  shared_->past_file = folder / past_file_name(shared_->instance);
-  shared_->recall();
+  shared_->recall(folder / past_file_name_);
 }
 
 void Hook::on_value(const ValueName& name, double value) {
@@ -446,12 +322,12 @@ void Hook::on_value(const ValueName& name, double value) {
   if (!metric) return;
   if (is_false(name)) return shared_->note_false_value(*metric);
   if (!is_meant(name)) return;
-  const Moment now = shared_->output.now();
+  const Moment now = shared_->now();
   CleanupDecision decision = shared_->judge(name, *metric, value, now);
   if (decision.verdict == Verdict::start)
     start({std::string(name.host), *metric, value, std::move(decision.reason)});
   if (decision.verdict == Verdict::over) settle(decision);
-  if (decision.verdict != Verdict::calm) shared_->note_hanging_notification(now);
+  if (decision.verdict != Verdict::calm) shared_->voice.note_hanging_notification(now);
 }
 
 void Hook::start(CleanupCause cause) {
@@ -465,8 +341,9 @@ void Hook::start(CleanupCause cause) {
   } catch (const std::exception& error) {
     CleanupResult result;
     result.outcome = Outcome::failed;
-    shared_->count(result, false, shared_->output.now());
-    shared_->say(LogLevel::error, fmt::format("no cleanup could be started: {}", error.what()));
+    shared_->count(result, false, shared_->now());
+    shared_->voice.say(LogLevel::error,
+                       fmt::format("no cleanup could be started: {}", error.what()));
   }
 }
 
@@ -479,31 +356,18 @@ void Hook::settle(const CleanupDecision& decision) try {
   shared_->put_over_back();
 }
 
-Samples Hook::samples() const {
-  const std::lock_guard lock(shared_->mutex);
-  Samples samples = {{"total_operations", "cleanup", shared_->cleanups, true},
-                     {"total_operations", "cleanup_failed", shared_->failures, true},
-                     {"total_objects", "deleted", shared_->rows_deleted, true},
-                     {"total_bytes", "reclaimed", shared_->bytes_reclaimed, true},
-                     {"bool", "cleaning", shared_->cleaning ? 1.0 : 0.0}};
-  if (shared_->last) {
-    samples.push_back({"duration", "cleanup", seconds(shared_->last->duration)});
-    if (shared_->run.has_figures)
-      samples.push_back({"duration", "cleanup_lock", seconds(shared_->last->longest_lock)});
-  }
-  return samples;
-}
+Samples Hook::samples() const { return shared_->samples(); }
 
-void Hook::request_stop(milliseconds ago) {
-  worker_.request_stop(Worker::Clock::now() + std::max(stop_time_ - ago, kStopTimeBesidesTimeout));
-  shared_->output.turns->wake();
+void Hook::request_stop() {
+  worker_.request_stop(Worker::Clock::now() + stop_time_);
+  shared_->turns->wake();
 }
 
 void Hook::join() {
   if (worker_.join()) return;
-  shared_->say(LogLevel::error,
-               "the cleanup has not ended in time, and is cut off; the next one resumes it");
-  shared_->abandon();
+  shared_->voice.say(LogLevel::error,
+                     "the cleanup has not ended in time, and is cut off; the next one resumes it");
+  shared_->voice.fall_silent();
 }
 
 Moment current_moment() {

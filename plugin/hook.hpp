@@ -2,33 +2,19 @@
 // and tells what came of it.
 #pragma once
 
+#include <chrono>
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
 
-#include "core/cleanup_policy.hpp"
 #include "plugin/cleanup_run.hpp"
-#include "plugin/cleanup_turns.hpp"
-#include "plugin/reader.hpp"
+#include "plugin/hook_output.hpp"
 #include "plugin/samples.hpp"
 #include "plugin/settings.hpp"
 #include "plugin/worker.hpp"
 
 namespace django_session::plugin {
-
-enum class Severity { okay, warning, failure };
-
-/// What the hook needs of the world around it: collectd, or a test. Called in several threads.
-struct HookOutput {
-  std::function<void(LogLevel, const std::string&)> log;
-  /// May take its time: called in the cleanup's thread alone, and not once a stop was requested. At
-  /// most 255 bytes.
-  std::function<void(Severity, const std::string&)> notify;
-  std::function<Moment()> now;
-  std::shared_ptr<CleanupTurns> turns = std::make_shared<CleanupTurns>();  ///< all hooks' together
-};
 
 /// collectd's identifier of a value, its own plugin's name left out, and where it comes from. The
 /// host is what whoever sent it says.
@@ -42,7 +28,7 @@ struct ValueName {
 class Hook {
  public:
   /// `arriving_instance`: the plugin instance as it stands in arriving values.
-  Hook(const DatabaseSettings& settings, std::string arriving_instance, HookOutput output,
+  Hook(const DatabaseSettings& settings, std::string arriving_instance, const HookOutput& output,
        CleanupRun run);
 
   /// Goes on with the waits that its file in `folder` tells of, and keeps them there from now on.
@@ -57,9 +43,8 @@ class Hook {
   Samples samples() const;
 
   /// Starts no cleanup any more, and asks a running one to end. Returns at once. It is waited for
-  /// in join(), until the block's Timeout and a second have passed since the daemon began to stop,
-  /// which was `ago` before now.
-  void request_stop(std::chrono::milliseconds ago = std::chrono::milliseconds(0));
+  /// in join(), until the block's Timeout and most of a second have passed.
+  void request_stop();
 
   /// Waits for the end of what runs, as long as that. After it a cleanup that is cut off says
   /// nothing any more.
@@ -76,6 +61,7 @@ class Hook {
   std::string host_, instance_;
   std::chrono::milliseconds stop_time_;
   std::shared_ptr<Shared> shared_;
+  std::string past_file_name_;
   Worker worker_;
 };
 

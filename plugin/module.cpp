@@ -15,6 +15,7 @@
 
 #include "core/printable.hpp"
 #include "plugin/cleanup_run.hpp"
+#include "plugin/cleanup_texts.hpp"
 #include "plugin/hook.hpp"
 #include "plugin/reading_pool.hpp"
 #include "plugin/settings.hpp"
@@ -327,35 +328,6 @@ std::shared_ptr<Hook> make_hook(const DatabaseSettings& settings) {
                                 cleanup_run(settings));
 }
 
-/// An empty <Cleanup> can't be told from none: collectd leaves it out before we see it.
-void tell_triggers(const DatabaseSettings& settings) {
-  std::string triggers;
-  for (const auto& trigger : settings.cleanup->rules.triggers)
-    triggers += (triggers.empty() ? "" : " or ") + trigger.text;
-  log_line(LogLevel::notice, fmt::format("{}: <Cleanup> waits for {} ({})", settings.instance,
-                                         triggers, cleanup_name(settings)));
-}
-
-/// Whoever reaches the port of the network plugin can send values under any name.
-void explain_foreign_values(const DatabaseSettings& settings) {
-  const std::string& host = settings.cleanup->host;
-  if (host.empty()) return;
-  log_line(LogLevel::notice,
-           fmt::format("{}: <Cleanup> obeys values of {} that come over the network. Let "
-                       "the network plugin take signed ones alone (Listen with SecurityLevel "
-                       "\"Sign\" and an AuthFile): all others can be forged by whoever reaches its "
-                       "port",
-                       settings.instance, host == "*" ? "any host" : host));
-}
-
-/// Once, while the configuration is read.
-void explain_cleanup(const DatabaseSettings& settings) {
-  tell_triggers(settings);
-  explain_foreign_values(settings);
-  for (const std::string& warning : settings.cleanup->warnings)
-    log_line(LogLevel::warning, fmt::format("{}: {}", settings.instance, warning));
-}
-
 /// The callbacks that serve all hooks together.
 void register_hook(std::shared_ptr<Hook> hook) {
   if (registry().hooks.empty()) plugin_register_write(kPlugin, on_write, nullptr);
@@ -378,7 +350,7 @@ void register_database(const ConfigItem& block) {
   registry().longest_timeout = std::max(registry().longest_timeout, settings.timeout());
   if (!hook) return;
   register_hook(hook);
-  explain_cleanup(settings);
+  for (const LogLine& line : introduction_of(settings)) log_line(line.level, line.text);
 }
 
 /// What is wrong is left out, with an error; the daemon, the other options and blocks go on.

@@ -2,60 +2,67 @@
 #include "plugin/reading_pool.hpp"
 
 #include <algorithm>
-#include <condition_variable>
 #include <deque>
-#include <mutex>
 #include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "core/mutex.hpp"
 #include "plugin/worker.hpp"
 
 namespace django_session::plugin {
 
-/// A thread. It has a task from when it was given one to that one's end.
+/// A thread. It has a task from when it was given one to that one's end, and runs it without the
+/// mutex, under which all else is used.
 struct ReadingPool::Worker {
-  std::condition_variable wake;
+  Condition wake;
   Task task;
   bool has_task = false, is_quick = false;
   Clock::time_point began;
 };
 
-/// All under the mutex, but for running tasks and telling of a shortage.
 struct ReadingPool::Shared : std::enable_shared_from_this<Shared> {
-  using Lock = std::unique_lock<std::mutex>;
   struct Waiting {
     Task task;
     bool is_quick;
   };
 
-  Rules rules;
-  std::function<void(const std::string&)> on_shortage;
-  std::mutex mutex;
-  std::deque<Waiting> waiting;
-  std::size_t running = 0;     ///< of the quick ones
-  std::size_t allowed = 0;     ///< of the quick ones at a time: the few, and as many as are stuck
-  bool one_has_ended = false;  ///< since the watcher looked
-  std::vector<std::shared_ptr<Worker>> workers;
-  std::vector<Worker*> idle;  ///< last in, first out: so that a surplus has nothing to do, and goes
-  bool watcher_runs = false, watcher_rests = false;
-  std::condition_variable backlog;  ///< the watcher has something to do
-  std::condition_variable ended;    ///< a worker or the watcher is gone
-  bool stopping = false, told_of_shortage = false;
+  Shared(Rules the_rules, std::function<void(const std::string&)> tell)
+      : rules(the_rules), on_shortage(std::move(tell)), allowed(rules.few) {}
 
-  void add(Task task, bool is_quick);
-  bool may_run(const Waiting& next) const { return !next.is_quick || running < allowed; }
-  void give_next_task();
-  void give(Worker& worker, Waiting next);
-  void start_worker();
+  const Rules rules;
+  const std::function<void(const std::string&)> on_shortage;  ///< called without the mutex
+
+  Mutex mutex;
+  std::deque<Waiting> waiting GUARDED_BY(mutex);
+  std::size_t running GUARDED_BY(mutex) = 0;  ///< of the quick ones
+  /// Of the quick ones at a time: the few, and as many as are stuck.
+  std::size_t allowed GUARDED_BY(mutex);
+  bool one_has_ended GUARDED_BY(mutex) = false;  ///< since the watcher looked
+  std::vector<std::shared_ptr<Worker>> workers GUARDED_BY(mutex);
+  /// Last in, first out: so that a surplus has nothing to do, and goes.
+  std::vector<Worker*> idle GUARDED_BY(mutex);
+  bool watcher_runs GUARDED_BY(mutex) = false, watcher_rests GUARDED_BY(mutex) = false;
+  Condition backlog;  ///< the watcher has something to do
+  Condition ended;    ///< a worker or the watcher is gone
+  bool stopping GUARDED_BY(mutex) = false, told_of_shortage GUARDED_BY(mutex) = false;
+
+  void add(Task task, bool is_quick) REQUIRES(mutex);
+  bool may_run(const Waiting& next) const REQUIRES(mutex) {
+    return !next.is_quick || running < allowed;
+  }
+  void give_next_task() REQUIRES(mutex);
+  void give(Worker& worker, Waiting next) REQUIRES(mutex);
+  void start_worker() REQUIRES(mutex);
   void work(const std::shared_ptr<Worker>& worker);
-  bool wait_for_task(Worker& worker, Lock& lock);
-  void run_task(Worker& worker, Lock& lock);
-  void wake_watcher();
+  bool wait_for_task(Worker& worker) REQUIRES(mutex);
+  void run_task(Worker& worker) REQUIRES(mutex);
+  void wake_watcher() REQUIRES(mutex);
   void watch();
-  void allow_as_many_as_are_stuck();
-  void catch_up(Lock& lock);
+  bool await_a_stall() REQUIRES(mutex);
+  void allow_as_many_as_are_stuck() REQUIRES(mutex);
+  void catch_up() REQUIRES(mutex);
   bool stop(Clock::time_point give_up);
 };
 
@@ -111,9 +118,9 @@ void ReadingPool::Shared::start_worker() {
 }
 
 void ReadingPool::Shared::work(const std::shared_ptr<Worker>& worker) {
-  Lock lock(mutex);
-  while (wait_for_task(*worker, lock)) {
-    do run_task(*worker, lock);
+  const Lock lock(mutex);
+  while (wait_for_task(*worker)) {
+    do run_task(*worker);
     while (worker->has_task);
     if (!stopping) idle.push_back(worker.get());
   }
@@ -122,22 +129,24 @@ void ReadingPool::Shared::work(const std::shared_ptr<Worker>& worker) {
 }
 
 /// For a worker that is idle. False when it is to go.
-bool ReadingPool::Shared::wait_for_task(Worker& worker, Lock& lock) {
+bool ReadingPool::Shared::wait_for_task(Worker& worker) {
+  auto kept_until = Clock::now() + rules.keep;
   while (!worker.has_task && !stopping) {
-    const bool woken =
-        worker.wake.wait_for(lock, rules.keep, [&] { return worker.has_task || stopping; });
-    if (!woken && workers.size() > rules.few) break;
+    if (worker.wake.wait_until(mutex, kept_until)) continue;
+    if (workers.size() > rules.few) break;
+    kept_until = Clock::now() + rules.keep;
   }
   if (!worker.has_task) std::erase(idle, &worker);
   return worker.has_task;
 }
 
 /// Runs its task, and takes the next one, if there is one for it.
-void ReadingPool::Shared::run_task(Worker& worker, Lock& lock) {
-  lock.unlock();
-  worker.task();
-  worker.task = nullptr;  // what it owns may take long to free, or lock
-  lock.lock();
+void ReadingPool::Shared::run_task(Worker& worker) {
+  {
+    const Unlocked while_it_runs(mutex);
+    worker.task();
+    worker.task = nullptr;  // what it owns may take long to free, or lock
+  }
   worker.has_task = false;
   one_has_ended = true;
   if (worker.is_quick) --running;
@@ -162,19 +171,24 @@ void ReadingPool::Shared::wake_watcher() {
 
 /// Looks after tasks that wait, in a thread of its own.
 void ReadingPool::Shared::watch() {
-  Lock lock(mutex);
-  while (!stopping) {
-    if (waiting.empty()) allowed = rules.few;
-    watcher_rests = true;
-    backlog.wait(lock, [this] { return stopping || !waiting.empty(); });
-    watcher_rests = false;
-    backlog.wait_for(lock, rules.stall, [this] { return stopping; });
-    if (stopping) break;
+  const Lock lock(mutex);
+  while (await_a_stall()) {
     allow_as_many_as_are_stuck();
-    catch_up(lock);
+    catch_up();
   }
   watcher_runs = false;
   ended.notify_all();
+}
+
+/// False when all is to end.
+bool ReadingPool::Shared::await_a_stall() {
+  if (waiting.empty()) allowed = rules.few;
+  watcher_rests = true;
+  while (!stopping && waiting.empty()) backlog.wait(mutex);
+  watcher_rests = false;
+  const auto stalled = Clock::now() + rules.stall;
+  while (!stopping && backlog.wait_until(mutex, stalled)) continue;
+  return !stopping;
 }
 
 /// Where nothing at all comes to its end, twice as many: so sixty databases that hang from the same
@@ -189,37 +203,34 @@ void ReadingPool::Shared::allow_as_many_as_are_stuck() {
   if (!std::exchange(one_has_ended, false)) allowed = std::max(allowed, 2 * running);
 }
 
-void ReadingPool::Shared::catch_up(Lock& lock) try {
+void ReadingPool::Shared::catch_up() try {
   while (!waiting.empty() && may_run(waiting.front())) give_next_task();
 } catch (const std::system_error& error) {
   if (std::exchange(told_of_shortage, true)) return;
   const std::string reason = error.code().message();
-  lock.unlock();
+  const Unlocked while_it_is_said(mutex);
   on_shortage(reason);
-  lock.lock();
 }
 
 bool ReadingPool::Shared::stop(Clock::time_point give_up) {
   std::deque<Waiting> dropped;  // freed after the lock
-  Lock lock(mutex);
+  const Lock lock(mutex);
   stopping = true;
   dropped.swap(waiting);
   for (const std::shared_ptr<Worker>& worker : workers) worker->wake.notify_one();
   backlog.notify_all();
-  return ended.wait_until(lock, give_up, [this] { return workers.empty() && !watcher_runs; });
+  const auto runs = [this]() REQUIRES(mutex) { return !workers.empty() || watcher_runs; };
+  while (runs() && ended.wait_until(mutex, give_up)) continue;
+  return !runs();
 }
 
 ReadingPool::ReadingPool(std::function<void(const std::string&)> on_shortage, Rules rules)
-    : shared_(std::make_shared<Shared>()) {
-  shared_->rules = rules;
-  shared_->allowed = rules.few;
-  shared_->on_shortage = std::move(on_shortage);
-}
+    : shared_(std::make_shared<Shared>(rules, std::move(on_shortage))) {}
 
 ReadingPool::~ReadingPool() { stop(Clock::now()); }
 
 void ReadingPool::run(Task task, Expected expected) {
-  const std::lock_guard lock(shared_->mutex);
+  const Lock lock(shared_->mutex);
   if (!shared_->stopping) shared_->add(std::move(task), expected == Expected::quick);
 }
 

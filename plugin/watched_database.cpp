@@ -35,25 +35,25 @@ void WatchedDatabase::read_here() {
 }
 
 void WatchedDatabase::close() {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   closed_ = true;
 }
 
 /// False if a reading is under way.
 bool WatchedDatabase::begin() {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   return !std::exchange(reading_, true);
 }
 
 ReadingPool::Expected WatchedDatabase::expected() {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   return took_long_ ? ReadingPool::Expected::long_lasting : ReadingPool::Expected::quick;
 }
 
 void WatchedDatabase::read() {
   const auto began = ReadingPool::Clock::now();
   const bool up = reader_.read(own_output_);
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   took_long_ = ReadingPool::Clock::now() - began >= long_;
   down_ = !up;
   reading_ = false;
@@ -61,14 +61,14 @@ void WatchedDatabase::read() {
 
 void WatchedDatabase::fail(const std::string& trouble) {
   reader_.fail(trouble, own_output_);
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   down_ = true;
   reading_ = false;
 }
 
 /// A Timeout longer than the interval would leave gaps, in which `up` looked merely unknown.
 void WatchedDatabase::repeat_down() {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   if (!down_ || closed_) return;
   repeated_ = Output::Clock::now();
   output_.dispatch({{"bool", "up", 0}}, repeated_);
@@ -76,12 +76,12 @@ void WatchedDatabase::repeat_down() {
 
 /// collectd drops a value that is not later than the one before it.
 void WatchedDatabase::dispatch(const Samples& samples, Time time) {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   if (!closed_) output_.dispatch(samples, std::max(time, repeated_ + std::chrono::milliseconds(1)));
 }
 
 void WatchedDatabase::log(LogLevel level, const std::string& line) {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   if (!closed_) output_.log(level, line);
 }
 

@@ -4,9 +4,9 @@
 
 #include <chrono>
 #include <memory>
-#include <mutex>
 #include <optional>
 
+#include "core/mutex.hpp"
 #include "plugin/reader.hpp"
 #include "plugin/reading_pool.hpp"
 #include "plugin/settings.hpp"
@@ -47,13 +47,13 @@ class WatchedDatabase : public std::enable_shared_from_this<WatchedDatabase> {
   Reader reader_;                         ///< of the reading under way
   Output own_output_;                     ///< the reader's: ends in `output_`, until closed
 
-  std::mutex mutex_;  ///< of all that follows
-  Output output_;
-  bool closed_ = false;
-  bool reading_ = false;    ///< one is under way
-  bool down_ = false;       ///< as of the last reading
-  bool took_long_ = false;  ///< the same
-  Time repeated_{};         ///< when `up` = 0 was last repeated
+  Mutex mutex_;
+  const Output output_;  ///< not called after close()
+  bool closed_ GUARDED_BY(mutex_) = false;
+  bool reading_ GUARDED_BY(mutex_) = false;    ///< one is under way
+  bool down_ GUARDED_BY(mutex_) = false;       ///< as of the last reading
+  bool took_long_ GUARDED_BY(mutex_) = false;  ///< the same
+  Time repeated_ GUARDED_BY(mutex_){};         ///< when `up` = 0 was last repeated
 };
 
 }  // namespace django_session::plugin

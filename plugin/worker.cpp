@@ -1,10 +1,10 @@
 // Starting, asking to stop, and waiting no longer than was promised.
 #include "plugin/worker.hpp"
 
-#include <condition_variable>
 #include <csignal>
-#include <mutex>
 #include <utility>
+
+#include "core/mutex.hpp"
 
 namespace django_session::plugin {
 
@@ -17,10 +17,10 @@ void block_signals() {
 /// Outlives the Worker if its thread had to be let go.
 struct Worker::Shared {
   StopSignal stop;
-  std::mutex mutex;
-  std::condition_variable ended;
-  bool running = false;
-  std::thread thread;
+  Mutex mutex;
+  Condition ended;
+  bool running GUARDED_BY(mutex) = false;
+  std::thread thread GUARDED_BY(mutex);
 };
 
 Worker::Worker() : shared_(std::make_shared<Shared>()) {}
@@ -31,7 +31,7 @@ Worker::~Worker() {
 }
 
 bool Worker::start(Task task) {
-  const std::lock_guard lock(shared_->mutex);
+  const Lock lock(shared_->mutex);
   if (shared_->running || shared_->stop.requested()) return false;
   if (shared_->thread.joinable()) shared_->thread.join();  // its task has ended
   shared_->thread = std::thread([shared = shared_, task = std::move(task)]() mutable {
@@ -44,7 +44,7 @@ bool Worker::start(Task task) {
 
 void Worker::run(const std::shared_ptr<Shared>& shared, const Task& task) {
   task(shared->stop);
-  const std::lock_guard lock(shared->mutex);
+  const Lock lock(shared->mutex);
   shared->running = false;
   shared->ended.notify_all();
 }
@@ -52,9 +52,10 @@ void Worker::run(const std::shared_ptr<Shared>& shared, const Task& task) {
 void Worker::request_stop(Clock::time_point give_up) { shared_->stop.request(give_up); }
 
 bool Worker::join() {
-  std::unique_lock lock(shared_->mutex);
-  const bool ended = shared_->ended.wait_until(lock, shared_->stop.give_up(),
-                                               [this] { return !shared_->running; });
+  const Lock lock(shared_->mutex);
+  while (shared_->running && shared_->ended.wait_until(shared_->mutex, shared_->stop.give_up()))
+    continue;
+  const bool ended = !shared_->running;
   if (!shared_->thread.joinable()) return ended;
   if (ended)
     shared_->thread.join();

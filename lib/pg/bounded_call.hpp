@@ -1,14 +1,13 @@
 // Bounds a call that can't be bounded from inside.
 #pragma once
 
-#include <condition_variable>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <thread>
 #include <utility>
 
+#include "core/mutex.hpp"
 #include "pg/deadline.hpp"
 
 namespace django_session::pg {
@@ -23,7 +22,7 @@ class BoundedCall {
   explicit BoundedCall(std::function<Result()> call) : shared_(std::make_shared<Shared>()) {
     std::thread([shared = shared_, call = std::move(call)] {
       Result result = call();
-      const std::lock_guard lock(shared->mutex);
+      const Lock lock(shared->mutex);
       shared->result = std::move(result);
       shared->ended.notify_all();
     }).detach();
@@ -32,17 +31,16 @@ class BoundedCall {
   /// The result, once; nothing if it hasn't arrived by the deadline (wait again, or give the call
   /// up by dropping this).
   std::optional<Result> wait(Deadline deadline) {
-    std::unique_lock lock(shared_->mutex);
-    shared_->ended.wait_until(lock, deadline.time(),
-                              [this] { return shared_->result.has_value(); });
+    const Lock lock(shared_->mutex);
+    while (!shared_->result && shared_->ended.wait_until(shared_->mutex, deadline.time())) continue;
     return std::exchange(shared_->result, std::nullopt);
   }
 
  private:
   struct Shared {
-    std::mutex mutex;
-    std::condition_variable ended;
-    std::optional<Result> result;
+    Mutex mutex;
+    Condition ended;
+    std::optional<Result> result GUARDED_BY(mutex);
   };
   std::shared_ptr<Shared> shared_;
 };

@@ -1,7 +1,9 @@
 """Keeps the house in order: what includes what, what is exported, and that samples, README and
 code name the same options."""
 
+import json
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -88,6 +90,44 @@ def test_installed_below_usr_the_plugin_lies_where_collectd_looks(tmp_path):
     built_in = re.findall(rb"/usr/lib[\w/.-]*/collectd(?=\0)",
                           Path(program("collectd")).read_bytes())
     assert f"/usr/{folder}".encode() in built_in, built_in
+
+
+def test_threads_share_only_what_a_checked_mutex_guards():
+    unchecked = r"std::\w*(mutex|condition_variable|_lock|lock_guard)\b"
+    assert [name(path) for path in SOURCES if re.search(unchecked, path.read_text())] == [
+        "lib/core/mutex.hpp"]
+
+
+@pytest.fixture(scope="module")
+def checked_by_clang(tmp_path_factory):
+    """{file: the words before its name}: how the preset `locks` has clang look at it."""
+    folder = tmp_path_factory.mktemp("locks")
+    subprocess.run(["cmake", "--preset", "locks", "-B", folder], cwd=ROOT, check=True,
+                   stdout=subprocess.DEVNULL)
+    commands = json.loads((folder / "compile_commands.json").read_text())
+    return {name(Path(entry["file"])): shlex.split(entry["command"].partition(" -o ")[0])
+            for entry in commands if "-Wthread-safety" in entry["command"]}
+
+
+def test_clang_looks_at_every_file_that_takes_a_lock(checked_by_clang):
+    assert {name(path) for path in SOURCES if path.suffix == ".cpp"
+            and re.search(r"\bLock \w+\(", path.read_text())} <= checked_by_clang.keys()
+
+
+@pytest.mark.parametrize("path, compiled", [
+    ("plugin/worker.cpp", None), ("plugin/reading_pool.cpp", None),
+    ("lib/pg/bounded_call.hpp", "lib/pg/connection.cpp")])
+def test_what_is_used_without_its_mutex_does_not_compile(tmp_path, checked_by_clang, path, compiled):
+    planted = tmp_path / path
+    planted.parent.mkdir(parents=True)
+    text, locks = re.subn(r"^ +const Lock \w+\(.*\n", "", (ROOT / path).read_text(), flags=re.M)
+    assert locks
+    planted.write_text(text)
+    command = checked_by_clang[compiled or path]
+    done = subprocess.run(
+        [command[0], f"-I{tmp_path / 'lib'}", *command[1:], ROOT / compiled if compiled else planted],
+        capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "requires holding mutex" in done.stderr, done.stderr
 
 
 def files_of_the_repository():
