@@ -1,117 +1,14 @@
-// What we can do is compared with what the owner can do: attributes, memberships, policies, and all
-// that pg_shdepend has under our name (what we own, and each grant to us). What everybody was
-// granted, the owner has too.
+// What we can do is compared with what the owner can do.
 //
 // Where the two can't be compared exactly, there is more: it costs a plainer answer, or a role of
 // its own, while the opposite would give rights away.
 #include "measure/more_rights.hpp"
 
-#include <fmt/format.h>
+#include "core/sql_text.hpp"
+#include "measure/sql_files.hpp"
 
 namespace django_session::sessions {
-namespace {
 
-// {0} kSetRole. Roles whose rights the owner can use, by inheriting them or as SET ROLE. (He may be
-// a member of a role and have neither.)
-constexpr const char* kHis = R"(his AS MATERIALIZED (
-    SELECT ARRAY(SELECT r.oid FROM pg_roles r
-                 WHERE pg_has_role(o.oid, r.oid, 'USAGE') OR pg_has_role(o.oid, r.oid, {0})) AS roles
-  ))";
-
-constexpr const char* kAttributes = R"(
-    SELECT a.name AS what
-    FROM (VALUES ('SUPERUSER', me.rolsuper, o.rolsuper), ('CREATEROLE', me.rolcreaterole, o.rolcreaterole),
-                 ('CREATEDB', me.rolcreatedb, o.rolcreatedb), ('REPLICATION', me.rolreplication, o.rolreplication),
-                 ('BYPASSRLS', me.rolbypassrls, o.rolbypassrls)) AS a(name, mine, his)
-    WHERE a.mine AND NOT a.his)";
-
-// {0} kSetRole. Inheriting a role's rights is less than SET ROLE: only that gives its attributes.
-constexpr const char* kMemberships = R"(
-    SELECT 'membership in ' || quote_ident(r.rolname)
-    FROM pg_roles r, his
-    WHERE NOT me.rolsuper AND r.oid <> me.oid
-      AND (pg_has_role(me.oid, r.oid, 'MEMBER') AND NOT r.oid = ANY (his.roles)
-           OR pg_has_role(me.oid, r.oid, {0}) AND NOT pg_has_role(o.oid, r.oid, {0}))
-    UNION ALL
-    SELECT DISTINCT 'ADMIN OPTION for ' || quote_ident(r.rolname)
-    FROM pg_auth_members g JOIN pg_roles r ON r.oid = g.roleid, his
-    WHERE NOT me.rolsuper AND g.admin_option AND pg_has_role(me.oid, g.member, 'MEMBER')
-      AND NOT EXISTS (SELECT FROM pg_auth_members h
-                      WHERE h.roleid = g.roleid AND h.admin_option AND h.member = ANY (his.roles)))";
-
-// A policy lets us see rows, or hides them from the owner alone.
-constexpr const char* kPolicies = R"(
-    SELECT pg_describe_object('pg_policy'::regclass, p.oid, 0)
-    FROM pg_policy p JOIN pg_class t ON t.oid = p.polrelid, his
-    WHERE NOT me.rolsuper AND t.relrowsecurity AND NOT t.relowner = ANY (his.roles)
-      AND CASE WHEN p.polpermissive
-          THEN me.oid = ANY (p.polroles) AND NOT p.polroles && (0::oid || his.roles)
-          ELSE p.polroles && his.roles AND NOT p.polroles && ARRAY[0::oid, me.oid] END)";
-
-// What the owner was granted on the object is compared, privilege by privilege. Not known is what
-// parameters of the server were granted to others: before PostgreSQL 15 it isn't there to be asked
-// for.
-//
-// What doesn't count: who has CONNECT alone (nobody who is connected can do anything with it); who
-// has given a membership to somebody (pg_auth_members; ADMIN OPTION is above); what our own new
-// objects would be granted (a pg_default_acl of ours). What those of others will grant to us does:
-// it may be between this look and what is done after it.
-constexpr const char* kObjects = R"(
-    SELECT pg_describe_object(s.classid, s.objid, s.objsubid)
-    FROM his, pg_shdepend s LEFT JOIN LATERAL (
-      SELECT c.relowner AS owner, coalesce(a.attacl, c.relacl) AS acl, a.attacl || c.relacl AS whole
-      FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = nullif(s.objsubid, 0)
-      WHERE s.classid = 'pg_class'::regclass AND c.oid = s.objid
-      UNION ALL SELECT proowner, proacl, NULL FROM pg_proc WHERE s.classid = 'pg_proc'::regclass AND oid = s.objid
-      UNION ALL SELECT typowner, typacl, NULL FROM pg_type WHERE s.classid = 'pg_type'::regclass AND oid = s.objid
-      UNION ALL SELECT nspowner, nspacl, NULL FROM pg_namespace WHERE s.classid = 'pg_namespace'::regclass AND oid = s.objid
-      UNION ALL SELECT lanowner, lanacl, NULL FROM pg_language WHERE s.classid = 'pg_language'::regclass AND oid = s.objid
-      UNION ALL SELECT fdwowner, fdwacl, NULL FROM pg_foreign_data_wrapper
-        WHERE s.classid = 'pg_foreign_data_wrapper'::regclass AND oid = s.objid
-      UNION ALL SELECT srvowner, srvacl, NULL FROM pg_foreign_server
-        WHERE s.classid = 'pg_foreign_server'::regclass AND oid = s.objid
-      UNION ALL SELECT lomowner, lomacl, NULL FROM pg_largeobject_metadata
-        WHERE s.classid = 'pg_largeobject'::regclass AND oid = s.objid
-      UNION ALL SELECT datdba, datacl, NULL FROM pg_database WHERE s.classid = 'pg_database'::regclass AND oid = s.objid
-      UNION ALL SELECT spcowner, spcacl, NULL FROM pg_tablespace WHERE s.classid = 'pg_tablespace'::regclass AND oid = s.objid
-      UNION ALL SELECT defaclrole, defaclacl, NULL FROM pg_default_acl
-        WHERE s.classid = 'pg_default_acl'::regclass AND oid = s.objid
-    ) t ON true
-    WHERE NOT me.rolsuper AND s.refclassid = 'pg_authid'::regclass AND s.refobjid = me.oid
-      AND s.dbid IN (0::oid, d.oid)
-      AND CASE s.deptype
-          WHEN 'o' THEN s.classid <> 'pg_default_acl'::regclass
-          WHEN 'a' THEN s.classid <> 'pg_auth_members'::regclass
-            AND (t.owner = ANY (his.roles)) IS NOT TRUE
-            AND (t.acl IS NULL OR EXISTS (
-              SELECT FROM aclexplode(t.acl) mine
-              WHERE mine.grantee = me.oid
-                AND (s.classid <> 'pg_database'::regclass OR mine.privilege_type <> 'CONNECT' OR mine.is_grantable)
-                AND NOT EXISTS (
-                  SELECT FROM aclexplode(coalesce(t.whole, t.acl)) theirs
-                  WHERE theirs.grantee = ANY (0::oid || his.roles) AND theirs.privilege_type = mine.privilege_type
-                    AND theirs.is_grantable >= mine.is_grantable)))
-          ELSE false END)";
-
-// {0} kHis, {1} to {4} what there may be, {5} kSetRole. The owner who can be a superuser, or us,
-// can do all that we can. The first three that are found will do: there may be thousands.
-constexpr const char* kMore = R"((
-  WITH {0}, more AS ({1}
-    UNION ALL{2}
-    UNION ALL{3}
-    UNION ALL{4}
-  )
-  SELECT string_agg(m.what, ', ' ORDER BY m.what) FROM (
-    SELECT coalesce(more.what, 'something unnamed') AS what FROM more
-    WHERE NOT EXISTS (SELECT FROM pg_roles r
-                      WHERE (r.rolsuper OR r.oid = me.oid) AND pg_has_role(o.oid, r.oid, {5}))
-    LIMIT 3) m))";
-
-}  // namespace
-
-std::string more_rights() {
-  return fmt::format(kMore, fmt::format(kHis, kSetRole), kAttributes,
-                     fmt::format(kMemberships, kSetRole), kPolicies, kObjects, kSetRole);
-}
+std::string more_rights() { return sql::fill<sql::more_rights>(sql::arg<"set_role">(kSetRole)); }
 
 }  // namespace django_session::sessions

@@ -1,13 +1,15 @@
-// The SQL. Of the table itself only its files' sizes and a few index entries are read, which needs
-// an ACCESS SHARE lock.
+// The SQL; what is long of it is in sql/. Of the table itself only its files' sizes and a few index
+// entries are read, which needs an ACCESS SHARE lock.
 #include "measure/question.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
+#include "core/sql_text.hpp"
 #include "measure/more_rights.hpp"
 #include "measure/schema_renamer.hpp"
+#include "measure/sql_files.hpp"
 #include "measure/transaction.hpp"
 
 namespace django_session::sessions {
@@ -45,93 +47,12 @@ constexpr const char* kVisibleTable = R"((
   JOIN pg_class t ON t.relnamespace = s.oid AND t.relname = {0}
   WHERE s.oid <> pg_my_temp_schema() ORDER BY path.position LIMIT 1))";
 
-/// {0} the table's condition. A swap under way, or left behind, is known by the names of
-/// swap_sql.hpp.
-constexpr const char* kDefinition = R"(
-SELECT c.oid, n.oid AS schema_oid, n.nspname AS schema, c.relname AS "table", c.relkind, c.reltuples,
-  c.reltoastrelid AS toast_oid,
-  (SELECT pg_catalog.sum(ic.relpages) FROM pg_catalog.pg_index i
-   JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid WHERE i.indrelid = nullif(c.reltoastrelid, 0))
-    AS toast_index_pages,
-  coalesce((SELECT option_value FROM pg_catalog.pg_options_to_table(c.reloptions)
-            WHERE option_name = 'fillfactor'), '100') AS fillfactor,
-  pg_catalog.current_database() AS database, current_user AS role, o.rolname AS owner,
-  e.attnum IS NOT NULL AS has_expire_date,
-  e.atttypid = 'timestamptz'::pg_catalog.regtype AS expire_date_has_zone,
-  e.atttypid IN ('timestamptz'::pg_catalog.regtype, 'timestamp'::pg_catalog.regtype) AS expire_date_is_time,
-  pg_catalog.has_schema_privilege(n.oid, 'USAGE') AS may_use_schema,
-  coalesce(pg_catalog.has_column_privilege(c.oid, e.attnum, 'SELECT'), false) AS may_read_expire_date,
-  row_security_active(c.oid) AS row_security, me.rolsuper AS is_superuser,
-  {1} IS NOT NULL AS has_more_rights, {2} AS could_rule_the_server,
-  has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE') AS may_lock, pg_is_in_recovery() AS standby,
-  f.oid AS statistics_oid, f.name AS statistics_function,
-  EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal
-          AND g.tgname LIKE 'djs\_%') AS swap_logs,
-  (SELECT pg_catalog.pg_stat_get_tuples_inserted(l.oid) FROM pg_catalog.pg_class l
-   WHERE l.relnamespace = n.oid AND l.relowner = c.relowner AND l.relname = 'djs_' || c.oid || '_log') AS swap_logged,
-  (SELECT pg_catalog.obj_description(l.oid, 'pg_class') FROM pg_catalog.pg_class l
-   WHERE l.relnamespace = n.oid AND l.relowner = c.relowner AND l.relname = 'djs_' || c.oid || '_state') AS swap_comment
-FROM pg_catalog.pg_class c
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_roles me ON me.rolname = session_user
-JOIN pg_roles o ON o.oid = c.relowner
-JOIN pg_database d ON d.datname = current_database()
-LEFT JOIN pg_catalog.pg_attribute e ON e.attrelid = c.oid AND e.attname = 'expire_date' AND e.attnum > 0
-  AND NOT e.attisdropped
-LEFT JOIN LATERAL (
-  SELECT p.oid, format('%I.%I', n.nspname, p.proname) AS name FROM pg_proc p
-  WHERE p.proname LIKE 'django\_session\_statistics%' AND p.pronamespace = n.oid AND p.proowner = c.relowner
-    AND p.prosecdef AND p.pronargs = 1 AND p.proargtypes[0] = 'regclass'::regtype
-    AND has_function_privilege(p.oid, 'EXECUTE')
-  ORDER BY p.proname LIMIT 1) f ON true
-WHERE {0};
-)";
-
 /// Whether it is, or could make itself, a superuser.
 constexpr const char* kCouldRuleTheServer = R"((
   me.rolsuper OR me.rolcreaterole OR EXISTS (
     SELECT FROM pg_roles r
     WHERE r.rolname IN ('pg_execute_server_program', 'pg_write_server_files', 'pg_read_server_files')
       AND pg_has_role(me.oid, r.oid, 'MEMBER'))))";
-
-/// {0} the table's OID, {1} its schema and {2} its name as literals, {3} kHeld or nothing, {4}
-/// kNameStays or nothing. One row for each thing that
-/// makes it unsafe to let the planner look at the table with more rights than its owner has. Code
-/// that a superuser owns counts as the system's, and our own is ours. What would be evaluated: what
-/// indexes, extended statistics and virtual columns depend on; not CHECKs (constraint_exclusion),
-/// policies (row_security), defaults and triggers.
-constexpr const char* kForeignCode = R"(
-WITH part AS (
-  SELECT 'pg_class'::regclass AS class, i.indexrelid AS object FROM pg_index i WHERE i.indrelid = '{0}'::oid
-  UNION ALL
-  SELECT 'pg_statistic_ext'::regclass, x.oid FROM pg_statistic_ext x WHERE x.stxrelid = '{0}'::oid
-  UNION ALL
-  SELECT 'pg_attrdef'::regclass, v.oid
-  FROM pg_attrdef v JOIN pg_attribute a ON a.attrelid = v.adrelid AND a.attnum = v.adnum
-  WHERE v.adrelid = '{0}'::oid AND a.attgenerated = 'v'
-), used AS (
-  SELECT p.class, p.object, d.refclassid, d.refobjid,
-    CASE d.refclassid
-      WHEN 'pg_proc'::regclass THEN (SELECT proowner FROM pg_proc WHERE oid = d.refobjid)
-      WHEN 'pg_type'::regclass THEN (SELECT typowner FROM pg_type WHERE oid = d.refobjid)
-      WHEN 'pg_operator'::regclass THEN (SELECT oprowner FROM pg_operator WHERE oid = d.refobjid)
-      WHEN 'pg_opclass'::regclass THEN (SELECT opcowner FROM pg_opclass WHERE oid = d.refobjid)
-      WHEN 'pg_opfamily'::regclass THEN (SELECT opfowner FROM pg_opfamily WHERE oid = d.refobjid)
-    END AS owner
-  FROM part p JOIN pg_depend d ON d.classid = p.class AND d.objid = p.object
-)
-SELECT format('%s %s uses %s %s of role %I', a.type, a.identity, b.type, b.identity, r.rolname) AS reason
-FROM used u JOIN pg_roles r ON r.oid = u.owner AND NOT r.rolsuper AND r.rolname <> session_user,
-LATERAL pg_identify_object(u.class, u.object, 0) a, LATERAL pg_identify_object(u.refclassid, u.refobjid, 0) b
-UNION ALL
-SELECT 'it has just been changed'
-WHERE NOT EXISTS (
-  SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-  JOIN pg_attribute e ON e.attrelid = c.oid AND e.attname = 'expire_date' AND NOT e.attisdropped
-  WHERE c.oid = '{0}'::oid AND c.relkind = 'r' AND n.nspname = {1} AND c.relname = {2}
-    AND e.atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype)){3}{4}
-ORDER BY 1 LIMIT 1;
-)";
 
 /// {0} the table's OID. That the name is the table's now doesn't say that it was when it was
 /// locked.
@@ -184,31 +105,6 @@ constexpr const char* kCountersStandStill = R"(coalesce(
           OR NOT r.rolsuper AND has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE'))
    LIMIT 1)))";
 
-/// {0} the table's OID, {1} kCountersStandStill. The functions on the TOAST table's OID are
-/// NULL where there is none.
-constexpr const char* kFacts = R"(
-SELECT c.relnamespace AS schema_oid, c.relname AS "table", c.relpages, c.reltuples,
-  c.reltoastrelid AS toast_oid, t.relpages AS toast_pages, t.reltuples AS toast_tuples,
-  (SELECT pg_catalog.array_agg(indexrelid) FROM pg_catalog.pg_index WHERE indrelid = c.oid) AS index_oids,
-  {1} AS counters_stand_still,
-  pg_catalog.pg_is_in_recovery() AS standby, extract(epoch FROM pg_catalog.now()) AS now,
-  pg_catalog.pg_stat_get_live_tuples(c.oid) AS live, pg_catalog.pg_stat_get_dead_tuples(c.oid) AS dead,
-  pg_catalog.pg_stat_get_tuples_inserted(c.oid) AS inserted, pg_catalog.pg_stat_get_tuples_updated(c.oid) AS updated,
-  pg_catalog.pg_stat_get_tuples_deleted(c.oid) AS deleted,
-  pg_catalog.pg_stat_get_mod_since_analyze(c.oid) AS changed,
-  extract(epoch FROM greatest(pg_catalog.pg_stat_get_last_vacuum_time(c.oid),
-                              pg_catalog.pg_stat_get_last_autovacuum_time(c.oid))) AS last_vacuum,
-  extract(epoch FROM greatest(pg_catalog.pg_stat_get_last_analyze_time(c.oid),
-                              pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid))) AS last_analyze,
-  pg_catalog.pg_stat_get_live_tuples(t.oid) AS toast_live, pg_catalog.pg_stat_get_dead_tuples(t.oid) AS toast_dead,
-  pg_catalog.pg_stat_get_tuples_inserted(t.oid) AS toast_inserted,
-  greatest(pg_catalog.pg_stat_get_last_vacuum_time(t.oid),
-           pg_catalog.pg_stat_get_last_autovacuum_time(t.oid)) IS NOT NULL AS toast_anchored
-FROM pg_catalog.pg_class c
-LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
-WHERE c.oid = '{0}'::oid;
-)";
-
 /// {0} the table's OID, {1} its TOAST table's, {2} sizes of the indexes, {3} time limit of the next
 /// statement in ms, {4} may that scan the table: on, off. Every size function locks what it
 /// measures, ACCESS SHARE, until the end of the transaction. The settings are for the statements
@@ -241,37 +137,6 @@ constexpr const char* kBoundedCount =
 
 // As many pages as tell the number of rows to a few per cent, and take milliseconds: 32 MB.
 constexpr int kSampledPages = 4000;
-
-/// {0} the table, {1} its OID, {2} how many pages to read, {3} kCountersStandStill, {4} the share
-/// of rows that may have changed since the last ANALYZE. Rows of random pages, always the same
-/// ones, so that they are in the cache the next time, and the figures don't jump; but only where
-/// row_estimate.hpp would not believe the counters or the statistics alone, else there is one empty
-/// row.
-constexpr const char* kSample = R"(
-WITH counted AS MATERIALIZED (
-  SELECT pg_stat_get_live_tuples(c.oid) AS live, pg_stat_get_dead_tuples(c.oid) AS dead,
-    pg_stat_get_tuples_inserted(c.oid) AS inserted, pages,
-    CASE WHEN c.reltuples >= 0 AND c.relpages > 0 THEN c.reltuples / c.relpages * pages END AS expected,
-    coalesce(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid),
-             pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) IS NOT NULL AS anchored,
-    coalesce(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) IS NOT NULL AS analyzed,
-    pg_stat_get_mod_since_analyze(c.oid) AS changed, {3} IS NOT NULL AS stand_still
-  FROM pg_class c, LATERAL (SELECT pg_relation_size(c.oid, 'main') / 8192 AS pages) size
-  WHERE c.oid = '{1}'::oid
-), doubt AS MATERIALIZED (
-  SELECT pages > 0 AND (stand_still
-      OR analyzed AND changed > {4} * live + 50 OR anchored AND NOT analyzed OR {4} < 0
-      OR NOT anchored AND (expected IS NOT NULL OR inserted + live = 0)
-      OR anchored AND (expected < 1 AND live < 1 AND dead > 0
-                       OR live NOT BETWEEN expected * 0.95 - 1 AND expected * 1.1 + 50)) AS is_due,
-    least(1::float8, {2}::float8 / greatest(pages, 1)::float8) AS share
-  FROM counted
-)
-SELECT (SELECT is_due FROM doubt) AS sampled, (SELECT share FROM doubt) AS share,
-  count(*) AS rows, count(*) FILTER (WHERE expire_date < now()) AS expired
-FROM ONLY {0} TABLESAMPLE SYSTEM ((SELECT 100 * share FROM doubt)) REPEATABLE (0)
-WHERE (SELECT is_due FROM doubt);
-)";
 
 constexpr const char* kExactCounts = R"(
 SELECT pg_catalog.count(*) FILTER (WHERE expire_date < pg_catalog.now()) AS expired,
@@ -309,28 +174,6 @@ constexpr const char* kFunctionIsTheSame = R"(
 /// it (which is when code of the owner's would run) since the planner has dropped it by then.
 constexpr const char* kHold =
     ",\n  CASE WHEN false THEN (SELECT expire_date FROM ONLY {0} LIMIT 1) END AS hold";
-
-// PostgreSQL's limit on a column's statistics target is 10,000.
-/// {0} the table's OID, {1} where the statistics come from. Only expire_date's are more than two
-/// numbers. What the table's owner makes up (a function of his, or since PostgreSQL 18
-/// pg_restore_attribute_stats()) is at least numbers, in order, and not too many.
-constexpr const char* kStatistics = R"(
-SELECT a.attname AS name, a.attlen AS length,
-  coalesce(nullif(a.attstattarget, -1), current_setting('default_statistics_target')::int4) = 0 AS never_analyzed,
-  CASE a.attalign WHEN 'd' THEN 8 WHEN 'i' THEN 4 WHEN 's' THEN 2 ELSE 1 END AS alignment,
-  CASE WHEN s.average_width BETWEEN 0 AND 1000000000 THEN s.average_width::int4 END AS average_width,
-  CASE WHEN s.null_fraction BETWEEN 0 AND 1 THEN s.null_fraction::float8 END AS null_fraction,
-  CASE WHEN s.n_distinct BETWEEN -1 AND 1e15 THEN s.n_distinct::float8 END AS n_distinct,
-  common.values AS common_values, common.frequencies AS common_frequencies,
-  ARRAY(SELECT v::float8 FROM unnest(s.histogram) v WHERE v <> 'NaN' ORDER BY v LIMIT 10001) AS histogram
-FROM pg_catalog.pg_attribute a
-LEFT JOIN (SELECT DISTINCT ON (q.column_name) q.* FROM {1} q) s ON s.column_name = a.attname
-LEFT JOIN LATERAL (
-  SELECT array_agg(x.v::float8) AS values, array_agg(x.f::float8) AS frequencies
-  FROM (SELECT u.v, u.f FROM unnest(s.common_values, s.common_frequencies) AS u(v, f)
-        WHERE u.v <> 'NaN' AND u.f BETWEEN 0 AND 1 LIMIT 10000) x) common ON true
-WHERE a.attrelid = '{0}'::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;
-)";
 
 /// Statistics of the columns that this role may read; roles.sql's function is the same as the
 /// table's owner sees it.
@@ -431,7 +274,9 @@ std::string definition_message(const std::string& schema_literal, const std::str
           ? "c.oid = " + fmt::format(kVisibleTable, table_literal)
           : fmt::format("c.relname = {} AND n.nspname = {}", table_literal, schema_literal);
   return begin(budget.count(), kRememberPath) +
-         fmt::format(kDefinition, where, more_rights(), kCouldRuleTheServer) +
+         sql::fill<sql::definition>(sql::arg<"where">(where),
+                                    sql::arg<"more_rights">(more_rights()),
+                                    sql::arg<"could_rule_the_server">(kCouldRuleTheServer)) +
          fmt::format(kIndexes, where) + "COMMIT;\n";
 }
 
@@ -452,8 +297,10 @@ std::string guard_message(const Guard& guard, std::chrono::milliseconds budget) 
   const std::string name_stays = guard.lock && !guard.superuser
                                      ? fmt::format(kNameStays, guard.oid, schema_renamer("me"))
                                      : "";
-  return sql + fmt::format(kForeignCode, guard.oid, guard.schema_literal, guard.table_literal, held,
-                           name_stays);
+  return sql + sql::fill<sql::foreign_code>(
+                   sql::arg<"oid">(guard.oid), sql::arg<"schema_literal">(guard.schema_literal),
+                   sql::arg<"table_literal">(guard.table_literal), sql::arg<"unless_held">(held),
+                   sql::arg<"unless_name_stays">(name_stays));
 }
 
 bool asks_function(const Reading& reading) { return !reading.function_oid.empty(); }
@@ -474,8 +321,11 @@ std::string reading_message(const Reading& reading) {
     sql += still_harmless(
         reading, fmt::format(kFunctionIsTheSame, reading.function_oid, reading.function_literal));
   }
-  sql += fmt::format(kFacts, reading.oid, kCountersStandStill);
-  if (!reading.statistics.empty()) sql += fmt::format(kStatistics, reading.oid, reading.statistics);
+  sql += sql::fill<sql::facts>(sql::arg<"oid">(reading.oid),
+                               sql::arg<"counters_stand_still">(kCountersStandStill));
+  if (!reading.statistics.empty())
+    sql += sql::fill<sql::statistics>(sql::arg<"oid">(reading.oid),
+                                      sql::arg<"source">(reading.statistics));
   if (asks_unguarded(reading))
     sql += still_harmless(reading, "", fmt::format(kHold, reading.table));
   sql += fmt::format(kSizes, reading.oid, reading.toast_oid == "0" ? "NULL" : reading.toast_oid,
@@ -491,8 +341,10 @@ std::string reading_message(const Reading& reading) {
   if (ask_expiry && reading.calibrate_up_to > 0)
     sql += fmt::format(kLiveCount, reading.table, reading.calibrate_up_to);
   if (asks_sample(reading))
-    sql += fmt::format(kSample, reading.table, reading.oid, kSampledPages, kCountersStandStill,
-                       reading.changes_to_bear);
+    sql += sql::fill<sql::sample>(sql::arg<"table">(reading.table), sql::arg<"oid">(reading.oid),
+                                  sql::arg<"pages">(kSampledPages),
+                                  sql::arg<"counters_stand_still">(kCountersStandStill),
+                                  sql::arg<"changes_to_bear">(reading.changes_to_bear));
   return (reading.guarded ? sql + "COMMIT;\n" : in_transaction(budget, sql)) +
          database_size(reading);
 }

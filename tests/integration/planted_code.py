@@ -9,7 +9,8 @@ import re
 from paths import CONF, ROOT
 
 # Every word of our SQL, and more.
-SOURCES = [*(ROOT / "lib" / "measure").glob("*.cpp"), *(ROOT / "lib" / "cleanup").glob("*.cpp"), CONF / "roles.sql"]
+SOURCES = [path for room in ("measure", "cleanup") for path in (ROOT / "lib" / room).rglob("*")
+           if path.suffix in (".cpp", ".sql")] + [CONF / "roles.sql"]
 WORDS = sorted({word for source in SOURCES for word in re.findall(r"\w+", source.read_text())})
 
 HELPERS = """
