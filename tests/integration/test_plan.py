@@ -302,8 +302,9 @@ def test_the_plan_knows_every_right_that_is_needed(cleaned_site, plan, run_clean
 
 
 def functions_in_our_sql(site):
-    text = "".join((paths.ROOT / "lib/cleanup" / name).read_text()
-                   for name in ("swap_sql.cpp", "as_owner.cpp", "table_definition.cpp"))
+    folder = paths.ROOT / "lib/cleanup"
+    text = "".join((folder / name).read_text() for name in ("swap_sql.cpp", "as_owner.cpp", "table_definition.cpp"))
+    text += "".join((folder / "sql" / f"{name}.sql").read_text() for name in sorted(set(re.findall(r"<sql::(\w+)>", text))))
     names = set(re.findall(r"\b([a-z][a-z0-9_]+)\(", text))
     return [name for name, in site.psql(
         "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace "

@@ -1,0 +1,14 @@
+-- Stops the log and drops the shadow, where remove.sql can't get its lock.
+--
+-- A part of a PL/pgSQL block, as the table's owner.
+-- Locks: SHARE ROW EXCLUSIVE on the table, which the message has asked for before.
+--   {oid}                     the table's
+--   {state}, {shadow}, {log}  the helpers' names
+  FOR item IN SELECT g.tgname FROM pg_trigger g
+    WHERE g.tgrelid = {oid} AND g.tgname LIKE 'djs\_{oid}\_%' AND NOT g.tgisinternal
+  LOOP
+    EXECUTE format('ALTER TABLE %s DISABLE TRIGGER %I', {oid}::oid::regclass, item.tgname);
+  END LOOP;
+  DROP TABLE {shadow};
+  TRUNCATE {log};
+  UPDATE ONLY {state} SET phase = 'stopped';
