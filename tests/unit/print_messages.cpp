@@ -1,0 +1,110 @@
+// Prints every message that can be made without a connection, for test_messages.py to run on real
+// servers: name, NUL, SQL, NUL. Arguments: the OIDs of the table public.django_session, of its
+// TOAST table and of an index, and its owner. They are in the order of a swap, to be run by the
+// owner.
+#include <iostream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cleanup/swap_sql.hpp"
+#include "measure/leftovers.hpp"
+#include "measure/question.hpp"
+
+namespace {
+
+using namespace django_session::sessions;
+using std::chrono::milliseconds;
+
+using Messages = std::vector<std::pair<std::string, std::string>>;
+
+constexpr TransactionLimits kLimits{milliseconds(1000), milliseconds(20'000)};
+constexpr const char* kSchema = "'public'";
+constexpr const char* kTable = "'django_session'";
+
+SwapNames names_of(const std::string& oid, const std::string& owner) {
+  return {oid, "public", "public.django_session", owner, "0123456789abcdef"};
+}
+
+Messages swap_messages(const SwapNames& names) {
+  const Columns columns = {"session_key", "session_data", "expire_date"};
+  return {
+      {"try_create_sql", try_create_sql(names, kLimits)},
+      {"create_sql", create_sql(names, kLimits, 0, -1, 8192)},
+      {"read_state_sql", read_state_sql(names, kLimits)},
+      {"take_over_sql", take_over_sql(names, kLimits, names.run_id)},
+      {"create_triggers_sql", create_triggers_sql(names, kLimits)},
+      {"triggered_tables_query", triggered_tables_query(names)},
+      {"columns_query", columns_query(names)},
+      {"search_indexes_query", search_indexes_query(names)},
+      {"copy_sql", copy_sql(names, kLimits, columns, 500)},
+      {"collapse_log_sql", collapse_log_sql(names, kLimits)},
+      {"forget_changed_sql", forget_changed_sql(names, kLimits)},
+      {"build_indexes_sql", build_indexes_sql(names, kLimits, columns)},
+      {"flush_statistics_sql", flush_statistics_sql(names, kLimits)},
+      {"analyze_sql", analyze_sql(names, kLimits)},
+      {"drain_sql", drain_sql(names, kLimits, columns, 10)},
+      {"verify_sql", verify_sql(names, kLimits, columns)},
+      {"count_live_sql heap", count_live_sql(names, kLimits, CountBy::heap)},
+      {"count_live_sql index", count_live_sql(names, kLimits, CountBy::index)},
+      {"count_live_sql key", count_live_sql(names, kLimits, CountBy::key)},
+      {"renew_sql", renew_sql(names, kLimits)},
+      {"exchange_sql", exchange_sql(names, kLimits, columns, {500, milliseconds(2000)})},
+      {"disable_sql", disable_sql(names, kLimits)},
+      {"remove_sql guarded", remove_sql(names, kLimits, true, {names.table})},
+      {"remove_sql", remove_sql(names, kLimits, false, {})},
+  };
+}
+
+/// With all that it can ask.
+Reading reading(const std::string& oid, const std::string& toast_oid, const std::string& index_oid,
+                const std::string& owner) {
+  Reading all;
+  all.oid = oid;
+  all.toast_oid = toast_oid;
+  all.index_oids = {index_oid};
+  all.table = "public.django_session";
+  all.schema_literal = kSchema;
+  all.table_literal = kTable;
+  all.owner_literal = "'" + owner + "'";
+  all.count_up_to = all.calibrate_up_to = 1000;
+  all.changes_to_bear = -1;
+  all.statistics = own_statistics(kSchema, kTable);
+  return all;
+}
+
+Messages reading_messages(Reading all) {
+  const Guard guard{all.oid, all.table, kSchema, kTable};
+  const milliseconds budget(5000);
+  Messages messages = {
+      {"definition_message", definition_message(kSchema, kTable, budget)},
+      {"definition_message by path", definition_message("", kTable, budget)},
+      {"after_failure_message", after_failure_message(all)},
+      {"candidates_message", candidates_message(budget)},
+      {"largest_tables_message", largest_tables_message(budget)},
+      {"leftovers_query", leftovers_query(all.oid)},
+      {"taken_names_query", taken_names_query(all.oid)},
+      {"left_behind_query", left_behind_query(all.oid)},
+      {"reading_message", reading_message(all)},
+      {"function_statistics",
+       "SELECT q.* FROM " + function_statistics("pg_relation_size", all.oid) + " q;"},
+  };
+  all.guarded = true;
+  messages.emplace_back("guard_message", guard_message(guard, budget) + reading_message(all));
+  all.exact = true;
+  messages.emplace_back("reading_message exact",
+                        guard_message(guard, budget) + reading_message(all));
+  return messages;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 5) return 2;
+  const std::vector<std::string> given(argv + 1, argv + argc);
+  Messages messages = reading_messages(reading(given[0], given[1], given[2], given[3]));
+  for (auto& message : swap_messages(names_of(given[0], given[3])))
+    messages.push_back(std::move(message));
+  for (const auto& [name, sql] : messages) std::cout << name << '\0' << sql << '\0';
+  return std::cout.good() ? 0 : 1;
+}
