@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 import check
-from django_site import MONITOR, TABLE
+from django_site import MONITOR, OWNER, TABLE
 from processes import PLAIN_ENVIRONMENT, ordinary, private_file, wait_for
 
 LONGEST_FIRST_LINE = 119
@@ -112,6 +112,12 @@ def test_perfdata_has_the_whole_vocabulary_and_sql_agrees(site, ask):
     assert answer.perfdata["expired_percent"][2] == ["", "", "0", "100"]
 
 
+def test_perfdata_shows_the_threshold_that_decides(site, ask):
+    for ranges in (["1TB", "1kB"], ["1kB", "1TB"]):
+        answer = ask(*(word for text in ranges for word in ("-w", f"total={text}")))
+        assert answer.state == "WARNING" and answer.perfdata["total"][2][0] == "1024"
+
+
 def test_exact_counts(site, ask):
     site.fill(sessions=20_000, vacuum=False)
     answer = ask("--exact", "-v")
@@ -153,6 +159,14 @@ def test_a_locked_table_is_reported_at_once(cluster, site, ask):
     assert "overdue" not in answer.perfdata
 
 
+def test_no_largest_table_is_no_line(site, cluster, ask):
+    """It is ours alone, locked, and nobody has measured it yet."""
+    site.psql("DROP TABLE django_migrations")
+    with cluster.locked("site"):
+        assert "Largest tables" not in ask("-v").stdout
+    assert re.search(r"^Largest tables of site: public\.django_session", ask("-v").stdout, re.M)
+
+
 def test_a_right_that_is_missing_is_named_with_its_grant(site, ask):
     site.fill(sessions=5000)
     site.psql(f"REVOKE SELECT (expire_date) ON {TABLE} FROM {MONITOR}")
@@ -179,6 +193,16 @@ def test_the_database_s_right_is_named_too(site, ask, cluster):
     answer = ask("-d", cluster.conninfo("site"), "-U", MONITOR)
     assert answer.state == "UNKNOWN"
     assert f"GRANT CONNECT ON DATABASE site TO {MONITOR};" in answer.line
+
+
+def test_a_missing_connect_is_named_whatever_language_the_server_speaks(own_cluster, check_program):
+    server = own_cluster(prefix=["env", "LANGUAGE=de"])
+    server.create_role(MONITOR)
+    server.create_database("site", OWNER)
+    server.psql("REVOKE CONNECT ON DATABASE site FROM PUBLIC")
+    answer = check.run_check(check_program, "-U", MONITOR, environment=server.environment("site"))
+    assert "keine Berechtigung" in server.log_text()  # else this tests nothing
+    assert answer.state == "UNKNOWN" and f"GRANT CONNECT ON DATABASE site TO {MONITOR};" in answer.line
 
 
 def test_no_statistics_are_unknown_and_analyze_is_advised(site, ask):
@@ -309,6 +333,11 @@ def test_a_server_that_is_gone_and_comes_back(running_cluster, site, ask):
 
 
 # -- ways to connect -----------------------------------------------------------------------------
+
+
+def test_an_empty_host_is_the_default(site, ask):
+    """As Nagios and Icinga pass a macro without a value."""
+    assert ask("-H", "").state == ask("--host=").state == "OK"
 
 
 def test_options_conninfo_and_uri_reach_the_same_table(cluster, site, ask):

@@ -93,7 +93,7 @@ def test_a_member_of_two_owners_does_not_lend_one_the_others_rights(attacked, ru
     attacked.cluster.create_role("shop")
     attacked.psql(f"CREATE TABLE secret (a int); ALTER TABLE secret OWNER TO shop; GRANT shop TO {SWAPPER}")
     try:
-        attacked.psql(EVIL.replace(f"ALTER ROLE {OWNER} SUPERUSER", "GRANT SELECT ON secret TO PUBLIC") +
+        attacked.psql(EVIL.replace(f"ALTER ROLE {OWNER} SUPERUSER", "GRANT SELECT ON public.secret TO PUBLIC") +
                       PLACES["before each row"], OWNER)
         assert run_cleanup(*DELETE, user=SWAPPER).deleted == 485
         assert not attacked.value(f"SELECT has_table_privilege('{OWNER}', 'secret', 'SELECT')")

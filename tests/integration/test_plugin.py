@@ -16,6 +16,7 @@ from processes import run, wait_for
 UP = "django_session-site/bool-up"
 LOCKED = "django_session-site/bool-locked"
 TOTAL = "django_session-site/bytes-total"
+OVERDUE = "django_session-site/duration-overdue"
 READ = "django_session-site/response_time-read"
 
 pytestmark = pytest.mark.sanitizers
@@ -236,6 +237,17 @@ def test_a_right_that_is_revoked_is_named_with_its_grant(collectd, cluster, site
     site.psql(f"REVOKE SELECT (expire_date) ON {TABLE} FROM {MONITOR}")
     daemon.wait_for_log(re.escape(f"GRANT SELECT (expire_date) ON {TABLE} TO {MONITOR}"))
     assert "permission denied" not in daemon.log_text(), daemon.log_text()
+
+
+@pytest.mark.parametrize("right", [f"SELECT (expire_date) ON {TABLE}", "USAGE ON SCHEMA public"])
+def test_a_grant_is_noticed_at_the_next_reading(collectd, cluster, site, right):
+    site.fill(sessions=2000)
+    site.psql(f"REVOKE {right} FROM PUBLIC, {MONITOR}")
+    daemon = collectd(plugin_block(database_block(cluster, "site", Table=TABLE)))
+    daemon.wait_for_reads(UP, 2)
+    assert OVERDUE not in daemon.values()
+    site.psql(f"GRANT {right} TO {MONITOR}")
+    daemon.wait_for_value(OVERDUE, lambda number: number > 0)
 
 
 def test_what_is_unknown_is_named_once_and_so_is_its_end(collectd, cluster, site):

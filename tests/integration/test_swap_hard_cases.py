@@ -100,6 +100,20 @@ def test_odd_names_and_comments_are_no_obstacle(site, cleanup, start_cleanup):  
         ("djs_4294967296_state",), ("djs_5_log",), ("djs_99999999999_log",)]
 
 
+def test_a_table_moved_in_the_middle_leaves_nothing_behind(site, cleanup, start_cleanup):  # noqa: F811
+    """Its helpers, which hold session data, stay in a schema where no later run would look for them."""
+    site.fill(sessions=150_000, expired_share=0.4)
+    site.psql("CREATE SCHEMA elsewhere AUTHORIZATION django")
+    rows = live(site)
+    process = start_cleanup()
+    wait_for_phase(site, "copying")
+    site.psql("ALTER TABLE django_session SET SCHEMA elsewhere", "django")
+    ended(process)
+    site.psql(f"ALTER DATABASE {site.database} SET search_path = elsewhere, public")
+    cleanup()
+    assert helpers(site) == [] and live(site) == rows
+
+
 def test_a_dry_run_does_not_wait_for_the_helpers(site, cleanup, start_cleanup):  # noqa: F811
     site.fill(sessions=120_000, expired_share=0.5)
     interrupt(site, start_cleanup)
