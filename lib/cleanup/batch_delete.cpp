@@ -8,14 +8,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <iterator>
 #include <optional>
 
 #include "cleanup/as_owner.hpp"
+#include "cleanup/bystanders.hpp"
 #include "cleanup/delete_sql.hpp"
 #include "cleanup/living_swap.hpp"
-#include "cleanup/swap.hpp"
-#include "cleanup/throttle.hpp"
+#include "cleanup/lock_wait.hpp"
+#include "cleanup/patience.hpp"
+#include "cleanup/replicas.hpp"
 #include "core/batch_size.hpp"
 
 namespace django_session::sessions {
@@ -24,11 +25,6 @@ namespace {
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
-constexpr milliseconds kBetweenLockTries{500};
-constexpr milliseconds kLockPatience{60 * 1000};
-// Batches are short, and looking at replicas, slots and other cleanups costs as much as a small
-// one.
-constexpr milliseconds kBetweenLooks{200};
 constexpr int kMostFruitlessBatches = 5;
 constexpr int kLastTries = 3;
 // After so many batches without a row that somebody holds, they wait for such rows again.
@@ -39,37 +35,16 @@ constexpr std::size_t kMostLockedInARow = 10'000;
 constexpr std::size_t kMostRemembered = 50'000;
 constexpr double kFewLocked = 1000, kFewOfAHundred = 1;
 
-bool is_row_lock_trouble(const pg::Error& error) {
-  constexpr std::string_view kDeadlock = "40P01";
-  return error.lock_not_available() || error.sqlstate() == kDeadlock;
-}
-
 void append(std::vector<std::string>& all, const std::vector<std::string>& more) {
   all.insert(all.end(), more.begin(), more.end());
 }
 
-/// Of class 42, something isn't found: then it may be our search_path that keeps a trigger from it.
-std::string what_failed(const DeleteAccess& access, const pg::Error& error) {
-  const bool not_found = error.sqlstate().starts_with("42") && !error.insufficient_privilege();
-  if (!not_found || access.triggers.empty()) return error.what();
-  return fmt::format("{}; {}", error.what(), access.about_triggers());
-}
-
 class BatchDelete {
  public:
-  BatchDelete(pg::Connection& connection, const CleanupTarget& target, const DeleteAccess& access,
-              const CleanupOptions& options, const DeleteOrder& order, pg::Deadline run_end,
-              CleanupObserver& observer, CleanupResult& result)
-      : connection_(connection),
-        target_(target),
-        access_(access),
-        options_(options),
-        order_(order),
-        run_end_(run_end),
-        observer_(observer),
-        result_(result) {}
+  BatchDelete(Run& run, const DeleteAccess& access, const DeleteOrder& order)
+      : run_(run), access_(access), order_(order) {}
 
-  Undeleted run() {
+  Undeleted delete_all() {
     for (const auto& obstacle : access_.obstacles)
       throw pg::Error(pg::Error::Kind::statement, obstacle.object + " " + obstacle.reason);
     say_what_hinders();
@@ -77,8 +52,7 @@ class BatchDelete {
     while (delete_next()) continue;
     try_what_was_left();
     if (undeleted_.kept > 0 && deleted_ == 0) throw_that_nothing_goes();
-    if (undeleted_.locked > 0)
-      undeleted_.lockers = row_lock_holders(connection_, target_.oid, lockers_, soon());
+    if (undeleted_.locked > 0) undeleted_.lockers = row_lock_holders(run_, lockers_);
     return undeleted_;
   }
 
@@ -88,15 +62,12 @@ class BatchDelete {
     milliseconds took{0};
   };
 
-  pg::Deadline soon() const { return pg::Deadline::after(options_.answer_timeout); }
-
   void say_what_hinders() {
-    for (const std::string& holder : long_transactions(connection_, soon()))
-      observer_.on_note("as long as it lasts, the space of what is deleted can't be reused: " +
-                        holder);
-    for (const std::string& note : what_hides_from_us(connection_, soon())) observer_.on_note(note);
-    const std::string standby = missing_synchronous_standby(connection_, soon());
-    if (!standby.empty()) observer_.on_note(standby);
+    for (const std::string& holder : long_transactions(run_))
+      run_.note("as long as it lasts, the space of what is deleted can't be reused: " + holder);
+    for (const std::string& note : what_hides_from_us(run_)) run_.note(note);
+    const std::string standby = missing_synchronous_standby(run_);
+    if (!standby.empty()) run_.note(standby);
   }
 
   /// False when nothing is left to delete.
@@ -109,26 +80,27 @@ class BatchDelete {
     if (report.seen >= pace_.rows()) pace_.took(batch->took, report.wal_bytes);
     account_for(report);
     remember(report);
-    pause_for(DeletePace::pause_after(batch->took), run_end_, observer_);
+    run_.rest(DeletePace::pause_after(batch->took));
     return true;
   }
 
   void account_for(const BatchReport& report) {
     deleted_ += report.deleted;
-    result_.rows_deleted = result_.rows_deleted.value_or(0) + report.deleted;
+    auto& rows_deleted = run_.result().rows_deleted;
+    rows_deleted = rows_deleted.value_or(0) + report.deleted;
     if (report.free > 0) fruitless_ = report.deleted > 0 ? 0 : fruitless_ + 1;
     if (fruitless_ >= kMostFruitlessBatches) throw_that_nothing_goes();
     progress_.rows += report.deleted;
     progress_.bytes = progress_.rows * order_.bytes_per_row.value_or(0);
     progress_.rows_total = std::max(progress_.rows, progress_.rows_total);
-    observer_.on_progress(progress_);
+    run_.show(progress_);
   }
 
   [[noreturn]] void throw_that_nothing_goes() const {
     throw std::runtime_error(fmt::format(
         "the expired sessions of {} are still there after their DELETE: a trigger or a rule must "
         "have prevented it",
-        target_.sql_name));
+        run_.target().sql_name));
   }
 
   /// The next batch begins where this one ended: from the index' left end it would walk over all
@@ -147,7 +119,7 @@ class BatchDelete {
     in_a_row_ = report.deleted > 0 ? 0 : in_a_row_ + report.left_over.size();
     if (in_a_row_ >= kMostLockedInARow || passed_over_.size() >= kMostLockedInARow)
       throw Stopped("thousands of expired sessions in a row are locked by " +
-                    row_lock_holders(connection_, target_.oid, lockers_, soon()));
+                    row_lock_holders(run_, lockers_));
     batches_without_locks_ = report.left_over.empty() ? batches_without_locks_ + 1 : 0;
     if (batches_without_locks_ >= kPatientAfter) skip_locked_ = false;
   }
@@ -157,7 +129,7 @@ class BatchDelete {
     skip_locked_ = true;
     for (int tries = 0; !left_.empty() && tries < kLastTries; ++tries) {
       if (tries > 0 && held_ == 0) break;
-      if (tries > 0) pause_for(kBetweenLockTries, run_end_, observer_);
+      if (tries > 0) run_.rest(patience::kBetweenDeletesLocks);
       try_once_more();
     }
     undeleted_.locked += held_;
@@ -180,7 +152,7 @@ class BatchDelete {
       held_ += report.seen - report.free;
       undeleted_.kept += report.free - report.deleted;
       if (!report.lockers.empty()) lockers_ = report.lockers;
-      pause_for(DeletePace::pause_after(batch->took), run_end_, observer_);
+      run_.rest(DeletePace::pause_after(batch->took));
       i = end;
     }
     left_ = still_left;
@@ -188,111 +160,99 @@ class BatchDelete {
 
   /// Nothing when a lock or the time limit was in the way, and another try is due.
   std::optional<Batch> try_batch(const BatchOrder& order) {
-    stop_if_wanted(observer_, run_end_);
+    run_.check();
     look_around();
-    bool table_is_locked = false;
-    try {
-      const Batch batch = run_batch(order, table_is_locked);
-      if (!batch.report.is_locked) {
-        locked_out_since_.reset();
-        return batch;
-      }
-      wait_for_table();
-    } catch (const pg::Error& error) {
-      if (error.kind() != pg::Error::Kind::statement) throw;
-      connection_.finish(soon());
-      if (error.sqlstate() == kOtherTable)
-        throw Stopped(access_.way == DeleteAccess::Way::function
-                          ? "the table or its owner's function was replaced meanwhile, or has "
-                            "another owner now"
-                          : "the table was replaced meanwhile, or has another owner now");
-      if (access_.way == DeleteAccess::Way::as_owner && error.insufficient_privilege())
-        throw pg::Error(pg::Error::Kind::statement,
-                        fmt::format("{}; clean up as {}", error.what(), access_.owner));
-      if (!table_is_locked && error.lock_not_available())
-        wait_for_table();
-      else if (is_row_lock_trouble(error) || error.statement_timed_out())
-        give_way(error);
-      else
-        throw pg::Error(error.kind(), what_failed(access_, error), error.sqlstate());
+    const CleanupOptions& options = run_.options();
+    const TransactionLimits limits{options.lock_timeout, options.answer_timeout};
+    const auto deadline = pg::Deadline::after(options.answer_timeout + patience::kDeletesWay);
+    const auto start = Clock::now();
+    const pg::Answer answer =
+        run_.connection().try_run(batch_sql(run_, access_, order, limits), deadline);
+    if (answer.refusal) {
+      was_refused(answer);
+      return std::nullopt;
     }
-    return std::nullopt;
+    const BatchReport report = report_of_batch(answer.rows);
+    if (report.is_locked) {
+      wait_for_table();
+      return std::nullopt;
+    }
+    table_lock_.was_granted();
+    return Batch{report, std::chrono::duration_cast<milliseconds>(Clock::now() - start)};
   }
 
   void look_around() {
-    if (Clock::now() - looked_ < kBetweenLooks) return;
-    wait_for_calm(connection_, options_, run_end_, observer_);
-    stop_if_a_swap_lives(connection_, target_, access_, options_);
+    if (Clock::now() - looked_ < patience::kBetweenLooksAround) return;
+    wait_for_replicas(run_);
+    stop_if_a_swap_lives(run_, access_);
     looked_ = Clock::now();
   }
 
-  Batch run_batch(const BatchOrder& order, bool& table_is_locked) {
-    const auto deadline = pg::Deadline::after(options_.answer_timeout + milliseconds(1000));
-    const auto start = Clock::now();
-    connection_.take_infos();
-    connection_.send(batch_sql(connection_, target_, access_, order,
-                               {options_.lock_timeout, options_.answer_timeout}, name_),
-                     deadline);
-    table_is_locked = access_.way == DeleteAccess::Way::function;  // it tells by itself
-    double wal_before = 0;
-    pg::Row last;
-    while (const auto rows =
-               connection_.next_rows(deadline)) {  // COMMIT may fail: no finish() here
-      if (rows->empty()) continue;
-      last = rows->front();
-      if (!last.has("table_is_locked")) continue;
-      table_is_locked = true;
-      wal_before = last.number("wal_before").value_or(0);
-    }
-    if (access_.way == DeleteAccess::Way::as_owner) last = report_of(connection_);
+  BatchReport report_of_batch(const pg::Rows& rows) {
+    pg::Row last = rows.empty() ? pg::Row() : rows.back();
+    if (access_.way == DeleteAccess::Way::as_owner) last = report_of(run_.connection());
     if (!last.has("seen"))
       throw pg::Error(pg::Error::Kind::connection, "the answer ended too early");
     BatchReport report = read_batch_report(last);
-    report.wal_bytes = std::max(0.0, report.wal_bytes - wal_before);
+    for (const pg::Row& row : rows)
+      if (row.has("table_is_locked")) report.wal_bytes -= row.number("wal_before").value_or(0);
+    report.wal_bytes = std::max(0.0, report.wal_bytes);
     if (report.swap_lives) throw LeftToAnother("a swap of this table is under way");
     if (!report.is_locked && !report.is_ours)
       throw LeftToAnother("another cleanup of this table is at work: its lock is held by " +
-                          cleanup_lock_holder(connection_, target_.oid, soon()));
-    return {report, std::chrono::duration_cast<milliseconds>(Clock::now() - start)};
+                          cleanup_lock_holder(run_));
+    return report;
+  }
+
+  void was_refused(const pg::Answer& answer) {
+    const pg::Error& error = *answer.refusal;
+    if (error.sqlstate() == kOtherTable)
+      throw Stopped(access_.way == DeleteAccess::Way::function
+                        ? "the table or its owner's function was replaced meanwhile, or has "
+                          "another owner now"
+                        : "the table was replaced meanwhile, or has another owner now");
+    if (access_.way == DeleteAccess::Way::as_owner && error.insufficient_privilege())
+      throw pg::Error(error.kind(), fmt::format("{}; clean up as {}", error.what(), access_.owner));
+    if (error.lock_not_available() && !had_the_table(answer.rows))
+      wait_for_table();
+    else if (error.lock_not_available() || error.deadlock() || error.statement_timed_out())
+      give_way(error);
+    else
+      throw pg::Error(error.kind(), access_.why_it_failed(error), error.sqlstate());
+  }
+
+  /// Else it was the table's lock that wasn't granted, which the function tells by itself.
+  bool had_the_table(const pg::Rows& rows) const {
+    return access_.way == DeleteAccess::Way::function ||
+           std::any_of(rows.begin(), rows.end(),
+                       [](const pg::Row& row) { return row.has("table_is_locked"); });
   }
 
   /// Somebody rewrites or alters the table.
   void wait_for_table() {
-    if (!locked_out_since_) {
-      locked_out_since_ = Clock::now();
-      observer_.on_note("waiting for the table's lock: " +
-                        lock_holders(connection_, target_.oid, soon()));
-    }
-    if (Clock::now() - *locked_out_since_ > kLockPatience)
-      throw Stopped("the table's lock was never granted: " +
-                    lock_holders(connection_, target_.oid, soon()));
-    pause_for(kBetweenLockTries, run_end_, observer_);
+    table_lock_.was_refused();
+    if (table_lock_.is_given_up()) throw Stopped(table_lock_.never_granted());
+    run_.rest(patience::kBetweenDeletesLocks);
   }
 
   /// Somebody holds an expired row, or the server is slow.
   void give_way(const pg::Error& error) {
     if (error.statement_timed_out()) {
       if (!pace_.was_too_much()) throw error;
-      return pause_for(kBetweenLockTries, run_end_, observer_);
+      return run_.rest(patience::kBetweenDeletesLocks);
     }
     batches_without_locks_ = 0;
     if (!skip_locked_) {
       skip_locked_ = true;
       return;
     }
-    pause_for(kBetweenLockTries, run_end_, observer_);  // a deadlock with what a trigger does
+    run_.rest(patience::kBetweenDeletesLocks);  // a deadlock with what a trigger does
   }
 
-  pg::Connection& connection_;
-  const CleanupTarget& target_;
+  Run& run_;
   const DeleteAccess& access_;
-  const CleanupOptions& options_;
   const DeleteOrder& order_;
-  pg::Deadline run_end_;
-  CleanupObserver& observer_;
-  CleanupResult& result_;
 
-  const std::string name_ = "djs_" + new_run_id() + "_delete";
   std::string moment_ = "-infinity";
   std::vector<std::string> passed_over_;  ///< addresses of what is left of that moment
   std::vector<std::string> left_;         ///< of all that is left
@@ -305,42 +265,16 @@ class BatchDelete {
   DeletePace pace_;
   CleanupProgress progress_{"deleting", 0, 0, 0};
   Clock::time_point looked_{};
-  std::optional<Clock::time_point> locked_out_since_;
+  LockWait table_lock_{run_,
+                       {"the table's lock", run_.target().oid, patience::kForDeletesLock,
+                        milliseconds(0), std::nullopt}};
 };
 
 std::string sessions(double count) {
   return count == 1 ? "1 expired session is" : fmt::format("{:.0f} expired sessions are", count);
 }
 
-/// Whatever ends a trial that says nothing about the table.
-bool says_nothing(const pg::Error& error) {
-  return is_row_lock_trouble(error) || error.statement_timed_out() ||
-         error.sqlstate() == kOtherTable;
-}
-
 }  // namespace
-
-std::string why_a_delete_would_fail(pg::Connection& connection, const CleanupTarget& target,
-                                    const DeleteAccess& access, const CleanupOptions& options,
-                                    const std::string& cutoff) try {
-  const auto deadline = pg::Deadline::after(options.answer_timeout);
-  BatchOrder order{cutoff, "-infinity", 1, {}, {}, true};
-  order.trial = true;
-  const BatchLimits limits{options.lock_timeout, options.answer_timeout / 2};
-  connection.send(
-      batch_sql(connection, target, access, order, limits, "djs_" + new_run_id() + "_trial"),
-      deadline);
-  while (connection.next_rows(deadline)) continue;
-  connection.take_infos();
-  return "";
-} catch (const pg::Error& error) {
-  if (error.kind() != pg::Error::Kind::statement) throw;
-  connection.finish(pg::Deadline::after(options.answer_timeout));
-  if (says_nothing(error)) return "";
-  // A message of a trigger's own may quote the row.
-  return error.sqlstate().starts_with("42") ? what_failed(access, error)
-                                            : "it fails with SQLSTATE " + error.sqlstate();
-}
 
 std::string Undeleted::text() const {
   std::string text;
@@ -356,11 +290,8 @@ bool Undeleted::few(double deleted) const {
   return left < kFewLocked && left * 100 <= (left + deleted) * kFewOfAHundred;
 }
 
-Undeleted delete_expired(pg::Connection& connection, const CleanupTarget& target,
-                         const DeleteAccess& access, const CleanupOptions& options,
-                         const DeleteOrder& order, pg::Deadline run_end, CleanupObserver& observer,
-                         CleanupResult& result) {
-  return BatchDelete(connection, target, access, options, order, run_end, observer, result).run();
+Undeleted delete_expired(Run& run, const DeleteAccess& access, const DeleteOrder& order) {
+  return BatchDelete(run, access, order).delete_all();
 }
 
 }  // namespace django_session::sessions

@@ -4,10 +4,8 @@
 #include <optional>
 #include <string>
 
-#include "cleanup/cleanup_target.hpp"
 #include "cleanup/delete_access.hpp"
-#include "core/cleanup.hpp"
-#include "pg/connection.hpp"
+#include "cleanup/run.hpp"
 
 namespace django_session::sessions {
 
@@ -28,19 +26,10 @@ struct Undeleted {
   bool few(double deleted) const;
 };
 
-/// What a DELETE of one expired session ends with, which is rolled back; empty where it works, or
-/// where nothing can be said now. Runs the triggers.
-std::string why_a_delete_would_fail(pg::Connection& connection, const CleanupTarget& target,
-                                    const DeleteAccess& access, const CleanupOptions& options,
-                                    const std::string& cutoff);
-
 /// Deletes in the way that `access` says; row locks on expired rows, for a batch of some 60 ms. A
 /// session that is renewed meanwhile survives. What others hold is left, and tried again at the
-/// end. Adds to result.rows_deleted as it goes. Throws Stopped or pg::Error; what is deleted by
-/// then stays deleted.
-Undeleted delete_expired(pg::Connection& connection, const CleanupTarget& target,
-                         const DeleteAccess& access, const CleanupOptions& options,
-                         const DeleteOrder& order, pg::Deadline run_end, CleanupObserver& observer,
-                         CleanupResult& result);
+/// end. Adds to the result's rows_deleted as it goes. Throws Stopped or pg::Error; what is deleted
+/// by then stays deleted.
+Undeleted delete_expired(Run& run, const DeleteAccess& access, const DeleteOrder& order);
 
 }  // namespace django_session::sessions

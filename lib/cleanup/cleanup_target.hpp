@@ -8,9 +8,6 @@
 #include <stdexcept>
 #include <string>
 
-#include "core/cleanup.hpp"
-#include "pg/deadline.hpp"
-
 namespace django_session::sessions {
 
 /// The first key of the advisory lock of a cleanup: "djsc" in ASCII.
@@ -51,12 +48,5 @@ class Paused : public Stopped {
  public:
   using Stopped::Stopped;
 };
-
-/// Throws Paused when the observer wants the end or the run's time is over. Asked between all
-/// steps.
-inline void stop_if_wanted(CleanupObserver& observer, pg::Deadline run_end) {
-  if (observer.stop_requested()) throw Paused("interrupted; run it again to continue");
-  if (run_end.passed()) throw Paused("max-duration reached; run it again to continue");
-}
 
 }  // namespace django_session::sessions

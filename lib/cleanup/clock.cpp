@@ -6,17 +6,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <thread>
 
+#include "cleanup/patience.hpp"
 #include "core/quantity.hpp"
-#include "measure/catalog_query.hpp"
 
 namespace django_session::sessions {
 namespace {
 
 using std::chrono::milliseconds;
-
-constexpr milliseconds kWatch{2000}, kBetweenLooks{200};
 
 constexpr const char* kServerTime = R"(
 SELECT extract(epoch FROM clock_timestamp()) AS now,
@@ -54,8 +51,8 @@ double skew(double before, double server, double after) {
   return server < before ? server - before : 0;
 }
 
-std::optional<double> last_checkpoint(pg::Connection& connection, pg::Deadline deadline) try {
-  return ask_catalog(connection, kLastCheckpoint, deadline).front().number("at");
+std::optional<double> last_checkpoint(Run& run) try {
+  return run.ask(kLastCheckpoint).front().number("at");
 } catch (const pg::Error& error) {
   if (error.kind() != pg::Error::Kind::statement) throw;
   return std::nullopt;
@@ -67,10 +64,9 @@ std::string limit_text(double most) {
 
 }  // namespace
 
-std::optional<std::string> doubt_about_the_clock(pg::Connection& connection, milliseconds most_skew,
-                                                 pg::Deadline deadline) {
-  const double most = seconds(most_skew), before = our_time();
-  const pg::Row row = ask_catalog(connection, kServerTime, deadline).front();
+std::optional<std::string> doubt_about_the_clock(Run& run) {
+  const double most = seconds(run.options().max_clock_skew), before = our_time();
+  const pg::Row row = run.ask(kServerTime).front();
   const double after = our_time(), server = row.number("now").value();
   const double ahead = skew(before, server, after);
   if (std::abs(ahead) > most)
@@ -81,22 +77,20 @@ std::optional<std::string> doubt_about_the_clock(pg::Connection& connection, mil
   if (started > server + most)
     return fmt::format("says {}, but the server was started at {}{}", utc(server), utc(started),
                        limit_text(most));
-  const auto checkpoint = last_checkpoint(connection, deadline);
+  const auto checkpoint = last_checkpoint(run);
   if (checkpoint && *checkpoint > server + most)
     return fmt::format("says {}, but the server's last checkpoint was at {}{}", utc(server),
                        utc(*checkpoint), limit_text(most));
   return std::nullopt;
 }
 
-std::optional<std::string> doubt_by_new_sessions(pg::Connection& connection,
-                                                 const CleanupTarget& target, ReadingAs who,
-                                                 milliseconds most_skew) {
-  const std::string query = fmt::format(kNewest, target.sql_name);
-  const double most = seconds(most_skew);
-  const auto end = pg::Deadline::after(kWatch);
+std::optional<std::string> doubt_by_new_sessions(Run& run, ReadingAs who) {
+  const std::string query = fmt::format(kNewest, run.target().sql_name);
+  const double most = seconds(run.options().max_clock_skew);
+  const auto end = pg::Deadline::after(patience::kWatchesNewSessions);
   std::optional<double> first;
   for (;;) {
-    const auto row = ask_sessions(connection, target, who, {"now", "newest"}, query, end);
+    const auto row = ask_sessions(run, who, {"now", "newest"}, query, end);
     if (!row) return std::nullopt;
     const double now = *row->number("now"), newest = *row->number("newest");
     if (now - newest <= most || !std::isfinite(newest)) return std::nullopt;
@@ -107,7 +101,7 @@ std::optional<std::string> doubt_by_new_sessions(pg::Connection& connection,
           utc(now), duration(now - newest), limit_text(most));
     first = newest;
     if (end.passed()) return std::nullopt;
-    std::this_thread::sleep_for(kBetweenLooks);
+    run.rest(patience::kBetweenSessionLooks);
   }
 }
 

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include "core/printable.hpp"
-#include "measure/catalog_query.hpp"
 #include "measure/more_rights.hpp"
 
 namespace django_session::sessions {
@@ -79,15 +78,13 @@ std::string no_jail(const pg::Row& row) {
       row.text("owner"), grant);
 }
 
-std::string no_function(const pg::Row& row, pg::Connection& connection, const std::string& oid,
-                        pg::Deadline deadline) {
+std::string no_function(Run& run, const pg::Row& row) {
   if (row.text("function").empty())
     return fmt::format(
         "may not delete expired sessions; clean up as {}, or as the role for that which you get if "
         "you run conf.d/roles.sql (psql -v cleaner=django_session_cleaner)",
         row.text("owner"));
-  const pg::Rows more =
-      ask_catalog(connection, fmt::format(kMoreThanTheOwner, oid, more_rights()), deadline);
+  const pg::Rows more = run.ask(fmt::format(kMoreThanTheOwner, run.target().oid, more_rights()));
   if (more.empty() || more.front().text("names").empty()) return "";
   return fmt::format(
       "has rights that {0}, whose code deletes, hasn't ({1}); have conf.d/roles.sql make a "
@@ -108,9 +105,15 @@ std::string DeleteAccess::about_triggers() const {
   return without_controls(text, '?');
 }
 
-DeleteAccess delete_access(pg::Connection& connection, const std::string& oid,
-                           pg::Deadline deadline) {
-  const pg::Rows rows = ask_catalog(connection, fmt::format(kAccess, oid, kSetRole), deadline);
+std::string DeleteAccess::why_it_failed(const pg::Error& error) const {
+  const bool not_found = error.sqlstate().starts_with("42") && !error.insufficient_privilege();
+  if (!not_found || triggers.empty()) return error.what();
+  return fmt::format("{}; {}", error.what(), about_triggers());
+}
+
+DeleteAccess delete_access(Run& run) {
+  const std::string& oid = run.target().oid;
+  const pg::Rows rows = run.ask(fmt::format(kAccess, oid, kSetRole));
   if (rows.empty()) throw pg::Error(pg::Error::Kind::statement, "the table is gone");
   const pg::Row& row = rows.front();
   DeleteAccess access;
@@ -130,7 +133,7 @@ DeleteAccess delete_access(pg::Connection& connection, const std::string& oid,
     access.way = Way::function;
     access.function = row.text("function");
     access.function_oid = row.text("function_oid");
-    obstacle = no_function(row, connection, oid, deadline);
+    obstacle = no_function(run, row);
   }
   if (!obstacle.empty()) access.obstacles.push_back({"role " + row.text("role"), obstacle});
   if (row.optional_text("owner_lacks"))
@@ -138,7 +141,7 @@ DeleteAccess delete_access(pg::Connection& connection, const std::string& oid,
         {"role " + access.owner, "owns the table, but has no right to " + row.text("owner_lacks")});
   if (row.flag("rows_are_hidden"))
     access.obstacles.push_back({"row security", "hides rows even from the owner"});
-  for (const pg::Row& trigger : ask_catalog(connection, fmt::format(kTriggers, oid), deadline))
+  for (const pg::Row& trigger : run.ask(fmt::format(kTriggers, oid)))
     access.triggers.push_back(
         {trigger.text("name"), trigger.text("function"), trigger.flag("is_contained")});
   return access;

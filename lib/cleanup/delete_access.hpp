@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "pg/connection.hpp"
+#include "cleanup/run.hpp"
 
 namespace django_session::sessions {
 
@@ -37,11 +37,13 @@ struct DeleteAccess {
   /// "trigger t runs f(), ...": what to do where they don't find what they name; empty where there
   /// are none.
   std::string about_triggers() const;
+  /// The words for a DELETE that was refused: with about_triggers() where something isn't found,
+  /// for then it may be our search_path that keeps a trigger from it.
+  std::string why_it_failed(const pg::Error& error) const;
 };
 
-/// `oid`: the table's, decimal. Reads the catalogue alone. Throws pg::Error; where the table is
-/// gone, of Kind::statement.
-DeleteAccess delete_access(pg::Connection& connection, const std::string& oid,
-                           pg::Deadline deadline);
+/// To the run's table. Reads the catalogue alone. Throws pg::Error; where the table is gone, of
+/// Kind::statement.
+DeleteAccess delete_access(Run& run);
 
 }  // namespace django_session::sessions

@@ -8,14 +8,9 @@
 
 #include "cleanup/as_owner.hpp"
 #include "core/sql_name.hpp"
-#include "measure/transaction.hpp"
 
 namespace django_session::sessions {
 namespace {
-
-// A crash may bring some expired sessions back, which the next run deletes; so no COMMIT has to
-// wait for the disk, or for a standby.
-constexpr const char* kQuickCommit = "SET LOCAL synchronous_commit = off;\n";
 
 // The table's lock comes in a statement of its own, so that a lock on the table and a lock on a row
 // can be told apart when one of them isn't granted. From then on nobody gives the table another
@@ -98,8 +93,8 @@ FROM {function}({oid}::regclass, {cutoff}, {beginning}, {most}, {passing_over}, 
 
 /// In text, moments are UTC's, without a zone: what the session's zone makes of them can be beyond
 /// what may be read again. (The zone itself stays: a trigger may ask for the time of day.)
-std::string timestamp(pg::Connection& connection, const std::string& text) {
-  return fmt::format("({}::timestamp AT TIME ZONE 'UTC')", connection.literal(text));
+std::string timestamp(Run& run, const std::string& text) {
+  return fmt::format("({}::timestamp AT TIME ZONE 'UTC')", run.connection().literal(text));
 }
 
 std::string tid_array(const std::vector<std::string>& addresses) {
@@ -109,24 +104,24 @@ std::string tid_array(const std::vector<std::string>& addresses) {
   return "'{" + list + "}'::tid[]";
 }
 
-std::string which(pg::Connection& connection, const BatchOrder& order) {
+std::string which(Run& run, const BatchOrder& order) {
   if (!order.only.empty()) return "s.ctid = ANY (" + tid_array(order.only) + ")";
   const std::string but = order.passing_over.empty()
                               ? ""
                               : " AND s.ctid <> ALL (" + tid_array(order.passing_over) + ")";
-  return fmt::format(kFromOn, fmt::arg("beginning", timestamp(connection, order.beginning)),
+  return fmt::format(kFromOn, fmt::arg("beginning", timestamp(run, order.beginning)),
                      fmt::arg("but", but), fmt::arg("most", order.most));
 }
 
-std::string statement(pg::Connection& connection, const CleanupTarget& target,
-                      const BatchOrder& order) {
+std::string statement(Run& run, const BatchOrder& order) {
+  const CleanupTarget& target = run.target();
   const auto fill = [&](const char* text) {
     return fmt::format(fmt::runtime(text), fmt::arg("table", target.sql_name),
-                       fmt::arg("cutoff", timestamp(connection, order.cutoff)));
+                       fmt::arg("cutoff", timestamp(run, order.cutoff)));
   };
   return fmt::format(kBatch, fmt::arg("table", target.sql_name),
-                     fmt::arg("cutoff", timestamp(connection, order.cutoff)),
-                     fmt::arg("which", which(connection, order)),
+                     fmt::arg("cutoff", timestamp(run, order.cutoff)),
+                     fmt::arg("which", which(run, order)),
                      fmt::arg("free", fill(order.skip_locked ? kSkipLocked : kAllFree)),
                      fmt::arg("lockers", fill(order.skip_locked ? kLockers : kNobody)),
                      fmt::arg("is_ours", order.trial ? "true"
@@ -140,15 +135,14 @@ std::string lock(const CleanupTarget& target, const DeleteAccess& access) {
                      fmt::arg("owner_literal", sql_string(access.owner)));
 }
 
-std::string function_call(pg::Connection& connection, const CleanupTarget& target,
-                          const DeleteAccess& access, const BatchOrder& order) {
+std::string function_call(Run& run, const DeleteAccess& access, const BatchOrder& order) {
   return fmt::format(
-      kFunction, fmt::arg("function", access.function), fmt::arg("oid", target.oid),
+      kFunction, fmt::arg("function", access.function), fmt::arg("oid", run.target().oid),
       fmt::arg("function_oid", access.function_oid),
       fmt::arg("function_literal", sql_string(access.function)),
       fmt::arg("owner_literal", sql_string(access.owner)),
-      fmt::arg("cutoff", timestamp(connection, order.cutoff)),
-      fmt::arg("beginning", timestamp(connection, order.beginning)), fmt::arg("most", order.most),
+      fmt::arg("cutoff", timestamp(run, order.cutoff)),
+      fmt::arg("beginning", timestamp(run, order.beginning)), fmt::arg("most", order.most),
       fmt::arg("passing_over", tid_array(order.passing_over)),
       fmt::arg("only", tid_array(order.only)), fmt::arg("skip_locked", order.skip_locked));
 }
@@ -181,26 +175,25 @@ std::vector<std::string> numbers(const std::string& array) {
 
 }  // namespace
 
-std::string batch_sql(pg::Connection& connection, const CleanupTarget& target,
-                      const DeleteAccess& access, const BatchOrder& order, BatchLimits limits,
-                      const std::string& name) {
-  const std::string begin = begin_transaction(Access::read_write, limits.lock, limits.statement) +
-                            kByIndex + kQuickCommit;
-  const std::string end = order.trial ? "ROLLBACK;\n" : "COMMIT;\n";
+std::string batch_sql(Run& run, const DeleteAccess& access, const BatchOrder& order,
+                      TransactionLimits limits) {
+  Transaction transaction{Access::read_write, limits, Transaction::Plans::by_index};
+  transaction.quick_commit = true;
+  if (order.trial) transaction.end = Transaction::End::roll_back;
   switch (access.way) {
     case DeleteAccess::Way::function:
-      return begin + function_call(connection, target, access, order) + end;
+      return transaction.sql(function_call(run, access, order));
     case DeleteAccess::Way::as_owner: {
-      const std::string block =
-          fmt::format(kAsOwner, sql_code(statement(connection, target, order)));
-      const OwnersWork work = as_owner(connection.identifier(target.schema), name, block);
-      return begin + "SET LOCAL ROLE " + access.owner + ";\n" + work.define + lock(target, access) +
-             work.run + end;
+      const std::string name = fmt::format("djs_{}_{}", run.id(), order.trial ? "trial" : "delete");
+      const OwnersWork work = as_owner(run.connection().identifier(run.target().schema), name,
+                                       fmt::format(kAsOwner, sql_code(statement(run, order))));
+      return transaction.sql("SET LOCAL ROLE " + access.owner + ";\n" + work.define +
+                             lock(run.target(), access) + work.run);
     }
     case DeleteAccess::Way::own:
       break;
   }
-  return begin + lock(target, access) + statement(connection, target, order) + ";\n" + end;
+  return transaction.sql(lock(run.target(), access) + statement(run, order) + ";\n");
 }
 
 BatchReport read_batch_report(const pg::Row& row) {

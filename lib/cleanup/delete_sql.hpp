@@ -1,13 +1,12 @@
 // The SQL of one batch of a deletion, for each way to have it run.
 #pragma once
 
-#include <chrono>
 #include <string>
 #include <vector>
 
-#include "cleanup/cleanup_target.hpp"
 #include "cleanup/delete_access.hpp"
-#include "pg/connection.hpp"
+#include "cleanup/run.hpp"
+#include "measure/transaction.hpp"
 
 namespace django_session::sessions {
 
@@ -19,10 +18,6 @@ struct BatchOrder {
   std::vector<std::string> only;          ///< only these, wherever they begin; empty: no matter
   bool skip_locked = false;               ///< leave what somebody holds, instead of waiting for it
   bool trial = false;                     ///< rolled back; takes no turn of a cleanup
-};
-
-struct BatchLimits {
-  std::chrono::milliseconds lock, statement;
 };
 
 struct BatchReport {
@@ -39,13 +34,11 @@ struct BatchReport {
   double wal_bytes = 0;                ///< written meanwhile, by whomever
 };
 
-/// One message, one transaction. Its rows: `table_is_locked` once it has the table (not with
-/// Way::function), then what read_batch_report() reads, but with Way::as_owner that is reported by
-/// RAISE INFO. Fails with kOtherTable if the table isn't any more what it was. `name`: unlike any
-/// other, of [a-z0-9_].
-std::string batch_sql(pg::Connection& connection, const CleanupTarget& target,
-                      const DeleteAccess& access, const BatchOrder& order, BatchLimits limits,
-                      const std::string& name);
+/// One message, one transaction, on the run's table. Its rows: `table_is_locked` once it has the
+/// table (not with Way::function), then what read_batch_report() reads, but with Way::as_owner that
+/// is reported by RAISE INFO. Fails with kOtherTable if the table isn't any more what it was.
+std::string batch_sql(Run& run, const DeleteAccess& access, const BatchOrder& order,
+                      TransactionLimits limits);
 constexpr const char* kOtherTable = "22012";
 
 /// What isn't of the right form is taken for empty: it may be the owner's word.

@@ -2,16 +2,13 @@
 // session tells.
 #pragma once
 
-#include "cleanup/cleanup_target.hpp"
 #include "cleanup/delete_access.hpp"
-#include "core/cleanup.hpp"
-#include "pg/connection.hpp"
+#include "cleanup/run.hpp"
 
 namespace django_session::sessions {
 
 /// Throws Stopped if one is. An index that is rebuilt under it would make it lose what it has
 /// copied. To be asked before each step that changes the table.
-void stop_if_a_swap_lives(pg::Connection& connection, const CleanupTarget& target,
-                          const DeleteAccess& access, const CleanupOptions& options);
+void stop_if_a_swap_lives(Run& run, const DeleteAccess& access);
 
 }  // namespace django_session::sessions

@@ -11,6 +11,8 @@
 #include <iterator>
 #include <optional>
 
+#include "cleanup/cleanup_target.hpp"
+#include "cleanup/patience.hpp"
 #include "core/quantity.hpp"
 #include "measure/catalog_query.hpp"
 
@@ -18,10 +20,6 @@ namespace django_session::sessions {
 namespace {
 
 using std::chrono::milliseconds;
-
-constexpr milliseconds kSlice{100};
-constexpr milliseconds kLongest{24 * 3600 * 1000};  // for a statement of a run without an end
-constexpr milliseconds kOurselvesFirst{5000};       // before the server's own limit ends it
 
 // Of the session: these statements can't be in a transaction, so SET LOCAL can't reach them.
 // synchronous_commit: no wait for a standby that may be gone.
@@ -49,19 +47,14 @@ LEFT JOIN pg_stat_progress_create_index i ON i.pid = a.pid
 LEFT JOIN pg_stat_progress_cluster c ON c.pid = a.pid
 WHERE a.pid = {0} OR a.leader_pid = {0};
 )";
-constexpr milliseconds kBetweenSigns{1000};
-// Times the limit for an answer, after a lock's own limit. What waits (for a disk, its own pauses)
-// shows something else within seconds; what computes may show nothing for minutes.
-constexpr int kWaitsFor = 30, kComputesFor = 180;
 
 /// False behind a pooler, where they can't be applied.
-bool apply_settings(pg::Connection& connection, milliseconds lock_timeout,
-                    const CleanupOptions& options, pg::Deadline run_end) {
-  const auto deadline = pg::Deadline::after(options.answer_timeout);
-  if (is_pooled(connection, deadline)) return false;
-  const auto longest = std::min(run_end.remaining(), kLongest) + kOurselvesFirst;
-  connection.send(fmt::format(kSettings, lock_timeout.count(), longest.count()), deadline);
-  while (connection.next_rows(deadline)) continue;
+bool apply_settings(pg::Connection& connection, const LongLimits& limits) {
+  const auto deadline = pg::Deadline::after(limits.answer);
+  if (connection.is_pooled(deadline)) return false;
+  const auto longest = std::min<milliseconds>(limits.end.remaining(), patience::kLongestStatement) +
+                       patience::kOurselvesFirst;
+  connection.run(fmt::format(kSettings, limits.lock.count(), longest.count()), deadline);
   return true;
 }
 
@@ -70,11 +63,11 @@ bool apply_settings(pg::Connection& connection, milliseconds lock_timeout,
 class Pulse {
  public:
   /// `pid`: of that process; nothing behind a pooler, where it isn't known.
-  Pulse(milliseconds limit, milliseconds lock_timeout, std::optional<int> pid)
-      : limit_(limit),
-        lock_timeout_(lock_timeout),
+  Pulse(const LongLimits& limits, std::optional<int> pid)
+      : limit_(limits.answer),
+        lock_timeout_(limits.lock),
         pid_(pid),
-        next_(pg::Deadline::after(limit / 2)) {}
+        next_(pg::Deadline::after(limit_ / 2)) {}
 
   void check(pg::Connection& connection) {
     if (!next_.passed()) return;
@@ -82,13 +75,16 @@ class Pulse {
       connection.close();
       throw pg::Error(pg::Error::Kind::timeout, "the server does not answer any more");
     }
-    next_ = pg::Deadline::after(second_ ? std::min(kBetweenSigns, limit_ / 2) : limit_ / 2);
+    next_ = pg::Deadline::after(
+        second_ ? std::min<milliseconds>(patience::kBetweenSigns, limit_ / 2) : limit_ / 2);
   }
 
   /// For how long the process has shown no sign of life, if that is too long.
   std::optional<milliseconds> standstill() const {
     const auto still = std::chrono::duration_cast<milliseconds>(seen_ - changed_);
-    if (still < lock_timeout_ + limit_ * (waits_ ? kWaitsFor : kComputesFor)) return std::nullopt;
+    if (still < lock_timeout_ + limit_ * (waits_ ? patience::kWithoutSignsWaiting
+                                                 : patience::kWithoutSignsComputing))
+      return std::nullopt;
     return still;
   }
 
@@ -129,12 +125,10 @@ class Pulse {
 
 /// Whether the cancel request or the statement's end came first makes no difference here. `why` is
 /// a message's beginning.
-void cancel(pg::Connection& connection, const CleanupOptions& options, const std::string& why) {
-  const auto deadline = pg::Deadline::after(options.answer_timeout);
+void cancel(pg::Connection& connection, milliseconds answer_timeout, const std::string& why) {
   const int pid = connection.backend_pid();
-  connection.cancel(deadline);
   try {
-    connection.finish(deadline);
+    connection.cancel(pg::Deadline::after(answer_timeout));
   } catch (const pg::Error& error) {
     if (error.kind() != pg::Error::Kind::timeout) throw;
     throw pg::Error(error.kind(),
@@ -151,37 +145,28 @@ std::string standstill_text(milliseconds still) {
 
 }  // namespace
 
-bool is_pooled(pg::Connection& connection, pg::Deadline deadline) {
-  connection.send("SELECT pg_catalog.pg_backend_pid() AS pid", deadline);
-  const pg::Rows rows = connection.next_rows(deadline).value_or(pg::Rows());
-  connection.finish(deadline);
-  return rows.empty() || rows.front().text("pid") != std::to_string(connection.backend_pid());
-}
-
 pg::Rows run_long(pg::Connection& connection, const std::string& statement,
-                  milliseconds lock_timeout, const CleanupOptions& options, pg::Deadline run_end,
-                  CleanupObserver& observer) {
-  stop_if_wanted(observer, run_end);
-  const bool direct = apply_settings(connection, lock_timeout, options, run_end);
-  connection.send(statement, pg::Deadline::after(options.answer_timeout));
-  const auto give_up = pg::Deadline::after(kLongest);
-  Pulse pulse(options.answer_timeout, lock_timeout,
-              direct ? std::optional(connection.backend_pid()) : std::nullopt);
+                  const LongLimits& limits, const std::function<void()>& check) {
+  check();
+  const bool direct = apply_settings(connection, limits);
+  connection.send(statement, pg::Deadline::after(limits.answer));
+  const auto give_up = pg::Deadline::after(patience::kLongestStatement);
+  Pulse pulse(limits, direct ? std::optional(connection.backend_pid()) : std::nullopt);
   pg::Rows all;
   for (;;) {  // a message of several statements may be answered in several parts
-    while (!connection.answered_by(pg::Deadline::after(kSlice))) {
+    while (!connection.answered_by(pg::Deadline::after(patience::kBetweenSlices))) {
       try {
-        stop_if_wanted(observer, run_end);
+        check();
         if (give_up.passed()) throw Stopped("no answer within a day");
         if (const auto still = pulse.standstill()) throw Stopped(standstill_text(*still));
       } catch (const Stopped& stopped) {
         const std::string_view why = stopped.what();  // without the advice
-        cancel(connection, options, std::string(why.substr(0, why.find(';'))));
+        cancel(connection, limits.answer, std::string(why.substr(0, why.find(';'))));
         throw;
       }
       pulse.check(connection);
     }
-    auto rows = connection.next_rows(pg::Deadline::after(options.answer_timeout));
+    auto rows = connection.next_rows(pg::Deadline::after(limits.answer));
     if (!rows) return all;
     std::move(rows->begin(), rows->end(), std::back_inserter(all));
   }

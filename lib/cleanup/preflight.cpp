@@ -1,24 +1,13 @@
-// The refusals as queries, one line of SQL or two for each; then the decision, which asks nobody.
+// The table itself; the rest is asked elsewhere.
 #include "cleanup/preflight.hpp"
 
 #include <fmt/format.h>
-#include <sys/stat.h>
 
-#include <algorithm>
-#include <cmath>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <system_error>
-
+#include "cleanup/bystanders.hpp"
 #include "cleanup/delete_access.hpp"
-#include "cleanup/table_definition.hpp"
-#include "core/quantity.hpp"
-#include "core/sql_name.hpp"
-#include "measure/catalog_query.hpp"
-#include "measure/more_rights.hpp"
+#include "cleanup/refusals.hpp"
+#include "cleanup/server_room.hpp"
 #include "measure/probe.hpp"
-#include "measure/schema_renamer.hpp"
 
 namespace django_session::sessions {
 namespace {
@@ -36,262 +25,6 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = {0} AND c.relname = {1} AND c.relkind = 'r';
 )";
 
-// {0} the table's OID. The tablespaces of its parts, by their folders, and those that temporary
-// files of its owner go to: what he may not create in is passed over. WAL that nobody waits for is
-// kept up to two of the server's limits.
-constexpr const char* kPlaces = R"(
-WITH t AS (
-  SELECT * FROM pg_class WHERE oid = {0}
-), place AS (
-  SELECT 'table' AS kind, t.relname::text AS name, t.reltablespace AS space FROM t
-  UNION ALL
-  SELECT 'index', x.relname::text, x.reltablespace
-  FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = {0}
-  UNION ALL
-  SELECT 'temporary', '', coalesce(s.oid, 0::oid)
-  FROM t, unnest(string_to_array(current_setting('temp_tablespaces'), ',')) part
-  LEFT JOIN pg_tablespace s ON has_tablespace_privilege(
-      (SELECT t.relowner FROM t), s.oid, 'CREATE')
-    AND s.spcname = CASE WHEN btrim(part) LIKE '"%"' THEN btrim(part, ' "') ELSE lower(btrim(part)) END
-  UNION ALL
-  SELECT 'temporary', '', 0 WHERE current_setting('temp_tablespaces') = ''
-)
-SELECT place.kind, place.name,
-  pg_tablespace_location(coalesce(nullif(place.space, 0), d.dattablespace)) AS folder,
-  CASE WHEN current_setting('archive_mode') = 'off'
-      AND NOT EXISTS (SELECT FROM pg_replication_slots)
-    THEN pg_size_bytes(current_setting('max_wal_size'))
-      + pg_size_bytes(current_setting('wal_keep_size')) END AS wal_kept
-FROM place, pg_database d WHERE d.datname = current_database();
-)";
-
-// {oid}. What the refusals look at.
-constexpr const char* kThisTable = R"(
-WITH t AS (
-  SELECT c.*, quote_ident(pg_get_userbyid(c.relowner)) AS owner, n.nspname,
-    quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name,
-    k.attnum AS key, k.atttypid AS key_type,
-    e.attnum AS expiry, e.atttypid AS expiry_type, e.attnotnull
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-  LEFT JOIN pg_attribute k ON k.attrelid = c.oid AND k.attname = 'session_key'
-    AND NOT k.attisdropped
-  LEFT JOIN pg_attribute e ON e.attrelid = c.oid AND e.attname = 'expire_date'
-    AND NOT e.attisdropped
-  WHERE c.oid = {oid}
-)
-)";
-
-// {0} schema_renamer() for the owner. A table is found by its name; no lock on it keeps that name.
-constexpr const char* kRenamedSchema = R"(
-UNION ALL
-SELECT 'delete,full,swap', 'schema ' || quote_ident(n.nspname),
-  format('can be renamed by %1$I, who could put a table with his code in the place of this one, a '
-    'superuser''s; ALTER TABLE %2$s OWNER TO %1$I', {0}, t.name)
-FROM t JOIN pg_namespace n ON n.oid = t.relnamespace JOIN pg_roles o ON o.oid = t.relowner
-WHERE o.rolsuper AND {0} IS NOT NULL
-)";
-
-// For all ways: methods (comma-separated), object, reason.
-constexpr const char* kRefusals = R"(
-SELECT 'delete,full,swap' AS methods, 'the server' AS object,
-  'is a standby; clean up on the primary' AS reason
-WHERE pg_is_in_recovery()
-UNION ALL
-SELECT 'delete,full', 'role ' || quote_ident(session_user),
-  format('can''t read expire_date; GRANT SELECT (expire_date) ON %s TO %I', t.name, session_user)
-FROM t WHERE NOT coalesce(has_column_privilege(t.oid, t.expiry, 'SELECT'), true)
-UNION ALL
--- In the jail for the owner, see as_owner.hpp.
-SELECT 'delete,full', 'type boolean',
-  format('the owner may not use it; GRANT USAGE ON TYPE boolean TO %s', t.owner)
-FROM t WHERE NOT has_type_privilege(t.relowner, 'bool'::regtype, 'USAGE')
-  AND pg_has_role(t.relowner, 'MEMBER') AND session_user <> pg_get_userbyid(t.relowner)
-UNION ALL
-SELECT 'delete,full', 'rule ' || quote_ident(r.rulename), 'replaces or follows each DELETE'
-FROM t JOIN pg_rewrite r ON r.ev_class = t.oid AND r.ev_type = '4' AND r.ev_enabled <> 'D'
-UNION ALL
-SELECT 'delete,full', format('foreign key %I of %s', f.conname, f.conrelid::regclass),
-  'forbids to delete sessions that are referred to'
-FROM t JOIN pg_constraint f ON f.confrelid = t.oid AND f.contype = 'f'
-  AND f.confdeltype IN ('a', 'r')
-UNION ALL
-SELECT 'delete,full,swap', 'column expire_date', 'is not a timestamp with time zone'
-FROM t WHERE t.expiry_type IS DISTINCT FROM 'timestamptz'::regtype
-UNION ALL
-SELECT 'delete,full,swap', 'column expire_date', 'has no valid B-tree index that begins with it'
-FROM t WHERE NOT EXISTS (
-  SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
-  WHERE i.indrelid = t.oid AND i.indkey[0] = t.expiry AND i.indisvalid AND i.indpred IS NULL
-    AND m.amname = 'btree')
-UNION ALL
-SELECT 'full', 'role ' || quote_ident(session_user),
-  'is not the owner of the table, which VACUUM FULL needs'
-FROM t WHERE NOT pg_has_role(t.relowner, 'USAGE')
-  AND NOT CASE WHEN current_setting('server_version_num')::int >= 170000
-               THEN has_table_privilege(t.oid, 'MAINTAIN') ELSE false END
-)";
-
-// What a swap calls as the owner; each may have been revoked from PUBLIC.
-constexpr const char* kFunctions =
-    "'aclexplode', 'acldefault', 'array_agg', 'array_position', 'clock_timestamp', "
-    "'col_description', 'concat', 'concat_ws', 'count', 'current_setting', 'extract', 'format', "
-    "'format_type', 'has_schema_privilege', 'has_sequence_privilege', 'hashtextextended', 'left', "
-    "'length', 'max', 'min', "
-    "'nextval', 'now', 'obj_description', 'pg_backend_pid', 'pg_describe_object', "
-    "'pg_get_constraintdef', "
-    "'pg_get_expr', 'pg_get_indexdef', 'pg_get_serial_sequence', 'pg_get_userbyid', "
-    "'pg_options_to_table', 'pg_relation_size', 'pg_sequence_last_value', 'pg_sleep', "
-    "'pg_stat_force_next_flush', "
-    "'quote_ident', 'replace', 'right', 'row_number', 'set_config', 'string_agg', 'substr', "
-    "'substring', 'sum', 'to_char', 'to_jsonb', 'to_regclass', 'to_regproc', 'to_regprocedure', "
-    "'unnest'";
-
-// {oid}, {functions}, {set_role}: kSetRole. Of the swap alone.
-constexpr const char* kSwapRefusals = R"(
-SELECT 'role ' || quote_ident(session_user) AS object,
-  CASE WHEN EXISTS (SELECT FROM pg_roles r WHERE r.rolsuper AND pg_has_role(t.relowner, r.oid, 'MEMBER'))
-    THEN format('is not a member of the owner, %s, and must not be: that is a superuser, or a member of '
-      'one; ALTER TABLE %s OWNER TO the site''s role', t.owner, t.name)
-    WHEN pg_has_role(t.relowner, 'MEMBER')
-    THEN format('may not become the owner; GRANT %s TO %I WITH SET TRUE', t.owner, session_user)
-    ELSE format('is not a member of the owner, %s: run it as the owner, or as the swapping role of '
-      'conf.d/roles.sql', t.owner) END AS reason
-FROM t WHERE NOT pg_has_role(t.relowner, {set_role})
-UNION ALL
-SELECT 'schema ' || quote_ident(t.nspname),
-  format('the owner can''t create in it; GRANT USAGE, CREATE ON SCHEMA %I TO %s', t.nspname,
-    t.owner)
-FROM t WHERE NOT (has_schema_privilege(t.relowner, t.relnamespace, 'CREATE')
-                  AND has_schema_privilege(t.relowner, t.relnamespace, 'USAGE'))
-UNION ALL
-SELECT DISTINCT 'tablespace ' || quote_ident(s.spcname),
-  format('the owner can''t create in it; GRANT CREATE ON TABLESPACE %I TO %s', s.spcname, t.owner)
-FROM t LEFT JOIN pg_index i ON i.indrelid = t.oid LEFT JOIN pg_class x ON x.oid = i.indexrelid
-JOIN pg_tablespace s ON s.oid IN (t.reltablespace, x.reltablespace)
-WHERE NOT has_tablespace_privilege(t.relowner, s.oid, 'CREATE')
-UNION ALL
-SELECT 'role ' || t.owner, format('the owner has no right to %s; GRANT %1$s ON %s TO %s', needed, t.name, t.owner) FROM t,
-  unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRIGGER']) AS needed
-WHERE NOT has_table_privilege(t.relowner, t.oid, needed)
-UNION ALL
-SELECT 'language plpgsql', 'is missing'
-WHERE NOT EXISTS (SELECT FROM pg_language WHERE lanname = 'plpgsql')
-UNION ALL
-SELECT 'language plpgsql',
-  format('the owner may not use it; GRANT USAGE ON LANGUAGE plpgsql TO %s', t.owner)
-FROM t JOIN pg_language l ON l.lanname = 'plpgsql'
-WHERE NOT has_language_privilege(t.relowner, l.oid, 'USAGE')
-UNION ALL
--- Of the table's columns, and of those of the swap's own tables.
-SELECT DISTINCT 'type ' || y.oid::regtype,
-  format('the owner may not use it; GRANT USAGE ON TYPE %s TO %s', y.oid::regtype, t.owner)
-FROM t, pg_type y
-WHERE NOT has_type_privilege(t.relowner, y.oid, 'USAGE') AND (
-  y.oid IN ('text'::regtype, 'name'::regtype, 'bool'::regtype, 'oid'::regtype, 'int4'::regtype,
-            'int8'::regtype, 'float8'::regtype, 'timestamptz'::regtype)
-  OR y.oid IN (SELECT a.atttypid FROM pg_attribute a
-               WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped))
-UNION ALL
-SELECT 'function ' || p.oid::regprocedure, format('the owner may not call it; GRANT EXECUTE ON '
-  'FUNCTION %s TO %s', p.oid::regprocedure, t.owner)
-FROM t, pg_proc p
-WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.prokind <> 'p'
-  AND NOT has_function_privilege(t.relowner, p.oid, 'EXECUTE') AND p.proname IN ({functions})
-UNION ALL
-SELECT 'the table', 'is not an ordinary, logged heap table' FROM t
-WHERE t.relpersistence <> 'p' OR t.reloftype <> 0
-  OR t.relam <> (SELECT oid FROM pg_am WHERE amname = 'heap')
-UNION ALL
-SELECT 'replica identity', 'is not the primary key' FROM t WHERE t.relreplident <> 'd'
-UNION ALL
-SELECT 'primary key', 'is not exactly session_key, checked at once' FROM t WHERE NOT EXISTS (
-  SELECT FROM pg_index i WHERE i.indrelid = t.oid AND i.indisprimary AND i.indisvalid
-    AND i.indimmediate
-    AND i.indnatts = 1 AND i.indkey[0] = t.key)
-UNION ALL
-SELECT 'column session_key', 'is not of a character type'
-FROM t JOIN pg_type y ON y.oid = t.key_type WHERE y.typcategory <> 'S'
-UNION ALL
-SELECT 'column expire_date', 'may be NULL' FROM t WHERE NOT t.attnotnull
-UNION ALL
-SELECT 'column ' || quote_ident(a.attname), 'is generated' FROM pg_attribute a
-WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped
-  AND (a.attidentity <> '' OR a.attgenerated <> '')
-UNION ALL
-SELECT 'index ' || quote_ident(x.relname), CASE WHEN NOT i.indisvalid
-  THEN 'is invalid; REINDEX or DROP it'
-    ELSE 'is unique or excludes: sessions can''t be copied in any order' END
-FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
-WHERE i.indrelid = {oid}
-  AND (NOT i.indisvalid OR (NOT i.indisprimary AND (i.indisunique OR i.indisexclusion)))
-UNION ALL
-SELECT 'constraint ' || quote_ident(n.conname), 'has not been validated; VALIDATE CONSTRAINT'
-FROM pg_constraint n WHERE n.conrelid = {oid} AND NOT n.convalidated
-UNION ALL
-SELECT 'grant by ' || g.grantor::regrole, 'was not made by the owner and can''t be repeated'
-FROM t, LATERAL (SELECT grantor FROM aclexplode(t.relacl)
-  UNION SELECT x.grantor FROM pg_type y, aclexplode(y.typacl) x WHERE y.oid = t.reltype
-  UNION SELECT x.grantor FROM pg_attribute a, aclexplode(a.attacl) x WHERE a.attrelid = t.oid) g
-WHERE g.grantor <> t.relowner
-UNION ALL
-SELECT 'encoding ' || pg_encoding_to_char(b.encoding), 'has no conversion to UTF8'
-FROM pg_database b WHERE b.datname = current_database() AND pg_encoding_to_char(b.encoding) NOT IN ('UTF8', 'SQL_ASCII')
-  AND NOT EXISTS (SELECT FROM pg_conversion n WHERE n.condefault AND n.conforencoding = b.encoding
-                  AND pg_encoding_to_char(n.contoencoding) = 'UTF8')
-UNION ALL
-SELECT 'event trigger ' || quote_ident(v.evtname), 'would fire'
-FROM pg_event_trigger v
-WHERE v.evtenabled <> 'D' AND v.evtevent IN ('ddl_command_start', 'ddl_command_end', 'sql_drop')
-  AND (v.evttags IS NULL OR v.evttags && ARRAY[  -- all that a swap does
-    'ALTER FUNCTION', 'ALTER INDEX', 'ALTER TABLE', 'COMMENT', 'CREATE FUNCTION', 'CREATE INDEX',
-    'CREATE MATERIALIZED VIEW', 'CREATE SEQUENCE', 'CREATE TABLE', 'CREATE TABLE AS',
-    'CREATE TRIGGER', 'DROP FUNCTION', 'DROP INDEX', 'DROP MATERIALIZED VIEW', 'DROP SEQUENCE',
-    'DROP TABLE', 'DROP TRIGGER', 'GRANT', 'REVOKE', 'ALTER SEQUENCE'])
-UNION ALL
-SELECT 'replication slot ' || quote_ident(s.slot_name),
-  'decodes this database: it would see another table'
-FROM pg_replication_slots s WHERE s.slot_type = 'logical' AND s.database = current_database()
-  AND s.wal_status IS DISTINCT FROM 'lost'
-UNION ALL
-SELECT 'name ' || quote_ident(part), 'has a $ or a backslash in it' FROM (
-  SELECT t.nspname AS part FROM t UNION ALL SELECT t.relname FROM t
-  UNION ALL SELECT a.attname FROM pg_attribute a WHERE a.attrelid = {oid}) p
-WHERE part LIKE '%$%' OR part LIKE '%\\%'
-UNION ALL
-SELECT 'publication ' || quote_ident(p.pubname), 'publishes the table''s schema'
-FROM t JOIN pg_publication_tables p ON p.schemaname = t.nspname AND p.tablename = t.relname
-WHERE NOT EXISTS (SELECT FROM pg_publication q WHERE q.pubname = p.pubname AND (q.puballtables
-  OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = q.oid AND r.prrelid = t.oid)))
-UNION ALL
-SELECT object, reason FROM ({attachments}) attached
-)";
-
-// {0} OID. Locks that somebody has held on the table for long, or that don't end by themselves.
-constexpr const char* kNotes = R"(
-SELECT format('pid %s of role %s (%s) has had a lock on the table for %s s: an exclusive lock '
-    'has to wait for it',
-  a.pid, a.usename, a.application_name, round(extract(epoch FROM now() - a.xact_start))) AS note
-FROM pg_stat_activity a
-WHERE a.pid <> pg_backend_pid() AND a.xact_start < now() - interval '5 minutes' AND EXISTS (
-  SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'relation' AND l.relation = {0}
-    AND l.granted
-    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
-UNION ALL
-SELECT format('prepared transaction %L of %s has a lock on the table: an exclusive lock has to '
-    'wait for it', x.gid, x.owner)
-FROM pg_prepared_xacts x JOIN pg_locks l ON l.transactionid = x.transaction
-  AND l.locktype = 'transactionid'
-JOIN pg_locks r ON r.virtualtransaction = l.virtualtransaction AND r.relation = {0}
-WHERE x.database = current_database()
-UNION ALL
-SELECT 'an autovacuum against wraparound is due or under way on the table: it gives way to nobody'
-FROM pg_class c WHERE c.oid = {0}
-  AND age(c.relfrozenxid) > least(current_setting('autovacuum_freeze_max_age')::bigint,
-    (SELECT option_value::bigint FROM pg_options_to_table(c.reloptions)
-     WHERE option_name = 'autovacuum_freeze_max_age'))
-  AND EXISTS (SELECT FROM pg_stat_progress_vacuum v WHERE v.relid = c.oid);
-)";
-
 // Of what receives this server's WAL, as far as this role may see it; a base backup replays
 // nothing, nor does whoever decodes. A standby that is away has its slot.
 constexpr const char* kStandbys = R"(
@@ -304,134 +37,43 @@ FROM pg_replication_slots s
 WHERE s.slot_type = 'physical' AND NOT s.active AND s.restart_lsn IS NOT NULL ORDER BY 1;
 )";
 
-std::vector<Method> methods_of(const std::string& list) {
-  std::vector<Method> methods;
-  for (const Method method : {Method::swap, Method::remove, Method::full})
-    if (list.find(method_name(method)) != std::string::npos) methods.push_back(method);
-  return methods;
-}
-
-std::vector<Refusal> general_refusals(pg::Connection& connection, const std::string& oid,
-                                      const DeleteAccess& access, pg::Deadline deadline) {
-  std::vector<Refusal> refusals;
-  const std::string query = fmt::format(kThisTable, fmt::arg("oid", oid)) + kRefusals +
-                            fmt::format(kRenamedSchema, schema_renamer("o")) + ";";
-  for (const pg::Row& row : ask_catalog(connection, query, deadline))
-    for (const Method method : methods_of(row.text("methods")))
-      refusals.push_back({method, row.text("object"), row.text("reason")});
-  for (const auto& obstacle : access.obstacles)
-    for (const Method method : {Method::remove, Method::full})
-      refusals.push_back({method, obstacle.object, obstacle.reason});
-  return refusals;
-}
-
-/// A server in a container names a folder that may be another one here, or none. This one is its
-/// own if the file in which a server notes its port and when it was started says the same.
-bool is_servers_folder(const std::string& folder, const std::string& port, double started) {
-  constexpr int kStartedLine = 3, kPortLine = 4;
-  constexpr double kWhileItStarts = 60;  // seconds
-  std::ifstream file(folder + "/postmaster.pid");
-  std::vector<std::string> lines(1);
-  for (std::string line; std::getline(file, line);) lines.push_back(line);
-  if (lines.size() <= kPortLine || lines[kPortLine] != port) return false;
-  const double noted = std::strtod(lines[kStartedLine].c_str(), nullptr);
-  return std::abs(noted - started) < kWhileItStarts;
-}
-
-/// Where the server's data is, if that can be seen from here; else "".
-std::string visible_data_folder(const pg::Connection& connection, const pg::Row& row) {
-  const std::string data = row.text("data_folder");
-  const bool visible = connection.is_local() && !data.empty() &&
-                       is_servers_folder(data, row.text("port"), row.number("started").value_or(0));
-  return visible ? data : "";
-}
-
-DiskRoom room_in(const std::string& folder) {
-  DiskRoom room{std::nullopt, folder, ""};
-  std::error_code failed;
-  const auto space = std::filesystem::space(folder, failed);
-  struct stat status {};
-  if (failed || stat(folder.c_str(), &status) != 0) return room;
-  room.free = static_cast<double>(space.available);
-  room.file_system = fmt::format("device {}", status.st_dev);
-  return room;
-}
-
-/// Of pg_tablespace_location(): nothing for the one in the data folder; relative to that folder for
-/// those that a developer keeps there.
-std::string tablespace_folder(const std::string& data, const std::string& location) {
-  if (location.empty()) return data + "/base";
-  return location.front() == '/' ? location : data + "/" + location;
-}
-
-ServerRoom look_at_disks(pg::Connection& connection, const std::string& oid,
-                         const std::string& data, pg::Deadline deadline) {
-  ServerRoom room;
-  for (const pg::Row& row : ask_catalog(connection, fmt::format(kPlaces, oid), deadline)) {
-    const DiskRoom disk = room_in(tablespace_folder(data, row.text("folder")));
-    const std::string kind = row.text("kind");
-    if (kind == "table")
-      room.table = disk;
-    else if (kind == "index")
-      room.indexes[row.text("name")] = disk;
-    else
-      room.temporary.push_back(disk);
-    room.wal_kept = row.number("wal_kept");
-  }
-  room.wal = room_in(data + "/pg_wal");
-  return room;
+CleanupTarget read_target(const pg::Connection& connection, const pg::Row& row) {
+  const std::string schema = row.text("schema"), table = row.text("table");
+  return {row.text("oid"),
+          schema,
+          table,
+          connection.identifier(schema) + "." + connection.identifier(table),
+          row.text("owner"),
+          row.number("bytes").value_or(0)};
 }
 
 }  // namespace
 
-std::vector<Refusal> swap_refusals(pg::Connection& connection, const std::string& oid,
-                                   pg::Deadline deadline) {
-  // The triggers of a swap that was interrupted are not the user's; in a database that was restored
-  // from a dump, their names have the OID that the table had before.
-  const std::string own_function = fmt::format(
-      "coalesce((SELECT min(g.tgfoid::oid) FROM pg_trigger g "
-      "WHERE g.tgrelid = {0} AND g.tgname ~ '^djs_[1-9][0-9]*_(changed|deleted|truncated)$'), 0)",
-      oid);
-  const std::string query =
-      fmt::format(kThisTable, fmt::arg("oid", oid)) +
-      fmt::format(kSwapRefusals, fmt::arg("oid", oid), fmt::arg("functions", kFunctions),
-                  fmt::arg("set_role", kSetRole),
-                  fmt::arg("attachments", attachments_query(oid, own_function)));
-  std::vector<Refusal> refusals;
-  for (const pg::Row& row : ask_catalog(connection, query + ";", deadline))
-    refusals.push_back({Method::swap, row.text("object"), row.text("reason")});
-  return refusals;
-}
-
-Preflight look(pg::Connection& connection, const TableName& table, pg::Deadline deadline) {
-  const std::string query =
-      fmt::format(kTarget, connection.literal(table.schema), connection.literal(table.table));
-  const pg::Rows found = ask_catalog(connection, query, deadline);
+Preflight look(Run& run, const TableName& table) {
+  const pg::Connection& connection = run.connection();
+  const pg::Rows found = run.ask(
+      fmt::format(kTarget, connection.literal(table.schema), connection.literal(table.table)));
   if (found.empty())
     throw NoSuchTable(fmt::format("no table {} in this database", table.display()));
   const pg::Row& row = found.front();
+  run.work_on(read_target(connection, row));
   Preflight preflight;
-  CleanupTarget& target = preflight.target;
-  target = {row.text("oid"),   row.text("schema"),
-            row.text("table"), "",
-            row.text("owner"), row.number("bytes").value_or(0)};
-  target.sql_name =
-      connection.identifier(target.schema) + "." + connection.identifier(target.table);
-  if (const std::string data = visible_data_folder(connection, row); !data.empty())
-    preflight.room = look_at_disks(connection, target.oid, data, deadline);
+  preflight.room = look_at_disks(
+      run, {row.text("data_folder"), row.text("port"), row.number("started").value_or(0)});
   preflight.sorting = {row.number("sort_memory").value_or(0), row.number("temporary_max")};
-  for (const pg::Row& standby : ask_catalog(connection, kStandbys, deadline))
+  for (const pg::Row& standby : run.ask(kStandbys))
     preflight.standbys.push_back(standby.text("name"));
-  const DeleteAccess access = delete_access(connection, target.oid, deadline);
-  preflight.refusals = general_refusals(connection, target.oid, access, deadline);
-  for (Refusal& refusal : swap_refusals(connection, target.oid, deadline))
-    preflight.refusals.push_back(std::move(refusal));
-  for (const pg::Row& note : ask_catalog(connection, fmt::format(kNotes, target.oid), deadline))
-    preflight.notes.push_back(note.text("note"));
+  const DeleteAccess access = delete_access(run);
+  preflight.refusals = general_refusals(run, access);
+  for (Refusal& refusal : swap_refusals(run)) preflight.refusals.push_back(std::move(refusal));
+  preflight.notes = long_lock_holders(run);
   if (!access.triggers.empty()) preflight.notes.push_back(access.about_triggers());
-  preflight.leftovers =
-      read_leftovers(ask_catalog(connection, leftovers_query(target.oid), deadline).front());
+  preflight.leftovers = look_for_leftovers(run);
   return preflight;
+}
+
+Leftovers look_for_leftovers(Run& run) {
+  return read_leftovers(run.ask(leftovers_query(run.target().oid)).front());
 }
 
 }  // namespace django_session::sessions

@@ -8,17 +8,12 @@
 #include <stdexcept>
 
 #include "cleanup/as_owner.hpp"
-#include "cleanup/swap.hpp"
-#include "core/sql_name.hpp"
-#include "measure/catalog_query.hpp"
+#include "cleanup/patience.hpp"
 #include "measure/more_rights.hpp"
 #include "measure/transaction.hpp"
 
 namespace django_session::sessions {
 namespace {
-
-constexpr std::chrono::milliseconds kAnswersWay{5000};
-constexpr std::chrono::milliseconds kLockTimeout{100};
 
 // {0} the owner's name as a string, {1} more_rights(), {2} kSetRole.
 constexpr const char* kWho = R"(
@@ -50,24 +45,26 @@ BEGIN
   RAISE INFO 'djs: {1}', {2};
 END;)";
 
-std::string still_true(pg::Connection& connection, const CleanupTarget& target, ReadingAs who) {
-  return fmt::format(kStillTrue, target.sql_name, target.oid, connection.literal(target.schema),
-                     connection.literal(target.table), connection.literal(target.owner),
+std::string still_true(Run& run, ReadingAs who) {
+  const CleanupTarget& target = run.target();
+  const pg::Connection& c = run.connection();
+  return fmt::format(kStillTrue, target.sql_name, target.oid, c.literal(target.schema),
+                     c.literal(target.table), c.literal(target.owner),
                      who == ReadingAs::ourselves ? " AND " + more_rights() + " IS NULL" : "");
 }
 
-std::string in_jail(pg::Connection& connection, const CleanupTarget& target,
-                    const std::vector<std::string>& columns, const std::string& select) {
+std::string in_jail(Run& run, const std::vector<std::string>& columns, const std::string& select) {
   std::string format, values;
   for (const std::string& column : columns) {
     format += (format.empty() ? "" : " ") + column + "=%";
     values += (values.empty() ? "item." : ", item.") + column;
   }
+  const pg::Connection& connection = run.connection();
   const OwnersWork work =
-      as_owner(connection.identifier(target.schema), fmt::format("djs_{}_q", new_run_id()),
+      as_owner(connection.identifier(run.target().schema), fmt::format("djs_{}_q", run.id()),
                fmt::format(kBlock, select, format, values));
-  return fmt::format("SET LOCAL ROLE {};\n{}{}{}", connection.identifier(target.owner),
-                     still_true(connection, target, ReadingAs::owner), work.define, work.run);
+  return fmt::format("SET LOCAL ROLE {};\n{}{}{}", connection.identifier(run.target().owner),
+                     still_true(run, ReadingAs::owner), work.define, work.run);
 }
 
 /// What the owner's code may have had a say in is believed only if it is numbers.
@@ -80,48 +77,34 @@ bool are_numbers(const pg::Row& row, const std::vector<std::string>& columns) tr
   return false;
 }
 
-/// The last row that the message has, or what it has reported.
-pg::Row answer_of(pg::Connection& connection, const std::string& message, pg::Deadline deadline) {
-  connection.send(message, deadline);
-  pg::Row last;
-  while (const auto rows = connection.next_rows(deadline))
-    if (!rows->empty()) last = rows->back();
-  return last;
-}
-
 }  // namespace
 
-ReadingAs who_may_read(pg::Connection& connection, const CleanupTarget& target,
-                       pg::Deadline deadline) {
-  const std::string query =
-      fmt::format(kWho, connection.literal(target.owner), more_rights(), kSetRole);
-  const pg::Rows rows = ask_catalog(connection, query, deadline);
+ReadingAs who_may_read(Run& run) {
+  const pg::Rows rows = run.ask(
+      fmt::format(kWho, run.connection().literal(run.target().owner), more_rights(), kSetRole));
   if (rows.empty()) return ReadingAs::nobody;
   const pg::Row& row = rows.front();
   if (row.flag("is_harmless")) return ReadingAs::ourselves;
   return row.flag("can_be_owner") ? ReadingAs::owner : ReadingAs::nobody;
 }
 
-std::optional<pg::Row> ask_sessions(pg::Connection& connection, const CleanupTarget& target,
-                                    ReadingAs who, const std::vector<std::string>& columns,
-                                    const std::string& select, pg::Deadline limit) try {
+std::optional<pg::Row> ask_sessions(Run& run, ReadingAs who,
+                                    const std::vector<std::string>& columns,
+                                    const std::string& select, pg::Deadline limit) {
   if (who == ReadingAs::nobody) return std::nullopt;
   const bool jailed = who == ReadingAs::owner;
-  const std::string work = jailed ? in_jail(connection, target, columns, select)
-                                  : still_true(connection, target, who) + select + ";";
   const auto time = std::max(limit.remaining(), std::chrono::milliseconds(1));
-  // The server gives up before we would give up the connection.
-  const auto deadline = pg::Deadline::after(time + kAnswersWay);
-  const Access access = jailed ? Access::read_write : Access::read_only;
-  const pg::Row row = answer_of(
-      connection, begin_transaction(access, kLockTimeout, time) + kByIndex + work + "\nROLLBACK;\n",
-      deadline);
-  const pg::Row answer = jailed ? report_of(connection) : row;
-  return are_numbers(answer, columns) ? std::optional(answer) : std::nullopt;
-} catch (const pg::Error& error) {
-  if (error.kind() != pg::Error::Kind::statement) throw;
-  connection.finish(pg::Deadline::after(kAnswersWay));
-  return std::nullopt;
+  const Transaction transaction{.access = jailed ? Access::read_write : Access::read_only,
+                                .limits = {patience::kCatalogLock, time},
+                                .plans = Transaction::Plans::by_index,
+                                .end = Transaction::End::roll_back};
+  const std::string work =
+      jailed ? in_jail(run, columns, select) : still_true(run, who) + select + ";";
+  const pg::Answer answer = run.connection().try_run(
+      transaction.sql(work), pg::Deadline::after(time + patience::kAnswersWay));
+  if (answer.refusal || answer.rows.empty()) return std::nullopt;
+  const pg::Row row = jailed ? report_of(run.connection()) : answer.rows.back();
+  return are_numbers(row, columns) ? std::optional(row) : std::nullopt;
 }
 
 }  // namespace django_session::sessions

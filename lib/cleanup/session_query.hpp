@@ -7,8 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "cleanup/cleanup_target.hpp"
-#include "pg/connection.hpp"
+#include "cleanup/run.hpp"
 
 namespace django_session::sessions {
 
@@ -18,16 +17,15 @@ enum class ReadingAs {
   nobody,     ///< we have more rights than he has, and can't become him: the table isn't read
 };
 
-/// By what the catalogue says of our role and the table's owner. Throws pg::Error.
-ReadingAs who_may_read(pg::Connection& connection, const CleanupTarget& target,
-                       pg::Deadline deadline);
+/// By what the catalogue says of our role and the owner of the run's table. Throws pg::Error.
+ReadingAs who_may_read(Run& run);
 
-/// The one row of `select`, a SELECT without a semicolon whose `columns` are numbers and never
-/// NULL; by an index, never by reading the whole table. Changes nothing: what the jail needs is
-/// rolled back. Nothing where the table can't be read so: a missing right, a lock, `limit` passed.
-/// Throws pg::Error if the connection is lost.
-std::optional<pg::Row> ask_sessions(pg::Connection& connection, const CleanupTarget& target,
-                                    ReadingAs who, const std::vector<std::string>& columns,
+/// The one row of `select`, a SELECT from the run's table without a semicolon whose `columns` are
+/// numbers and never NULL; by an index, never by reading the whole table. Changes nothing: what the
+/// jail needs is rolled back. Nothing where the table can't be read so: a missing right, a lock,
+/// `limit` passed. Throws pg::Error if the connection is lost.
+std::optional<pg::Row> ask_sessions(Run& run, ReadingAs who,
+                                    const std::vector<std::string>& columns,
                                     const std::string& select, pg::Deadline limit);
 
 }  // namespace django_session::sessions

@@ -7,8 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "measure/catalog_query.hpp"
-
 namespace django_session::sessions {
 namespace {
 
@@ -50,10 +48,9 @@ std::string place(std::size_t i, const Column& column) {
 }
 
 /// Rows with the columns' sizes as w0, w1, ...: the least work that finds enough of them.
-std::string some_rows(const std::string& sizes, const StayingSessions& sessions,
-                      const Measurement& m) {
-  const auto keep = sessions.keep.count();
-  const std::string& table = sessions.target.sql_name;
+std::string some_rows(Run& run, const std::string& sizes, const Measurement& m) {
+  const auto keep = run.options().keep.count();
+  const std::string& table = run.target().sql_name;
   const double pages = std::max(1.0, m.heap_bytes / kPage);
   const double share = std::min(1.0, kPages / pages);
   const double expected = evaluate(m).values[Metric::live].number.value_or(0) * share;
@@ -65,39 +62,35 @@ std::string some_rows(const std::string& sizes, const StayingSessions& sessions,
 }
 
 /// Else the server's log would have an error for each plan.
-bool may_read_all(pg::Connection& connection, const CleanupTarget& target, pg::Deadline limit) {
-  const std::string query = fmt::format(
+bool may_read_all(Run& run) {
+  const pg::Rows rows = run.ask(fmt::format(
       "SELECT bool_and(has_column_privilege(a.attrelid, a.attnum, 'SELECT')) AS may_read "
       "FROM pg_attribute a WHERE a.attrelid = '{}'::oid AND a.attnum > 0 AND NOT a.attisdropped;",
-      target.oid);
-  const pg::Rows rows = ask_catalog(connection, query, limit);
+      run.target().oid));
   return !rows.empty() && rows.front().flag("may_read");
 }
 
 }  // namespace
 
-std::optional<StayingRows> look_at_what_stays(pg::Connection& connection,
-                                              const StayingSessions& sessions, const Measurement& m,
+std::optional<StayingRows> look_at_what_stays(Run& run, ReadingAs who, const Measurement& m,
                                               pg::Deadline limit) {
-  if (m.columns.empty() || sessions.who == ReadingAs::nobody) return std::nullopt;
-  if (sessions.who == ReadingAs::ourselves && !may_read_all(connection, sessions.target, limit))
-    return std::nullopt;
+  if (m.columns.empty() || who == ReadingAs::nobody) return std::nullopt;
+  if (who == ReadingAs::ourselves && !may_read_all(run)) return std::nullopt;
   std::vector<std::string> names = {"found",   "tuple", "tuple_deviation",
                                     "toasted", "value", "value_deviation"};
   std::string sizes, averages, places, widest;
   for (std::size_t i = 0; i < m.columns.size(); ++i) {
     names.push_back(fmt::format("w{}", i));
     sizes += fmt::format("{}coalesce(pg_column_size(s.{}), 0) AS w{}", i == 0 ? "" : ", ",
-                         connection.identifier(m.columns[i].name), i);
+                         run.connection().identifier(m.columns[i].name), i);
     averages += fmt::format(", coalesce(avg(nullif(w{0}, 0)), 0) AS w{0}", i);
     places += place(i, m.columns[i]);
     widest += fmt::format("{}r.w{}", i == 0 ? "" : ", ", i);
   }
   places += fmt::format("CROSS JOIN LATERAL (SELECT p{}.x AS length, greatest({}) AS widest) l",
                         m.columns.size() - 1, widest);
-  const std::string select =
-      fmt::format(kAverages, averages, some_rows(sizes, sessions, m), places);
-  const auto row = ask_sessions(connection, sessions.target, sessions.who, names, select, limit);
+  const std::string select = fmt::format(kAverages, averages, some_rows(run, sizes, m), places);
+  const auto row = ask_sessions(run, who, names, select, limit);
   if (!row || *row->number("found") < 1) return std::nullopt;
   StayingRows staying{{*row->number("tuple"), *row->number("tuple_deviation")},
                       *row->number("toasted"),

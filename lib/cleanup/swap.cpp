@@ -17,19 +17,19 @@
 
 #include <algorithm>
 #include <functional>
-#include <iterator>
-#include <map>
 #include <optional>
-#include <random>
 
 #include "cleanup/as_owner.hpp"
+#include "cleanup/bystanders.hpp"
+#include "cleanup/lock_wait.hpp"
 #include "cleanup/long_statement.hpp"
-#include "cleanup/preflight.hpp"
+#include "cleanup/patience.hpp"
+#include "cleanup/refusals.hpp"
+#include "cleanup/replicas.hpp"
 #include "cleanup/swap_sql.hpp"
-#include "cleanup/throttle.hpp"
 #include "core/batch_size.hpp"
+#include "core/cleanup_plan.hpp"
 #include "core/sql_name.hpp"
-#include "measure/catalog_query.hpp"
 #include "measure/leftovers.hpp"
 #include "measure/more_rights.hpp"
 
@@ -37,29 +37,8 @@ namespace django_session::sessions {
 namespace {
 
 using std::chrono::milliseconds;
-using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
-// A VACUUM of a run that was killed ends by itself; one of a run that lives is not waited for.
-constexpr seconds kVacuumPatience{5};
-// For how long a lock is tried for, again and again, before the run gives up.
-constexpr seconds kLockPatience{600};
-// Of the lease, which lasts for 30 s, while the run waits.
-constexpr milliseconds kBetweenRenewals{5000};
-// Between two tries. They grow: each one that is in vain makes clients wait for the lock timeout.
-constexpr milliseconds kShortestPause{100}, kLongestPause{5000};
-// Whoever holds a lock for longer won't be gone soon; only after so long without a better moment is
-// it tried all the same, where all transactions always take long.
-constexpr milliseconds kLongTransaction{1000};
-constexpr seconds kHopeForBetter{240};  // or a third of the run
-constexpr milliseconds kFirstNote{2000}, kBetweenNotes{30'000};
-// For locks on our own helpers; nobody else uses them, but a process of ours that was killed may
-// still run.
-constexpr milliseconds kOwnLock{3000};
-// An old snapshot doesn't see what was copied after it; and whoever has written something may have
-// made a function or a view of the table's row type, which shows only after his COMMIT. Web
-// requests are over by then; reports and dumps, which may last for hours, are not waited for.
-constexpr seconds kSnapshotPatience{30};
 constexpr double kVacuumAfter = 50'000;  // drained keys
 constexpr int kMostRestarts = 3, kMostGrants = 3;
 // An interrupted run is not taken up again beyond these: to begin anew is quicker, or safer.
@@ -67,21 +46,13 @@ constexpr double kLongestLog = 1024.0 * 1024 * 1024;  // bytes
 // The exchange reads the log under its lock, and files don't shrink.
 constexpr double kSmallLog = 16.0 * 1024 * 1024, kLogGrowth = 1024.0 * 1024;  // bytes
 constexpr double kUnknownRows = -1;  // in the state's rows_before
-// The exclusive lock is held for as long as one may wait for it, longer only where that has failed.
-constexpr milliseconds kLongestHeld{2000};
 // Fewer sessions than this are not worth a transaction.
 constexpr long long kSmallestCopy = 500;
-constexpr milliseconds kOurselvesFirst{5000};  // before the server's own limit ends a statement
-constexpr seconds kTidyUpTime{5};
-constexpr milliseconds kOneDay{24 * 3600 * 1000};
 // More changed sessions than this aren't brought up to date under the exclusive lock; fewer where
 // they take long, say because they are large.
 constexpr int kMostKeysUnderLock = 500, kFewestKeysUnderLock = 20;
 // What is measured of fewer keys says little about the time that one takes.
 constexpr double kEnoughKeys = 20;
-
-/// Which locks of others are in the way.
-enum class Lock { share_row_exclusive, access_exclusive };
 
 // {0} the table's OID: of the table and of the swap's helpers, which are its owner's.
 constexpr const char* kOurRelations = R"(
@@ -89,35 +60,10 @@ constexpr const char* kOurRelations = R"(
     OR c.relname IN ('djs_{0}_state', 'djs_{0}_log', 'djs_{0}_new') AND c.relowner = t.relowner
   WHERE t.oid = {0})";
 
-// {0} our relations, {1} modes of locks that don't matter. pg_locks hides nothing; the age of
-// others' transactions is hidden without pg_read_all_stats, and a prepared transaction has no
-// process. What has no role there is autovacuum, which gives way, see kLockAgainstVacuum.
-constexpr const char* kHolders = R"(
-SELECT DISTINCT l.virtualtransaction AS holder,
-  extract(epoch FROM clock_timestamp() - a.xact_start) * 1000 AS ms
-FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
-  AND l.relation IN ({0})
-  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND l.mode NOT IN ({1}) AND (a.pid IS NULL OR a.usesysid IS NOT NULL);
-)";
-
 // While somebody waits for a lock that we hold, and we for one of his, it is he who is cancelled if
 // his deadlock_timeout is over first.
 constexpr const char* kDeadlockTimeout = R"(
 SELECT extract(epoch FROM current_setting('deadlock_timeout')::interval) * 1000 AS ms;
-)";
-
-// {0} a snapshot_mark().
-constexpr const char* kOldSnapshots = R"(
-SELECT format('pid %s of role %s (%s)', a.pid, a.usename, a.application_name) AS who,
-  a.backend_xmin IS NULL AS only_writes
-FROM pg_stat_activity a
-WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
-  AND a.backend_type IS DISTINCT FROM 'autovacuum worker'
-  AND greatest(age(a.backend_xmin), age(a.backend_xid))
-    > pg_snapshot_xmax(pg_current_snapshot())::text::numeric - {0}::numeric
-ORDER BY age(a.backend_xmin) DESC NULLS LAST;
 )";
 
 // Ends of messages: what stays where even the removal gets no lock or no answer.
@@ -132,29 +78,16 @@ constexpr const char* kMayRemove = R"(
 SELECT session_user AS role, pg_has_role(c.relowner, {1}) AS allowed
 FROM pg_class c WHERE c.oid = {0};
 )";
-constexpr const char* kInsufficientPrivilege = "42501";
-
-// {0} a snapshot_mark(). Whose transaction was open then and has written something.
-constexpr const char* kOldWriters = R"(
-SELECT a.pid FROM pg_stat_activity a
-WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
-  AND age(a.backend_xid) > pg_snapshot_xmax(pg_current_snapshot())::text::numeric - {0}::numeric;
-)";
-
 bool is(const pg::Error& error, const char* sqlstate) { return error.sqlstate() == sqlstate; }
 
 /// Worth another try after a while: the lock was not granted, what was to be done under it took too
 /// long, or the server chose us in a deadlock.
 bool is_lock_trouble(const pg::Error& error) {
-  constexpr const char* kDeadlock = "40P01";
-  return error.lock_not_available() || error.statement_timed_out() || is(error, kDeadlock);
+  return error.lock_not_available() || error.statement_timed_out() || error.deadlock();
 }
 
 /// Of a lock that somebody else needs longer: tried again, so that nobody waits for us in vain.
-bool is_given_way(const pg::Error& error) {
-  constexpr const char* kDeadlock = "40P01";
-  return error.lock_not_available() || is(error, kDeadlock);
-}
+bool is_given_way(const pg::Error& error) { return error.lock_not_available() || error.deadlock(); }
 
 bool is_taken_over(const pg::Error& error) { return is(error, kTakenOver); }
 
@@ -174,47 +107,44 @@ std::string replaced_is_left(const std::exception& reason) {
       reason.what());
 }
 
+std::string going_on_although(const OldTransaction& old) {
+  if (old.only_writes)
+    return fmt::format(
+        "going on although {} has an open transaction: should it have made anything of the table's "
+        "row type, the replaced table can't be dropped",
+        old.who);
+  return fmt::format(
+      "going on although {} has an older snapshot: if it is REPEATABLE READ or SERIALIZABLE and "
+      "has "
+      "not read the table yet, it will not see the sessions in it",
+      old.who);
+}
+
 milliseconds since(Clock::time_point start) {
   return std::chrono::duration_cast<milliseconds>(Clock::now() - start);
 }
 
-/// Sends one message and reads it to its end, so that a COMMIT that failed isn't taken for one that
-/// didn't. All rows of all its statements.
-pg::Rows run_message(pg::Connection& connection, const std::string& sql, pg::Deadline deadline) {
-  pg::Rows all;
-  try {
-    connection.send(sql, deadline);
-    while (auto rows = connection.next_rows(deadline))
-      std::move(rows->begin(), rows->end(), std::back_inserter(all));
-  } catch (const pg::Error& error) {
-    if (error.kind() == pg::Error::Kind::statement) connection.finish(deadline);
-    throw;
-  }
-  return all;
-}
-
-SwapNames names_of(const pg::Connection& connection, const CleanupTarget& target,
-                   const std::string& run_id) {
+SwapNames names_of(Run& run) {
+  const pg::Connection& connection = run.connection();
+  const CleanupTarget& target = run.target();
   return {target.oid, connection.identifier(target.schema), target.sql_name,
-          connection.identifier(target.owner), run_id};
+          connection.identifier(target.owner), run.id()};
 }
 
 class Swap {
  public:
-  Swap(pg::Connection& connection, const CleanupTarget& target, const CleanupOptions& options,
-       const std::string& run_id, pg::Deadline run_end, CleanupObserver& observer,
-       CleanupResult& result, std::string& twin)
-      : connection_(connection),
-        target_(target),
-        options_(options),
-        run_end_(run_end),
-        observer_(observer),
-        result_(result),
+  Swap(Run& run, std::string& twin)
+      : run_(run),
+        connection_(run.connection()),
+        target_(run.target()),
+        options_(run.options()),
+        run_end_(run.end()),
+        observer_(run.observer()),
+        result_(run.result()),
+        names_(names_of(run)),
         twin_(twin),
-        lock_timeout_(options.lock_timeout),
-        held_(options.lock_timeout) {
-    names_ = names_of(connection, target, run_id);
-  }
+        lock_timeout_(options_.lock_timeout),
+        held_(options_.lock_timeout) {}
 
   void run(const CleanupPlan& plan);
   bool remove_leftovers();
@@ -275,13 +205,11 @@ class Swap {
   // Waiting for locks
   void with_lock(const std::string& doing, Lock lock, const std::function<void()>& attempt,
                  const std::function<void()>& while_hopeless = {});
-  bool long_holders(Lock lock);
   void limit_waits();
   void wait_for_table(const pg::Error& error);
   void wait_till_calm();
   void renew_lease();
-  void note_holders(const std::string& doing);
-  std::string who_holds();
+  std::string our_tables() const;
   void timed(const std::string& sql, TransactionLimits limits);
 
   // Messages
@@ -294,14 +222,15 @@ class Swap {
     return {lock, lock + options_.answer_timeout / 2};
   }
   TransactionLimits unhurried() const {
-    return {own_lock_, std::min(run_end_.remaining(), kOneDay) + kOurselvesFirst};
+    return {own_lock_, std::min<milliseconds>(run_end_.remaining(), patience::kLongestStatement) +
+                           patience::kOurselvesFirst};
   }
   pg::Deadline answer_to(TransactionLimits limits) const {
     return pg::Deadline::after(limits.lock + options_.answer_timeout);
   }
   pg::Deadline soon() const { return pg::Deadline::after(options_.answer_timeout); }
   pg::Rows send(const std::string& sql, TransactionLimits limits) {
-    return run_message(connection_, sql, answer_to(limits));
+    return run_.send(sql, answer_to(limits));
   }
   /// What the message's work has reported.
   pg::Row report(const std::string& sql, TransactionLimits limits) {
@@ -316,6 +245,7 @@ class Swap {
   pg::Rows send_long(const std::string& sql, pg::Deadline end);
   void tell(const std::string& phase);
 
+  Run& run_;
   pg::Connection& connection_;
   const CleanupTarget& target_;
   const CleanupOptions& options_;
@@ -333,10 +263,9 @@ class Swap {
   double log_worth_ = kSmallLog;  ///< bytes of the log from which on it is worth a collapse
   double ms_per_key_ = 0;         ///< of the last drain that was long enough to tell
   double more_keys_ = 1;          ///< times what was meant to be enough under the exclusive lock
-  milliseconds own_lock_ = kOwnLock, lock_timeout_;
-  milliseconds held_;                             ///< for so long the exclusive lock may be held
-  std::map<std::string, Clock::time_point> met_;  ///< holders of locks, since when they are known
-  std::optional<Clock::time_point> locked_out_;   ///< since when the table is locked
+  milliseconds own_lock_ = patience::kHelpersLock, lock_timeout_;
+  milliseconds held_;                            ///< for so long the exclusive lock may be held
+  std::optional<Clock::time_point> locked_out_;  ///< since when the table is locked
   Clock::time_point renewed_;  ///< when the lease was, by itself, while the run waits
   int restarts_ = 0;
   bool ours_ = false;  ///< the state's row is
@@ -347,7 +276,7 @@ class Swap {
 // ---------------------------------------------------------------------------------
 
 Leftovers Swap::find_leftovers() {
-  return read_leftovers(ask_catalog(connection_, leftovers_query(names_.oid), soon()).front());
+  return read_leftovers(run_.ask(leftovers_query(names_.oid)).front());
 }
 
 Swap::State Swap::read_state() {
@@ -390,12 +319,12 @@ void Swap::acquire() {
 /// over finds out before it does anything further.
 void Swap::wait_for_lease(State& state) {
   const double first_seen = state.lease + state.age;
-  const auto patience = pg::Deadline::after(kVacuumPatience);
+  const auto given_up = pg::Deadline::after(patience::kForForeignVacuum);
   for (bool lived = true; state.run_id != names_.run_id && (lived || state.lives());) {
     lived = state.lives();
-    if (state.lease + state.age > first_seen + 1 || (state.is_vacuumed && patience.passed()))
+    if (state.lease + state.age > first_seen + 1 || (state.is_vacuumed && given_up.passed()))
       throw LeftToAnother("another cleanup of this table is under way");
-    pause_for(kShortestPause * 3, run_end_, observer_);
+    run_.rest(patience::kShortestPause * 3);
     state = read_state();
   }
 }
@@ -470,7 +399,8 @@ void Swap::run(const CleanupPlan& plan) {
     if (error.statement_timed_out())
       throw Stopped(fmt::format("the server ended a statement while {}: {}{}", progress_.phase,
                                 error.what(), left));
-    if (is_lock_trouble(error)) throw Stopped("the table is locked: " + who_holds() + left);
+    if (is_lock_trouble(error))
+      throw Stopped("the table is locked: " + lock_holders(run_, our_tables()) + left);
     if (left.empty()) throw;
     throw pg::Error(error.kind(), error.what() + left, error.sqlstate());
   }
@@ -478,8 +408,7 @@ void Swap::run(const CleanupPlan& plan) {
 
 void Swap::go_on() try {
   if (columns_.empty())
-    for (const pg::Row& row : ask_catalog(connection_, columns_query(names_), soon()))
-      columns_.push_back(row.text("name"));
+    for (const pg::Row& row : run_.ask(columns_query(names_))) columns_.push_back(row.text("name"));
   if (phase_ == "created") return create_triggers();
   if (phase_ == "copying") return copy();
   if (phase_ == "catching up") return catch_up();
@@ -495,19 +424,19 @@ void Swap::go_on() try {
 /// Each step is one transaction and can be tried again.
 void Swap::wait_for_table(const pg::Error& error) {
   if (!locked_out_) locked_out_ = Clock::now();
-  if (since(*locked_out_) > kLockPatience) throw;
+  if (since(*locked_out_) > patience::kForSwapsLock) throw;
   observer_.on_note(fmt::format("waiting: {}", error.what()));
-  pause_for(kLongTransaction, run_end_, observer_);
+  run_.rest(patience::kLongTransaction);
   renew_lease();
 }
 
 void Swap::wait_till_calm() {
-  wait_for_calm(connection_, options_, run_end_, observer_, [this] { renew_lease(); });
+  wait_for_replicas(run_, [this] { renew_lease(); });
 }
 
 /// While the run waits. Whoever has the state's row locked may be the one waited for.
 void Swap::renew_lease() {
-  if (!ours_ || since(renewed_) < kBetweenRenewals) return;
+  if (!ours_ || since(renewed_) < patience::kBetweenRenewals) return;
   renewed_ = Clock::now();
   try {
     send(renew_sql(names_, quick()), quick());
@@ -536,7 +465,7 @@ void Swap::create() {
 
 /// Somebody was quicker, after we looked.
 void Swap::explain_who_has_the_names() {
-  for (const pg::Row& row : ask_catalog(connection_, taken_names_query(names_.oid) + ";", soon()))
+  for (const pg::Row& row : run_.ask(taken_names_query(names_.oid) + ";"))
     throw pg::Error(pg::Error::Kind::statement, row.text("object") + " " + row.text("reason"),
                     kNameTaken);
   throw LeftToAnother("another cleanup of this table has just begun");
@@ -552,7 +481,7 @@ void Swap::create_triggers() {
 void Swap::copy() {
   BatchSize size;
   for (;;) {
-    stop_if_wanted(observer_, run_end_);
+    run_.check();
     wait_till_calm();
     const auto start = Clock::now();
     const long long wanted = std::max<long long>(size.rows(), kSmallestCopy);
@@ -560,7 +489,7 @@ void Swap::copy() {
     if (rows < wanted) break;
     if (rows < 2 * wanted) size.took(since(start));  // else it says nothing about the size
     tell("copying");
-    pause_for(since(start) / 4, run_end_, observer_);
+    run_.rest(since(start) / 4);
     keep_log_small();
   }
   build_indexes();
@@ -613,11 +542,9 @@ void Swap::vacuum_shadow() {
 /// False where this role may not.
 bool Swap::vacuum(const std::string& what, const std::string& table) {
   try {
-    run_long(connection_, fmt::format("VACUUM {} {}", what, table), own_lock_, options_, run_end_,
-             observer_);
+    run_.run_long(fmt::format("VACUUM {} {}", what, table), own_lock_);
   } catch (const pg::Error& error) {
     if (error.kind() != pg::Error::Kind::statement) throw;
-    connection_.finish(soon());
     observer_.on_note(fmt::format("{} could not be vacuumed: {}", table, error.what()));
   }
   return connection_.take_warnings().empty();
@@ -635,14 +562,14 @@ void Swap::keep_log_small() {
 /// and in the log: each drain walks over it.
 void Swap::drain() {
   for (;;) {
-    stop_if_wanted(observer_, run_end_);
+    run_.check();
     const auto start = Clock::now();
     const int wanted = drain_size_.rows();
     const double keys = drain_once();
     drained_ += keys;
     if (keys < wanted) break;
     wait_till_calm();
-    pause_for(since(start) / 4, run_end_, observer_);
+    run_.rest(since(start) / 4);
   }
   if (drained_ < kVacuumAfter) return;
   drained_ = 0;
@@ -696,7 +623,7 @@ double Swap::count_live(CountBy by, const char* name) {
 std::string Swap::what_is_damaged() {
   const double heap = count_live(CountBy::heap, "heap");
   std::string damaged, remedy;
-  for (const pg::Row& index : ask_catalog(connection_, search_indexes_query(names_), soon())) {
+  for (const pg::Row& index : run_.ask(search_indexes_query(names_))) {
     const bool is_key = index.flag("is_key");
     const double found =
         is_key ? count_live(CountBy::key, "key") : count_live(CountBy::index, "index");
@@ -711,7 +638,7 @@ std::string Swap::what_is_damaged() {
 /// Of sessions that are in the table twice: the copy has unique indexes only where the table has.
 std::string Swap::who_let_them_in() {
   std::string index = "the primary key";
-  for (const pg::Row& row : ask_catalog(connection_, search_indexes_query(names_), soon()))
+  for (const pg::Row& row : run_.ask(search_indexes_query(names_)))
     if (row.flag("is_key")) index = sql_table(target_.schema, row.text("name"));
   return fmt::format(
       "nothing was exchanged; index {0} is damaged: the table has a session twice that it lets in "
@@ -720,32 +647,21 @@ std::string Swap::who_let_them_in() {
 }
 
 void Swap::wait_for_old_snapshots() {
-  const std::string mark = connection_.literal(snapshot_mark(connection_, soon()));
-  const auto patience = pg::Deadline::after(kSnapshotPatience);
+  const std::string mark = snapshot_mark(run_);
+  const auto given_up = pg::Deadline::after(patience::kForOldSnapshots);
   for (;;) {
-    const pg::Rows old = ask_catalog(connection_, fmt::format(kOldSnapshots, mark), soon());
-    if (old.empty()) return;
-    if (patience.passed())
-      return observer_.on_note(
-          old.front().flag("only_writes")
-              ? fmt::format("going on although {} has an open transaction: should it have made "
-                            "anything of the "
-                            "table's row type, the replaced table can't be dropped",
-                            old.front().text("who"))
-              : fmt::format(
-                    "going on although {} has an older snapshot: if it is REPEATABLE READ or "
-                    "SERIALIZABLE and has not "
-                    "read the table yet, it will not see the sessions in it",
-                    old.front().text("who")));
+    const auto old = oldest_transaction(run_, mark);
+    if (!old) return;
+    if (given_up.passed()) return run_.note(going_on_although(*old));
     drain();
-    pause_for(kShortestPause * 3, run_end_, observer_);
+    run_.rest(patience::kShortestPause * 3);
   }
 }
 
 void Swap::exchange() {
   tell("catching up");
   drain();
-  const auto refusals = swap_refusals(connection_, names_.oid, soon());
+  const auto refusals = swap_refusals(run_);
   if (!refusals.empty())
     throw Stopped("a swap is not possible any more: " + describe(refusals.front()));
   wait_for_old_snapshots();
@@ -773,7 +689,8 @@ void Swap::try_exchange() {
     timed(exchange_sql(names_, on_table(), columns_, {most_keys_under_lock(), held_}), on_table());
   } catch (const pg::Error& error) {
     // On a slow server less time than this never suffices.
-    if (error.statement_timed_out()) held_ = std::min(2 * held_, lock_timeout_ + kLongestHeld);
+    if (error.statement_timed_out())
+      held_ = std::min(2 * held_, lock_timeout_ + patience::kLongestHeld);
     if (!is_concurrent_grant(error)) throw;
     throw pg::Error(pg::Error::Kind::statement, error.what(), kChanged);
   }
@@ -785,7 +702,8 @@ void Swap::drop_replaced() {
   const auto longest_lock = result_.longest_lock;
   // Even if max-duration is reached. To remove the files of a large table takes its time.
   const auto drop = [this] {
-    send_long(remove_sql(names_, on_table(), ours_, {}), pg::Deadline::after(kOneDay));
+    send_long(remove_sql(names_, on_table(), ours_, {}),
+              pg::Deadline::after(patience::kLongestStatement));
     ours_ = false;
   };
   try {
@@ -808,20 +726,18 @@ void Swap::drop_replaced() {
 /// Nothing shows what somebody is making of the replaced table's row type before he commits, and
 /// the drop would break it.
 void Swap::wait_for_writers() {
-  const std::string mark = connection_.literal(snapshot_mark(connection_, soon()));
-  const auto patience = pg::Deadline::after(kSnapshotPatience);
-  const auto query = fmt::format(kOldWriters, mark);
-  while (!patience.passed() && !run_end_.passed() && !observer_.stop_requested()) {
-    if (ask_catalog(connection_, query, soon()).empty()) return;
+  const std::string mark = snapshot_mark(run_);
+  const auto given_up = pg::Deadline::after(patience::kForOldSnapshots);
+  while (!given_up.passed() && !run_end_.passed() && !observer_.stop_requested()) {
+    if (!has_old_writers(run_, mark)) return;
     renew_lease();
-    pause_for(kShortestPause, run_end_, observer_);
+    run_.rest(patience::kShortestPause);
   }
 }
 
 /// Somebody whose transaction was open during the exchange has made something of the row type by
 /// its OID, which nothing showed before he committed.
 void Swap::explain_what_depends(const pg::Error& error) {
-  connection_.finish(soon());
   const std::string why = why_it_stays(find_leftovers());
   throw Stopped(why.empty() ? replaced_is_left(error) : "the tables are exchanged, but " + why);
 }
@@ -831,7 +747,7 @@ void Swap::begin_anew(const std::string& why) {
   observer_.on_note("beginning anew: " + why);
   phase_ = "stopped";  // nothing of it is drained or kept any more
   with_lock("to remove the triggers", Lock::access_exclusive, [this] { remove(); });
-  const auto refusals = swap_refusals(connection_, names_.oid, soon());
+  const auto refusals = swap_refusals(run_);
   if (!refusals.empty())
     throw Stopped("a swap is not possible any more: " + describe(refusals.front()));
   create();
@@ -840,7 +756,7 @@ void Swap::begin_anew(const std::string& why) {
 void Swap::remove() {
   remove(names_, ours_);
   ours_ = false;
-  for (const pg::Row& row : ask_catalog(connection_, left_behind_query(names_.oid), soon()))
+  for (const pg::Row& row : run_.ask(left_behind_query(names_.oid)))
     observer_.on_note(
         fmt::format("{} is left alone: {} may not drop it", row.text("object"), target_.owner));
 }
@@ -851,7 +767,7 @@ void Swap::remove(const SwapNames& names, bool guarded) {
 
 std::vector<std::string> Swap::triggered_tables(const SwapNames& names) {
   std::vector<std::string> tables;
-  for (const pg::Row& row : ask_catalog(connection_, triggered_tables_query(names), soon()))
+  for (const pg::Row& row : run_.ask(triggered_tables_query(names)))
     tables.push_back(row.text("name"));
   return tables;
 }
@@ -864,7 +780,6 @@ bool Swap::keep_for_next_run() const {
 
 /// Of a run that is about to give up.
 std::vector<std::string> Swap::tables_with_triggers_now() try {
-  connection_.finish(soon());
   return triggered_tables(names_);
 } catch (const pg::Error&) {
   return {names_.table};
@@ -876,11 +791,11 @@ std::string Swap::tidy_up() {
   if (!ours_ || phase_ == "exchanged") return "";
   if (!connection_.usable()) return kHelpersAreLeft;
   const auto deadline =
-      pg::Deadline::after(std::min<milliseconds>(kTidyUpTime, options_.answer_timeout));
+      pg::Deadline::after(std::min<milliseconds>(patience::kTidyUp, options_.answer_timeout));
   const auto tables = tables_with_triggers_now();
   const auto works = [&](const std::string& sql) {
     try {
-      run_message(connection_, sql, deadline);
+      run_.send(sql, deadline);
       return true;
     } catch (const pg::Error&) {
       return false;
@@ -899,14 +814,13 @@ void Swap::take_over_to_remove() try { take_over(read_state()); } catch (const p
 }
 
 void Swap::refuse_who_may_not_remove() {
-  const pg::Row row =
-      ask_catalog(connection_, fmt::format(kMayRemove, names_.oid, kSetRole), soon()).front();
+  const pg::Row row = run_.ask(fmt::format(kMayRemove, names_.oid, kSetRole)).front();
   if (row.flag("allowed")) return;
   throw pg::Error(pg::Error::Kind::statement,
                   fmt::format("role {} may not remove what an interrupted swap has left: run "
                               "django_session_cleanup --abort as {}",
                               row.text("role"), target_.owner),
-                  kInsufficientPrivilege);
+                  pg::Error::kInsufficientPrivilege);
 }
 
 bool Swap::remove_leftovers() try {
@@ -931,9 +845,9 @@ bool Swap::remove_leftovers() try {
 /// Waits of ours end well before somebody else's deadlock_timeout, so that whoever waits for us,
 /// and we for him, is never the one who is cancelled.
 void Swap::limit_waits() {
-  const pg::Row row = ask_catalog(connection_, kDeadlockTimeout, soon()).front();
+  const pg::Row row = run_.ask(kDeadlockTimeout).front();
   const milliseconds most(std::max(1LL, static_cast<long long>(row.number("ms").value() / 2)));
-  own_lock_ = std::min(kOwnLock, most);
+  own_lock_ = std::min<milliseconds>(patience::kHelpersLock, most);
   if (lock_timeout_ <= most) return;
   lock_timeout_ = held_ = most;
   observer_.on_note(fmt::format(
@@ -947,17 +861,18 @@ void Swap::limit_waits() {
 /// such a moment something else is done instead: `while_hopeless`.
 void Swap::with_lock(const std::string& doing, Lock lock, const std::function<void()>& attempt,
                      const std::function<void()>& while_hopeless) {
+  LockWait wait(run_, {"the lock " + doing, our_tables(), patience::kForSwapsLock,
+                       patience::kFirstLockNote, patience::kBetweenLockNotes});
+  LockWatch others(run_, our_tables(), lock);
   const auto start = Clock::now();
-  auto next_note = start + kFirstNote;
+  const auto hope = std::min<milliseconds>(patience::kHopesForBetter, run_end_.remaining() / 3);
   std::string refused = "not tried, because of a long transaction";
-  static thread_local std::minstd_rand random{std::random_device{}()};
-  const auto hope = std::min<milliseconds>(kHopeForBetter, run_end_.remaining() / 3);
   int grants = 0;
-  met_.clear();
-  for (auto pause = kShortestPause;;) {
-    stop_if_wanted(observer_, run_end_);
+  for (milliseconds pause = patience::kShortestPause;;) {
+    run_.check();
     renew_lease();
-    const bool hopeless = long_holders(lock);
+    // Nobody but us uses the replaced table.
+    const bool hopeless = phase_ != "exchanged" && others.sees_a_long_one();
     if (!hopeless || since(start) > hope) {
       try {
         return attempt();
@@ -967,8 +882,9 @@ void Swap::with_lock(const std::string& doing, Lock lock, const std::function<vo
           more_keys_ *= 2;
         } else if (is_lock_trouble(error) ||
                    (is_concurrent_grant(error) && ++grants <= kMostGrants)) {
-          result_.longest_lock = std::max(result_.longest_lock, lock_timeout_);
-          pause = std::min(pause * 2, hopeless ? kLongestPause * 2 : kLongestPause);
+          run_.had_locked_for(lock_timeout_);
+          pause =
+              std::min(pause * 2, hopeless ? patience::kLongestPause * 2 : patience::kLongestPause);
         } else {
           throw;
         }
@@ -976,46 +892,15 @@ void Swap::with_lock(const std::string& doing, Lock lock, const std::function<vo
     } else if (while_hopeless) {
       while_hopeless();
     }
-    if (Clock::now() >= next_note) {
-      note_holders(doing);
-      next_note = Clock::now() + kBetweenNotes;
-    }
-    if (since(start) > kLockPatience)
-      throw Paused(
-          fmt::format("the lock {} was never granted: {}; last: {}", doing, who_holds(), refused));
-    pause_for(std::min(pause, hopeless ? kLongTransaction : pause) + milliseconds(random() % 100),
-              run_end_, observer_);
+    wait.was_refused();
+    if (wait.is_given_up()) throw Paused(wait.never_granted() + "; last: " + refused);
+    const milliseconds rest = hopeless ? std::min(pause, patience::kLongTransaction) : pause;
+    run_.rest(random_between(rest, rest + patience::kShortestPause));
   }
 }
 
-/// Whether somebody has had a lock for long: by what the server says of his transaction, or by two
-/// looks.
-bool Swap::long_holders(Lock lock) {
-  if (phase_ == "exchanged") return false;  // nobody but us uses the replaced table
-  const std::string harmless =
-      lock == Lock::share_row_exclusive ? "'AccessShareLock', 'RowShareLock'" : "''";
-  std::map<std::string, Clock::time_point> now;
-  bool any = false;
-  for (const pg::Row& row : ask_catalog(
-           connection_, fmt::format(kHolders, fmt::format(kOurRelations, names_.oid), harmless),
-           soon())) {
-    const std::string holder = row.text("holder");
-    const auto known = met_.find(holder);
-    const auto met = now[holder] = known == met_.end() ? Clock::now() : known->second;
-    any = any || since(met) >= kLongTransaction ||
-          row.number("ms").value_or(0) > static_cast<double>(kLongTransaction.count());
-  }
-  met_ = std::move(now);
-  return any;
-}
-
-std::string Swap::who_holds() {
-  const std::string relations = fmt::format(kOurRelations, names_.oid);
-  return lock_holders(connection_, fmt::format("ANY ({})", relations), soon());
-}
-
-void Swap::note_holders(const std::string& doing) {
-  observer_.on_note(fmt::format("waiting for the lock {}: {}", doing, who_holds()));
+std::string Swap::our_tables() const {
+  return fmt::format("ANY ({})", fmt::format(kOurRelations, names_.oid));
 }
 
 /// A message with the rows asked and ended; the time in between is how long others may have waited
@@ -1027,19 +912,15 @@ void Swap::timed(const std::string& sql, TransactionLimits limits) {
     if (row.has("ended")) ended = row.number("ended").value_or(0);
   }
   const milliseconds held(static_cast<long long>((ended - asked) * 1000 + 0.5));
-  result_.longest_lock = std::max(result_.longest_lock, held);
+  run_.had_locked_for(held);
 }
 
 // -- Messages
 // ----------------------------------------------------------------------------------------------
 
 pg::Rows Swap::send_long(const std::string& sql, pg::Deadline end) {
-  try {
-    return run_long(connection_, sql, own_lock_, options_, end, observer_);
-  } catch (const pg::Error& error) {
-    if (error.kind() == pg::Error::Kind::statement) connection_.finish(soon());
-    throw;
-  }
+  return run_long(connection_, sql, {own_lock_, options_.answer_timeout, end},
+                  [this, end] { run_.check(end); });
 }
 
 void Swap::tell(const std::string& phase) {
@@ -1051,36 +932,21 @@ void Swap::tell(const std::string& phase) {
 
 }  // namespace
 
-std::string new_run_id() {
-  std::random_device random;
-  return fmt::format("{:08x}{:08x}{:08x}{:08x}", random(), random(), random(), random());
+void swap_table(Run& run, const CleanupPlan& plan, std::string& successor) {
+  Swap(run, successor).run(plan);
 }
 
-void swap_table(pg::Connection& connection, const CleanupTarget& target,
-                const CleanupOptions& options, const std::string& run_id, const CleanupPlan& plan,
-                pg::Deadline run_end, CleanupObserver& observer, CleanupResult& result,
-                std::string& successor) {
-  Swap(connection, target, options, run_id, run_end, observer, result, successor).run(plan);
-}
-
-std::string why_a_swap_would_fail(pg::Connection& connection, const CleanupTarget& target,
-                                  const CleanupOptions& options) try {
-  const auto deadline = pg::Deadline::after(options.answer_timeout);
+std::string why_a_swap_would_fail(Run& run) {
+  const CleanupOptions& options = run.options();
   const TransactionLimits limits{options.lock_timeout, options.answer_timeout / 2};
-  run_message(connection, try_create_sql(names_of(connection, target, new_run_id()), limits),
-              deadline);
-  return "";
-} catch (const pg::Error& error) {
-  if (error.kind() != pg::Error::Kind::statement) throw;
-  return is_lock_trouble(error) ? "" : error.what();
+  const pg::Answer answer =
+      run.connection().try_run(try_create_sql(names_of(run), limits), run.soon());
+  return !answer.refusal || is_lock_trouble(*answer.refusal) ? "" : answer.refusal->what();
 }
 
-bool remove_swap_leftovers(pg::Connection& connection, const CleanupTarget& target,
-                           const CleanupOptions& options, const std::string& run_id,
-                           pg::Deadline run_end, CleanupObserver& observer, CleanupResult& result) {
+bool remove_swap_leftovers(Run& run) {
   std::string twin;
-  return Swap(connection, target, options, run_id, run_end, observer, result, twin)
-      .remove_leftovers();
+  return Swap(run, twin).remove_leftovers();
 }
 
 }  // namespace django_session::sessions

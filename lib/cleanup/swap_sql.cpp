@@ -280,8 +280,7 @@ std::string fill(const SwapNames& names, TransactionLimits limits, const More&..
       sql::optional_arg<"owner">(names.owner),
       sql::optional_arg<"owner_literal">(sql_string(names.owner)),
       sql::optional_arg<"usual_plans">(kUsualPlans),
-      sql::optional_arg<"begin">(
-          begin_transaction(Access::read_write, limits.lock, limits.statement)),
+      sql::optional_arg<"begin">(begin_transaction(Access::read_write, limits)),
       sql::optional_arg<"run_id">(sql_string(names.run_id)),
       sql::optional_arg<"lease">(kLeaseSeconds), sql::optional_arg<"lock_ms">(limits.lock.count()),
       more...);

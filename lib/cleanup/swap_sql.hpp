@@ -18,6 +18,8 @@
 #include <string>
 #include <vector>
 
+#include "measure/transaction.hpp"
+
 namespace django_session::sessions {
 
 /// Names as SQL text, quoted; `oid` is the table's.
@@ -46,10 +48,6 @@ constexpr const char* kChanged = "DJS03";    ///< table truncated or altered: be
 constexpr const char* kNoTwin = "DJS04";     ///< something of the table can't be reproduced
 constexpr const char* kUnsound = "DJS05";    ///< table and copy, or table and index, disagree
 constexpr const char* kNameTaken = "DJS06";  ///< somebody else has one of our names
-
-struct TransactionLimits {
-  std::chrono::milliseconds lock, statement;
-};
 
 /// Makes state, log and shadow. `keep_seconds`: leave what expired less than this ago.
 /// Locks: ACCESS SHARE on the table.
@@ -132,7 +130,8 @@ std::string disable_sql(const SwapNames& names, TransactionLimits limits);
 
 /// The state, read without waiting for its row. Report: run_id, phase (with _ for spaces), twin,
 /// keep_seconds, copied, rows_before, bytes_before, age (seconds), lease (seconds left),
-/// backend_gone, is_vacuumed (copy or log, by whoever), and intact: table, triggers and helpers are as the run left them.
+/// backend_gone, is_vacuumed (copy or log, by whoever), and intact: table, triggers and helpers are
+/// as the run left them.
 std::string read_state_sql(const SwapNames& names, TransactionLimits limits);
 
 /// Makes the state ours if it still is of the run `former`. Report: taken.

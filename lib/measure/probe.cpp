@@ -122,7 +122,6 @@ Measurement Probe::measure_once(pg::Deadline deadline) {
     statistics_function_failed_ = false;
   }
   for (int attempt = 0; attempt < 2; ++attempt) {
-    connection_->finish(deadline);
     if (definition_is_stale()) learn_definition(deadline);
     if (auto measurement = read(deadline)) return *measurement;
     definition_.reset();  // dropped, renamed, created anew, or its indexes were; or the statistics'
@@ -148,7 +147,6 @@ void Probe::learn_definition(pg::Deadline deadline) {
   const pg::Rows found = rows_of(connection_->next_rows(deadline));
   if (found.empty()) explain_missing_table(deadline);
   const pg::Rows indexes = rows_of(connection_->next_rows(deadline));
-  connection_->finish(deadline);
   definition_ = read_definition(found.front(), indexes);
   check_it_is_a_session_table(*definition_);
   definition_learned_ = Clock::now();
@@ -159,10 +157,8 @@ void Probe::learn_definition(pg::Deadline deadline) {
 }
 
 void Probe::explain_missing_table(pg::Deadline deadline) {
-  connection_->finish(deadline);
-  connection_->send(candidates_message(deadline.remaining()), deadline);
   std::string candidates;
-  for (const pg::Row& row : rows_of(connection_->next_rows(deadline)))
+  for (const pg::Row& row : connection_->run(candidates_message(deadline.remaining()), deadline))
     candidates +=
         (candidates.empty() ? "" : ", ") + sql_table(row.text("schema"), row.text("table"));
   throw NoSuchTable(fmt::format("no table {} in this database{}", table_.display(),
@@ -263,17 +259,13 @@ std::string Probe::foreign_code(const Reading& reading, pg::Deadline deadline) {
     return "without a lock (on a standby there is none) the owner's code can't be kept out";
   const Guard guard{reading.oid,           reading.table, reading.schema_literal,
                     reading.table_literal, lock,          d.is_superuser};
-  connection_->send(guard_message(guard, deadline.remaining()), deadline);
   try {
-    const pg::Rows found = rows_of(connection_->next_rows(deadline));
-    while (connection_->next_rows(deadline)) continue;
+    const pg::Rows found = connection_->run(guard_message(guard, deadline.remaining()), deadline);
     if (found.empty()) return "";
-    connection_->send("ROLLBACK", deadline);
-    connection_->finish(deadline);
+    connection_->run("ROLLBACK", deadline);
     return found.front().text("reason");
   } catch (const pg::Error& error) {
     if (error.kind() != pg::Error::Kind::statement) throw;
-    connection_->finish(deadline);
     return error.lock_not_available() ? "the lock that keeps code out is taken" : error.what();
   }
 }
@@ -364,7 +356,6 @@ void Probe::calibrate_by(Measurement& m) {
 }
 
 void Probe::ask_after_failure(const Reading& asked, Measurement& m, pg::Deadline deadline) {
-  connection_->finish(deadline);
   connection_->send(after_failure_message(asked), deadline);
   database_size_is_coming_ = false;
   const std::string holder = read_lock_holder(rows_of(connection_->next_rows(deadline)));
@@ -411,10 +402,9 @@ void Probe::measure_database(Measurement& m, pg::Deadline deadline) {
 
 std::vector<TableSize> Probe::largest_tables(pg::Deadline deadline) {
   if (!connection_) return {};
-  connection_->finish(deadline);
-  connection_->send(largest_tables_message(deadline.remaining()), deadline);
   std::vector<TableSize> tables;
-  for (const pg::Row& row : rows_of(connection_->next_rows(deadline)))
+  for (const pg::Row& row :
+       connection_->run(largest_tables_message(deadline.remaining()), deadline))
     tables.push_back({row.text("schema"), row.text("table"), row.number("bytes").value_or(0)});
   return tables;
 }

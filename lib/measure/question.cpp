@@ -223,9 +223,9 @@ ORDER BY pages DESC, 1, 2 LIMIT 5;
 )";
 
 std::string begin(long long timeout_ms, const char* first = "") {
-  return begin_transaction(Access::read_only, kLockTimeout,
-                           std::chrono::milliseconds(std::max(1LL, timeout_ms)), first) +
-         kWholeNumbers;
+  const TransactionLimits limits{kLockTimeout,
+                                 std::chrono::milliseconds(std::max(1LL, timeout_ms))};
+  return begin_transaction(Access::read_only, limits, first) + kWholeNumbers;
 }
 
 std::string in_transaction(long long timeout_ms, const std::string& statements) {

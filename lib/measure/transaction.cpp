@@ -19,13 +19,50 @@ SET LOCAL constraint_exclusion = off;
 SET LOCAL jit = off;
 )";
 
+// A crash may bring back what was done, which the next run does again.
+constexpr const char* kQuickCommit = "SET LOCAL synchronous_commit = off;\n";
+
 }  // namespace
 
-std::string begin_transaction(Access access, std::chrono::milliseconds lock_timeout,
-                              std::chrono::milliseconds statement_timeout,
-                              const std::string& first) {
+const char* const kUsualPlans = R"(
+SET LOCAL enable_nestloop = on;
+SET LOCAL enable_hashjoin = on;
+SET LOCAL enable_mergejoin = on;
+SET LOCAL enable_indexscan = on;
+SET LOCAL enable_indexonlyscan = on;
+SET LOCAL enable_bitmapscan = on;
+SET LOCAL enable_seqscan = on;
+SET LOCAL enable_sort = on;
+SET LOCAL enable_hashagg = on;
+SET LOCAL enable_material = on;
+SET LOCAL seq_page_cost = 1;
+SET LOCAL random_page_cost = 4;
+SET LOCAL cpu_tuple_cost = 0.01;
+SET LOCAL cpu_index_tuple_cost = 0.005;
+SET LOCAL cpu_operator_cost = 0.0025;
+SET LOCAL from_collapse_limit = 8;
+SET LOCAL join_collapse_limit = 8;
+SET LOCAL geqo = on;
+SET LOCAL plan_cache_mode = auto;
+)";
+
+const char* const kByIndex = R"(
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_bitmapscan = off;
+SET LOCAL max_parallel_workers_per_gather = 0;
+)";
+
+std::string begin_transaction(Access access, TransactionLimits limits, const std::string& first) {
   return fmt::format(kBegin, access == Access::read_only ? "READ ONLY" : "READ WRITE", first,
-                     lock_timeout.count(), statement_timeout.count());
+                     limits.lock.count(), limits.statement.count());
+}
+
+std::string Transaction::sql(const std::string& work) const {
+  std::string text = begin_transaction(access, limits);
+  if (plans == Plans::usual) text += kUsualPlans;
+  if (plans == Plans::by_index) text += kByIndex;
+  if (quick_commit) text += kQuickCommit;
+  return text + work + (end == End::commit ? "\nCOMMIT;\n" : "\nROLLBACK;\n");
 }
 
 }  // namespace django_session::sessions

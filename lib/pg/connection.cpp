@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <system_error>
 
 #include "core/config_error.hpp"
@@ -210,10 +211,15 @@ void Connection::wait_for(short events, Deadline deadline) {
     lose(Error::Kind::timeout, timeout_message("waiting for the server's answer"));
 }
 
-void Connection::send(const std::string& sql, Deadline deadline) {
+void Connection::send(const std::string& message, Deadline deadline) {
   if (!usable()) throw Error(Error::Kind::connection, "the connection is closed");
+  pass_over_the_rest(deadline);
+  start(message, deadline);
+}
+
+void Connection::start(const std::string& message, Deadline deadline) {
   notices_->infos.clear();
-  if (PQsendQuery(handle_.get(), sql.c_str()) == 0)
+  if (PQsendQuery(handle_.get(), message.c_str()) == 0)
     lose(Error::Kind::connection, one_line(PQerrorMessage(handle_.get())));
   for (;;) {
     const int unsent = PQflush(handle_.get());
@@ -253,6 +259,7 @@ void Connection::cancel(Deadline deadline) {
     return PQcancel(request.get(), ignored_error.data(), ignored_error.size()) != 0;
   });
   call.wait(deadline);
+  pass_over_the_rest(deadline);
 }
 
 bool Connection::server_answers(Deadline deadline) const try {
@@ -281,6 +288,11 @@ bool Connection::is_local() const {
 
 int Connection::backend_pid() const { return PQbackendPID(handle_.get()); }
 
+bool Connection::is_pooled(Deadline deadline) {
+  const Rows rows = run("SELECT pg_catalog.pg_backend_pid() AS pid", deadline);
+  return rows.empty() || rows.front().text("pid") != std::to_string(backend_pid());
+}
+
 namespace {
 
 Rows copy_rows(const PGresult* result) {
@@ -306,7 +318,7 @@ Error error_of(const PGresult* result) {
 
 }  // namespace
 
-std::optional<Rows> Connection::next_rows(Deadline deadline) {
+std::optional<Rows> Connection::receive(Deadline deadline) {
   std::optional<Error> failure;
   for (;;) {
     drain(deadline);
@@ -327,19 +339,42 @@ std::optional<Rows> Connection::next_rows(Deadline deadline) {
   return std::nullopt;
 }
 
-void Connection::finish(Deadline deadline) {
-  const auto pass_over = [this, deadline] {
-    try {
-      while (next_rows(deadline)) continue;
-    } catch (const Error& error) {
-      if (error.kind() != Error::Kind::statement) throw;
-    }
-  };
-  pass_over();
-  if (PQtransactionStatus(handle_.get()) == PQTRANS_INERROR) {
-    send("ROLLBACK", deadline);
-    pass_over();
+std::optional<Rows> Connection::next_rows(Deadline deadline) try {
+  return receive(deadline);
+} catch (const Error&) {
+  roll_back_if_failed(deadline);
+  throw;
+}
+
+void Connection::roll_back_if_failed(Deadline deadline) {
+  if (PQtransactionStatus(handle_.get()) != PQTRANS_INERROR) return;
+  start("ROLLBACK", deadline);
+  while (receive(deadline)) continue;
+}
+
+Answer Connection::try_run(const std::string& message, Deadline deadline) {
+  Answer answer;
+  send(message, deadline);
+  try {
+    while (auto rows = next_rows(deadline))
+      std::move(rows->begin(), rows->end(), std::back_inserter(answer.rows));
+  } catch (const Error& error) {
+    if (error.kind() != Error::Kind::statement) throw;
+    answer.refusal = error;
   }
+  return answer;
+}
+
+Rows Connection::run(const std::string& message, Deadline deadline) {
+  Answer answer = try_run(message, deadline);
+  if (answer.refusal) throw Error(*answer.refusal);
+  return std::move(answer.rows);
+}
+
+void Connection::pass_over_the_rest(Deadline deadline) try {
+  while (PQtransactionStatus(handle_.get()) == PQTRANS_ACTIVE) next_rows(deadline);
+} catch (const Error& error) {
+  if (error.kind() != Error::Kind::statement) throw;
 }
 
 namespace {

@@ -49,33 +49,46 @@ struct CloseConnection {
 };
 using ConnectionHandle = std::unique_ptr<pg_conn, CloseConnection>;
 
+/// What a message was answered.
+struct Answer {
+  Rows rows;  ///< of all its statements, in their order, up to the one that was refused
+  std::optional<Error> refusal;  ///< of Kind::statement; what came after it was not run
+};
+
 /// An open connection. Not thread-safe. After a timeout it is closed: with no cancel request to
 /// wait for; every statement we send carries a statement_timeout, so the server ends it by itself.
+///
+/// It can't be left in the middle of an answer: run() reads to the end, and send() first passes
+/// over what the message before it still has to say.
 class Connection {
  public:
   Connection(ConnectionHandle handle, std::shared_ptr<const Parameters> parameters);
 
   bool usable() const { return handle_ != nullptr; }
 
-  /// Sends one simple-protocol message, of one or several statements: one round trip.
-  void send(const std::string& sql, Deadline deadline);
+  /// Sends one simple-protocol message, of one or several statements (one round trip), and reads
+  /// the answer to its end: a COMMIT that fails isn't taken for one that was done. All rows of all
+  /// its statements. Throws Error; after one of Kind::statement the rest of the message was not
+  /// run, the transaction that it was in is rolled back, and the connection is ready.
+  Rows run(const std::string& message, Deadline deadline);
+
+  /// The same where a refusal is nothing special, or what came before it matters. Throws Error of
+  /// the other kinds.
+  Answer try_run(const std::string& message, Deadline deadline);
+
+  /// Sends a message whose answer is read bit by bit, or waited for in slices: with next_rows().
+  void send(const std::string& message, Deadline deadline);
 
   /// The next statement's rows of the message sent; statements without rows (SET, COMMIT) are
-  /// passed over; nothing at the end. Throws Error; after one of Kind::statement the rest of the
-  /// message was not run and the connection is ready.
+  /// passed over; nothing at the end. Throws Error, as run() does.
   std::optional<Rows> next_rows(Deadline deadline);
-
-  /// Passes over what is left of the message sent, and rolls back a transaction that a failed
-  /// statement left behind.
-  void finish(Deadline deadline);
 
   /// Waits for the next answer of the message sent, at most until the deadline. False: not yet, and
   /// the connection stays as it is. For statements that take long: look about between two waits.
   bool answered_by(Deadline deadline);
 
-  /// Asks the server to cancel the statement that is running; the answer to it (57014, or its
-  /// success, if that was sooner) comes as always. Nothing happens if the request can't be
-  /// delivered by the deadline.
+  /// Has the server cancel the statement that is running, and passes over its answer (an error, or
+  /// its success, if that was sooner). Throws Error of Kind::timeout where none comes.
   void cancel(Deadline deadline);
 
   /// Whether the server still takes connections, or refuses them: false if nothing is heard of it
@@ -96,6 +109,10 @@ class Connection {
   /// backend that runs our statements.
   int backend_pid() const;
 
+  /// Is a pooler in between? Its clients share backends, so that SET would reach somebody else's
+  /// statements and miss ours.
+  bool is_pooled(Deadline deadline);
+
   /// By a Unix socket: whoever answers is on this host.
   bool is_local() const;
 
@@ -106,6 +123,10 @@ class Connection {
   void close() { handle_.reset(); }
 
  private:
+  void start(const std::string& message, Deadline deadline);
+  std::optional<Rows> receive(Deadline deadline);
+  void pass_over_the_rest(Deadline deadline);
+  void roll_back_if_failed(Deadline deadline);
   void wait_for(short events, Deadline deadline);
   void drain(Deadline deadline);
   [[noreturn]] void lose(Error::Kind kind, const std::string& message);

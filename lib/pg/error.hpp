@@ -23,8 +23,11 @@ class Error : public std::runtime_error {
   const std::string& sqlstate() const { return sqlstate_; }
 
   bool lock_not_available() const { return sqlstate_ == "55P03"; }
+  /// The server chose us.
+  bool deadlock() const { return sqlstate_ == "40P01"; }
   bool statement_timed_out() const { return sqlstate_ == "57014"; }
-  bool insufficient_privilege() const { return sqlstate_ == "42501"; }
+  static constexpr const char* kInsufficientPrivilege = "42501";
+  bool insufficient_privilege() const { return sqlstate_ == kInsufficientPrivilege; }
   bool undefined_table() const { return sqlstate_ == "42P01"; }
   /// A name has a character that the connection's encoding lacks.
   bool untranslatable_character() const { return sqlstate_ == "22P05"; }

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from cpp_functions import functions
 from paths import COLLECTD_SAMPLE, PLUGIN, ROOT
 from processes import program
 
 SOURCES = [path for folder in ("lib", "plugin", "nagios")
            for path in sorted((ROOT / folder).rglob("*")) if path.suffix in (".hpp", ".cpp")]
+SQL = sorted((ROOT / "lib").rglob("*.sql"))
 README = ROOT / "README.md"
 
 
@@ -71,6 +73,50 @@ def test_the_library_knows_none_of_its_users():
 
 def test_every_source_file_opens_with_what_lives_there():
     assert not [name(path) for path in SOURCES if not path.read_text().startswith("//")]
+
+
+MOST_PARAMETERS = 5
+
+
+def test_parameters_are_counted():
+    source = """
+        /// A comment, with (int a, int b, int c, int d, int e, int f).
+        std::string five(pg::Connection& a, const std::map<int, int>& b, std::vector<int> c,
+                         const std::function<void(int, int)>& d = {}, int* e);
+        void six(Deadline a, int b, const char* c, double d, Row&& e, std::string f = "x, y") {
+          five(a, b(), c + 1, {d, e}, "a b, c d", f);
+          [&](int a, int b, int c, int d, int e, int g) { return a; };
+        }"""
+    assert list(functions(source)) == [("five", 5), ("six", 6), ("a lambda", 6)]
+
+
+def test_no_function_takes_more_than_five_parameters():
+    found = [f"{name(path)}: {function} takes {count}" for path in SOURCES
+             for function, count in functions(path.read_text()) if count > MOST_PARAMETERS]
+    assert not found, found
+
+
+def test_who_reads_an_answer_bit_by_bit():
+    """All others send a message and get all of its answer: Connection::run()."""
+    readers = [name(path) for path in SOURCES if "next_rows(" in path.read_text()]
+    assert readers == ["lib/cleanup/long_statement.cpp", "lib/measure/probe.cpp",
+                       "lib/pg/connection.cpp", "lib/pg/connection.hpp"]
+
+
+def test_every_transaction_begins_with_the_one_text():
+    begins = [name(path) for path in SOURCES + SQL
+              if re.search(r"^\s*BEGIN( ISOLATION| TRANSACTION| WORK| READ|;)|\bSTART TRANSACTION\b",
+                           path.read_text(), re.M)]
+    assert begins == ["lib/measure/transaction.cpp"]
+
+
+def test_how_long_a_cleanup_waits_is_in_one_table():
+    """Where an operator looks for it: lib/cleanup/patience.hpp. Durations elsewhere have no names."""
+    constant = re.compile(r"^(?:inline )?constexpr (?:std::chrono::)?"
+                          r"(?:milliseconds|seconds|minutes|hours) k", re.M)
+    found = [name(path) for path in SOURCES
+             if name(path).startswith("lib/cleanup/") and constant.search(path.read_text())]
+    assert found == ["lib/cleanup/patience.hpp"]
 
 
 def test_the_module_exports_its_registration_alone():

@@ -1,0 +1,249 @@
+// The questions to pg_locks, pg_stat_activity, pg_prepared_xacts and pg_replication_slots, and the
+// words for the answers.
+#include "cleanup/bystanders.hpp"
+
+#include <fmt/format.h>
+
+#include "cleanup/patience.hpp"
+#include "core/printable.hpp"
+#include "core/quantity.hpp"
+
+namespace django_session::sessions {
+namespace {
+
+constexpr const char* kMark = "SELECT pg_snapshot_xmax(pg_current_snapshot()) AS mark;";
+
+// {0} the mark, {1} what else must hold. Transactions of other databases don't matter to a table of
+// this one; those of walsenders (hot_standby_feedback) have no database. A transaction holds back
+// by its snapshot or by its own id. The age in time is hidden from roles without pg_read_all_stats,
+// the ids are not. Transactions of VACUUM itself (and autovacuum's, which have no role) hold back
+// nothing.
+constexpr const char* kHolders = R"(
+WITH mark AS (
+  SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric - '{0}'::numeric AS age
+), holder AS (
+  SELECT CASE WHEN a.backend_type = 'walsender' THEN 'walsender' ELSE 'backend' END AS kind,
+    a.pid::text AS name, a.usename AS role, a.application_name AS application,
+    greatest(age(a.backend_xmin), age(a.backend_xid)) AS age,
+    extract(epoch FROM now() - a.xact_start) AS seconds
+  FROM pg_stat_activity a
+  WHERE a.pid <> pg_backend_pid() AND coalesce(a.datname, current_database()) = current_database()
+    AND (a.usesysid IS NOT NULL OR a.datname IS NULL)
+    AND NOT EXISTS (SELECT FROM pg_stat_progress_vacuum v WHERE v.pid = a.pid)
+  UNION ALL
+  SELECT 'slot', slot_name, NULL, NULL, age(xmin), NULL FROM pg_replication_slots
+  WHERE wal_status IS DISTINCT FROM 'lost'
+  UNION ALL
+  SELECT 'prepared', gid, owner, NULL, age(transaction), extract(epoch FROM now() - prepared)
+  FROM pg_prepared_xacts WHERE database = current_database()
+)
+SELECT holder.* FROM holder, mark
+WHERE holder.age IS NOT NULL AND holder.age >= mark.age AND ({1})
+ORDER BY holder.age DESC;
+)";
+
+// {0} which locks. Who holds or awaits one, longest transaction first. A prepared transaction has
+// no process any more.
+constexpr const char* kLockHolders = R"(
+WITH lock AS (
+  SELECT l.pid, l.virtualtransaction FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+  WHERE d.datname = current_database() AND {0}
+)
+SELECT 'prepared' AS kind, x.gid AS name, x.owner AS role, '' AS application,
+  extract(epoch FROM now() - x.prepared) AS seconds
+FROM pg_prepared_xacts x WHERE EXISTS (
+  SELECT FROM pg_locks l JOIN lock ON lock.virtualtransaction = l.virtualtransaction
+  WHERE lock.pid IS NULL AND l.locktype = 'transactionid' AND l.transactionid = x.transaction)
+UNION ALL
+SELECT 'backend', a.pid::text, a.usename, a.application_name,
+  extract(epoch FROM now() - a.xact_start)
+FROM pg_stat_activity a WHERE a.pid <> pg_backend_pid() AND a.pid IN (SELECT pid FROM lock)
+ORDER BY seconds DESC NULLS LAST LIMIT 3;
+)";
+
+// {0} ids of transactions, as strings.
+constexpr const char* kTransactions = R"(
+SELECT 'prepared' AS kind, x.gid AS name, x.owner AS role, '' AS application,
+  extract(epoch FROM now() - x.prepared) AS seconds
+FROM pg_prepared_xacts x WHERE x.transaction::text IN ({0})
+UNION ALL
+SELECT 'backend', a.pid::text, a.usename, a.application_name,
+  extract(epoch FROM now() - a.xact_start)
+FROM pg_stat_activity a WHERE a.pid <> pg_backend_pid() AND a.pid IN (
+  SELECT l.pid FROM pg_locks l
+  WHERE l.locktype = 'transactionid' AND l.granted AND l.transactionid::text IN ({0}))
+ORDER BY seconds DESC NULLS LAST LIMIT 3;
+)";
+
+// {0} the tables, {1} modes of locks that don't matter. pg_locks hides nothing; the age of
+// others' transactions is hidden without pg_read_all_stats, and a prepared transaction has no
+// process. What has no role there is autovacuum, which gives way, see lock_against_vacuum() in
+// swap_sql.cpp.
+constexpr const char* kBlockers = R"(
+SELECT DISTINCT l.virtualtransaction AS holder,
+  extract(epoch FROM clock_timestamp() - a.xact_start) * 1000 AS ms
+FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+  AND l.relation = {0}
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.mode NOT IN ({1}) AND (a.pid IS NULL OR a.usesysid IS NOT NULL);
+)";
+
+// {0} a snapshot_mark(). Slots, prepared transactions and standbys read no sessions.
+constexpr const char* kOldSnapshots = R"(
+SELECT format('pid %s of role %s (%s)', a.pid, a.usename, a.application_name) AS who,
+  a.backend_xmin IS NULL AS only_writes
+FROM pg_stat_activity a
+WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+  AND a.backend_type IS DISTINCT FROM 'autovacuum worker'
+  AND greatest(age(a.backend_xmin), age(a.backend_xid))
+    > pg_snapshot_xmax(pg_current_snapshot())::text::numeric - '{0}'::numeric
+ORDER BY age(a.backend_xmin) DESC NULLS LAST;
+)";
+
+// {0} a snapshot_mark(). Whose transaction was open then and has written something.
+constexpr const char* kOldWriters = R"(
+SELECT a.pid FROM pg_stat_activity a
+WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+  AND age(a.backend_xid) > pg_snapshot_xmax(pg_current_snapshot())::text::numeric - '{0}'::numeric;
+)";
+
+constexpr const char* kAnyAge = "true";
+// A slot's age in time isn't known, but it is more than a moment by its nature.
+constexpr const char* kAMinuteOld = "holder.seconds >= 60 OR holder.kind IN ('slot', 'prepared')";
+
+// {0} OID. Locks that somebody has held on the table for long, or that don't end by themselves.
+constexpr const char* kLongLocks = R"(
+SELECT format('pid %s of role %s (%s) has had a lock on the table for %s s: an exclusive lock '
+    'has to wait for it',
+  a.pid, a.usename, a.application_name, round(extract(epoch FROM now() - a.xact_start))) AS note
+FROM pg_stat_activity a
+WHERE a.pid <> pg_backend_pid() AND a.xact_start < now() - interval '5 minutes' AND EXISTS (
+  SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'relation' AND l.relation = {0}
+    AND l.granted
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+UNION ALL
+SELECT format('prepared transaction %L of %s has a lock on the table: an exclusive lock has to '
+    'wait for it', x.gid, x.owner)
+FROM pg_prepared_xacts x JOIN pg_locks l ON l.transactionid = x.transaction
+  AND l.locktype = 'transactionid'
+JOIN pg_locks r ON r.virtualtransaction = l.virtualtransaction AND r.relation = {0}
+WHERE x.database = current_database()
+UNION ALL
+SELECT 'an autovacuum against wraparound is due or under way on the table: it gives way to nobody'
+FROM pg_class c WHERE c.oid = {0}
+  AND age(c.relfrozenxid) > least(current_setting('autovacuum_freeze_max_age')::bigint,
+    (SELECT option_value::bigint FROM pg_options_to_table(c.reloptions)
+     WHERE option_name = 'autovacuum_freeze_max_age'))
+  AND EXISTS (SELECT FROM pg_stat_progress_vacuum v WHERE v.relid = c.oid);
+)";
+
+/// Autovacuum has no role.
+std::string describe_backend(const pg::Row& row) {
+  if (row.text("role").empty()) return fmt::format("pid {} (autovacuum)", row.text("name"));
+  std::string text = fmt::format("pid {} of role {}", row.text("name"), row.text("role"));
+  if (!row.text("application").empty()) text += fmt::format(" ({})", row.text("application"));
+  const auto seconds = row.number("seconds");
+  return seconds ? text + ", in a transaction for " + format_quantity(*seconds, Unit::seconds)
+                 : text;
+}
+
+std::string describe_prepared(const pg::Row& row) {
+  const auto seconds = row.number("seconds");
+  return fmt::format("prepared transaction \"{}\" of role {}", row.text("name"), row.text("role")) +
+         (seconds ? ", there for " + format_quantity(*seconds, Unit::seconds) : "");
+}
+
+std::string describe_holder(const pg::Row& row) {
+  const std::string kind = row.text("kind");
+  if (kind == "slot") return fmt::format("replication slot \"{}\"", row.text("name"));
+  if (kind == "prepared") return describe_prepared(row);
+  if (kind == "walsender")
+    return fmt::format("replica \"{}\" (hot_standby_feedback)", row.text("application"));
+  return describe_backend(row);
+}
+
+/// One line each of what a query finds.
+std::vector<std::string> describe_all(Run& run, const std::string& query) {
+  std::vector<std::string> lines;
+  for (const pg::Row& row : run.ask(query))
+    lines.push_back(without_controls(describe_holder(row), '?'));
+  return lines;
+}
+
+/// Of locks in pg_locks, called l.
+std::string holders_of(Run& run, const std::string& which) {
+  const auto holders = describe_all(run, fmt::format(kLockHolders, which));
+  return holders.empty() ? "somebody who is gone by now"
+                         : fmt::format("{}", fmt::join(holders, "; "));
+}
+
+}  // namespace
+
+std::string lock_holders(Run& run, const std::string& table) {
+  return holders_of(run, "l.locktype = 'relation' AND l.relation = " + table);
+}
+
+std::string cleanup_lock_holder(Run& run) {
+  return holders_of(run, fmt::format("l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 "
+                                     "AND l.classid = {} AND l.objid = {}",
+                                     kCleanupLock, run.target().oid));
+}
+
+std::string row_lock_holders(Run& run, const std::vector<std::string>& transactions) {
+  if (!transactions.empty()) {
+    const std::string ids = fmt::format("'{}'", fmt::join(transactions, "', '"));
+    const auto holders = describe_all(run, fmt::format(kTransactions, ids));
+    if (!holders.empty()) return fmt::format("{}", fmt::join(holders, "; "));
+  }
+  return lock_holders(run, run.target().oid);
+}
+
+std::string snapshot_mark(Run& run) {
+  const pg::Rows rows = run.ask(kMark);
+  if (rows.empty()) throw pg::Error(pg::Error::Kind::connection, "the answer ended too early");
+  return rows.front().text("mark");
+}
+
+std::vector<std::string> older_snapshots(Run& run, const std::string& mark) {
+  return describe_all(run, fmt::format(kHolders, mark, kAnyAge));
+}
+
+std::vector<std::string> long_transactions(Run& run) {
+  return describe_all(run, fmt::format(kHolders, snapshot_mark(run), kAMinuteOld));
+}
+
+std::optional<OldTransaction> oldest_transaction(Run& run, const std::string& mark) {
+  const pg::Rows rows = run.ask(fmt::format(kOldSnapshots, mark));
+  if (rows.empty()) return std::nullopt;
+  return OldTransaction{rows.front().text("who"), rows.front().flag("only_writes")};
+}
+
+bool has_old_writers(Run& run, const std::string& mark) {
+  return !run.ask(fmt::format(kOldWriters, mark)).empty();
+}
+
+bool LockWatch::sees_a_long_one() {
+  const char* harmless =
+      ours_ == Lock::share_row_exclusive ? "'AccessShareLock', 'RowShareLock'" : "''";
+  std::map<std::string, Clock::time_point> now;
+  bool any = false;
+  for (const pg::Row& row : run_.ask(fmt::format(kBlockers, tables_, harmless))) {
+    const std::string holder = row.text("holder");
+    const auto known = met_.find(holder);
+    const auto met = now[holder] = known == met_.end() ? Clock::now() : known->second;
+    any = any || Clock::now() - met >= patience::kLongTransaction ||
+          row.number("ms").value_or(0) > static_cast<double>(patience::kLongTransaction.count());
+  }
+  met_ = std::move(now);
+  return any;
+}
+
+std::vector<std::string> long_lock_holders(Run& run) {
+  std::vector<std::string> notes;
+  for (const pg::Row& row : run.ask(fmt::format(kLongLocks, run.target().oid)))
+    notes.push_back(row.text("note"));
+  return notes;
+}
+
+}  // namespace django_session::sessions

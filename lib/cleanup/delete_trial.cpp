@@ -1,0 +1,31 @@
+// A batch of one session, which passes over what others hold and takes no turn of a cleanup.
+#include "cleanup/delete_trial.hpp"
+
+#include "cleanup/delete_sql.hpp"
+
+namespace django_session::sessions {
+namespace {
+
+/// Whatever ends a trial that says nothing about the table.
+bool says_nothing(const pg::Error& error) {
+  return error.lock_not_available() || error.deadlock() || error.statement_timed_out() ||
+         error.sqlstate() == kOtherTable;
+}
+
+}  // namespace
+
+std::string why_a_delete_would_fail(Run& run, const DeleteAccess& access,
+                                    const std::string& cutoff) {
+  BatchOrder order{cutoff, "-infinity", 1, {}, {}, true};
+  order.trial = true;
+  const TransactionLimits limits{run.options().lock_timeout, run.options().answer_timeout / 2};
+  const pg::Answer answer =
+      run.connection().try_run(batch_sql(run, access, order, limits), run.soon());
+  if (!answer.refusal || says_nothing(*answer.refusal)) return "";
+  // A message of a trigger's own may quote the row.
+  const std::string& sqlstate = answer.refusal->sqlstate();
+  return sqlstate.starts_with("42") ? access.why_it_failed(*answer.refusal)
+                                    : "it fails with SQLSTATE " + sqlstate;
+}
+
+}  // namespace django_session::sessions

@@ -1,0 +1,207 @@
+// Which indexes, and whether it is safe.
+#include "cleanup/reindex.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "cleanup/long_statement.hpp"
+#include "cleanup/patience.hpp"
+#include "cleanup/reclaim_rights.hpp"
+#include "cleanup/replicas.hpp"
+#include "cleanup/session_query.hpp"
+#include "core/index_bloat.hpp"
+#include "core/reclaimable.hpp"
+#include "core/sql_name.hpp"
+
+namespace django_session::sessions {
+namespace {
+
+// {0} the table's OID. REINDEX CONCURRENTLY names its new index ..._ccnew, and for a moment the old
+// one ..._ccold, with a number behind it if there is such a name already; both are invalid as long
+// as they have that name.
+constexpr const char* kLeftovers = R"(
+SELECT n.nspname AS schema, c.relname AS name
+FROM pg_index i
+JOIN pg_class c ON c.oid = i.indexrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE i.indrelid = {0} AND NOT i.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$'
+ORDER BY c.relname;
+)";
+
+// {0} the table's OID. Plain B-trees, with what their size follows from: of each column the width
+// as stored, the alignment (values of varying length have none as long as they are short), and how
+// its values repeat. -1 for a width that isn't known. Django's keys have 32 characters and a length
+// byte.
+constexpr const char* kIndexes = R"(
+SELECT c.relname AS name, pg_relation_size(c.oid) AS bytes, t.reltuples AS rows,
+  i.indisunique AS "unique", k.widths, k.alignments, k.null_fractions, k.distinct_values,
+  coalesce((SELECT option_value FROM pg_options_to_table(c.reloptions)
+            WHERE option_name = 'fillfactor'), '90') AS fillfactor
+FROM pg_index i
+JOIN pg_class c ON c.oid = i.indexrelid
+JOIN pg_am am ON am.oid = c.relam
+JOIN pg_class t ON t.oid = i.indrelid
+JOIN pg_namespace n ON n.oid = t.relnamespace,
+LATERAL (
+  SELECT array_agg(w.width ORDER BY key.place) AS widths,
+    array_agg(CASE WHEN a.attlen < 0 AND w.width < 127 THEN 1
+                   ELSE CASE a.attalign WHEN 'd' THEN 8 WHEN 'i' THEN 4 WHEN 's' THEN 2 ELSE 1 END
+              END ORDER BY key.place) AS alignments,
+    array_agg(coalesce(s.null_frac, 0) ORDER BY key.place) AS null_fractions,
+    array_agg(coalesce(s.n_distinct, 0) ORDER BY key.place) AS distinct_values
+  FROM unnest(i.indkey) WITH ORDINALITY key(attnum, place)
+  JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = key.attnum
+  LEFT JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = t.relname
+    AND s.attname = a.attname AND NOT s.inherited,
+  LATERAL (SELECT CASE WHEN a.attlen > 0 THEN a.attlen
+                       WHEN a.attname = 'session_key' THEN coalesce(s.avg_width, 33)
+                       ELSE coalesce(s.avg_width, -1) END AS width) w) k
+WHERE i.indrelid = {0} AND i.indisvalid AND NOT i.indisexclusion
+  AND i.indexprs IS NULL AND i.indpred IS NULL AND am.amname = 'btree';
+)";
+
+// {0} the table's OID, {1} the index's name as a string. One row if it is unique: its columns, and
+// that none of them is NULL, as SQL.
+constexpr const char* kUniqueColumns = R"(
+SELECT string_agg('s.' || quote_ident(a.attname), ', ' ORDER BY key.place) AS columns,
+  string_agg(format('s.%I IS NOT NULL', a.attname), ' AND ') AS not_null
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid,
+  unnest(i.indkey) WITH ORDINALITY key(attnum, place)
+  JOIN pg_attribute a ON a.attrelid = {0} AND a.attnum = key.attnum
+WHERE i.indrelid = {0} AND c.relname = {1} AND i.indisunique AND key.place <= i.indnkeyatts
+GROUP BY i.indexrelid;
+)";
+
+// {0} the table, {1} and {2} as of kUniqueColumns. TABLESAMPLE: by reading the table, and not by
+// the index that is in doubt.
+constexpr const char* kTwice = R"(
+SELECT count(*) AS twice FROM (SELECT FROM ONLY {0} s TABLESAMPLE SYSTEM (100) WHERE {2}
+  GROUP BY {1} HAVING count(*) > 1 LIMIT 1) q)";
+
+/// Nothing where a column's width isn't known.
+std::optional<double> compact_bytes(const pg::Row& index) {
+  const auto widths = index.numbers("widths"), alignments = index.numbers("alignments"),
+             nulls = index.numbers("null_fractions"), distinct = index.numbers("distinct_values");
+  std::vector<ColumnWidth> columns;
+  for (std::size_t i = 0; i < widths.size(); ++i) {
+    if (widths[i] < 0) return std::nullopt;
+    columns.push_back({widths[i], alignments.at(i), nulls.at(i), distinct.at(i)});
+  }
+  const double rows = std::max(0.0, index.number("rows").value_or(0));
+  return compact_index_bytes(rows, columns, index.number("fillfactor").value_or(90),
+                             index.flag("unique"));
+}
+
+std::vector<IndexBloat> measure_indexes(Run& run) {
+  std::vector<IndexBloat> result;
+  for (const pg::Row& row : run.ask(fmt::format(kIndexes, run.target().oid)))
+    if (const auto compact = compact_bytes(row))
+      result.push_back({row.text("name"), row.number("bytes").value_or(0), *compact});
+  return result;
+}
+
+std::string sql_index(Run& run, const std::string& schema, const std::string& name) {
+  return run.connection().identifier(schema) + "." + run.connection().identifier(name);
+}
+
+/// Not stoppable, but short: it is what a stop leaves to do.
+bool drop_leftover(Run& run, const std::string& schema, const std::string& name) {
+  const std::string index = fmt::format("index {}, left by an interrupted REINDEX,", name);
+  const auto end =
+      pg::Deadline::after(patience::kLeftoverIndexsLock + run.options().answer_timeout);
+  const auto check = [end] {
+    if (end.passed()) throw Stopped("an index is in use");
+  };
+  try {
+    run_long(run.connection(), "DROP INDEX CONCURRENTLY IF EXISTS " + sql_index(run, schema, name),
+             {patience::kLeftoverIndexsLock, run.options().answer_timeout, end}, check);
+    run.note(fmt::format("removed index {}, left by an interrupted REINDEX", name));
+    return true;
+  } catch (const Stopped&) {
+    run.note(index + " is in use");
+  } catch (const pg::Error& error) {
+    if (error.kind() != pg::Error::Kind::statement) throw;
+    run.note(fmt::format("{} can't be removed now: {}", index, error.what()));
+  }
+  return false;
+}
+
+int drop_leftovers(Run& run) {
+  int dropped = 0;
+  for (const pg::Row& row : run.ask(fmt::format(kLeftovers, run.target().oid)))
+    dropped += drop_leftover(run, row.text("schema"), row.text("name")) ? 1 : 0;
+  return dropped;
+}
+
+/// 14.0 to 14.3 build indexes that lack entries (release notes of 14.4).
+bool is_sound(int version) { return version < 140000 || version >= 140004; }
+
+/// Where the table holds twice what a unique index lets in once (a damaged index does let it in),
+/// REINDEX fails, and the server's log has the value: a session's key.
+std::string why_it_stays_bloated(Run& run, const IndexBloat& index) {
+  const CleanupTarget& target = run.target();
+  const pg::Rows unique =
+      run.ask(fmt::format(kUniqueColumns, target.oid, run.connection().literal(index.name)));
+  if (unique.empty()) return "";
+  run.show("checking index " + index.name);
+  const std::string select = fmt::format(kTwice, target.sql_name, unique.front().text("columns"),
+                                         unique.front().text("not_null"));
+  const auto limit = pg::Deadline::after(
+      std::min<std::chrono::milliseconds>(patience::kFindsDuplicates, run.end().remaining()));
+  const auto twice = ask_sessions(run, who_may_read(run), {"twice"}, select, limit);
+  const std::string name = sql_index(run, target.schema, index.name);
+  if (!twice)
+    return fmt::format(
+        "index {} is not rebuilt: that nothing is there twice, which the server's log would show, "
+        "couldn't be seen; that takes {}, or a member",
+        name, sql_identifier(target.owner));
+  if (twice->number("twice") == 0.0) return "";
+  return fmt::format(
+      "index {0} is not rebuilt, since it is damaged: the table holds twice what it lets in once; "
+      "delete what is there twice, then run REINDEX INDEX CONCURRENTLY {0}",
+      name);
+}
+
+void rebuild(Run& run, const IndexBloat& index) {
+  run.show("rebuilding index " + index.name);
+  try {
+    run.run_long("REINDEX INDEX CONCURRENTLY " + sql_index(run, run.target().schema, index.name),
+                 patience::kReindexsLock);
+  } catch (const Stopped&) {
+    drop_leftovers(run);
+    throw;
+  } catch (const pg::Error& error) {
+    if (error.kind() != pg::Error::Kind::statement) throw;
+    run.note(fmt::format("index {} was not rebuilt: {}", index.name, error.what()));
+    drop_leftovers(run);
+  }
+  run.note_warnings();
+}
+
+}  // namespace
+
+void rebuild_bloated_indexes(Run& run, int version, const LookAround& look_around) {
+  if (!is_sound(version))
+    return run.note("no REINDEX CONCURRENTLY: this server's has a bug; 14.4 fixes it");
+  std::string& message = run.result().message;
+  for (const IndexBloat& index : worth_rebuilding(measure_indexes(run))) {
+    run.check();
+    wait_for_replicas(run);
+    look_around();
+    const std::string why_not = why_it_stays_bloated(run, index);
+    if (why_not.empty()) {
+      rebuild(run, index);
+    } else {
+      message += (message.empty() ? "" : "; ") + why_not;
+      run.note(why_not);
+    }
+  }
+}
+
+int remove_reindex_leftovers(Run& run) {
+  return reclaim_rights(run).drop ? drop_leftovers(run) : 0;
+}
+
+}  // namespace django_session::sessions

@@ -1,0 +1,18 @@
+// REINDEX CONCURRENTLY, of indexes that are worth it, and what an interrupted one leaves.
+#pragma once
+
+#include "cleanup/reclaim.hpp"
+#include "cleanup/run.hpp"
+
+namespace django_session::sessions {
+
+/// Rebuilds the run's table's indexes that are at least a third empty, smallest first. What is not
+/// rebuilt, and why, is said in a note and in the result's message. `version`: server_version_num.
+void rebuild_bloated_indexes(Run& run, int version, const LookAround& look_around);
+
+/// Drops the invalid indexes (..._ccnew, ..._ccold) that an interrupted REINDEX CONCURRENTLY left
+/// on the run's table. What can't be dropped now is said in a note; it is left, silently, by a role
+/// that isn't the owner. Returns how many are gone.
+int remove_reindex_leftovers(Run& run);
+
+}  // namespace django_session::sessions

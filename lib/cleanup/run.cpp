@@ -1,0 +1,83 @@
+// The verbs.
+#include "cleanup/run.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <random>
+#include <thread>
+#include <utility>
+
+#include "cleanup/long_statement.hpp"
+#include "cleanup/patience.hpp"
+#include "measure/catalog_query.hpp"
+
+namespace django_session::sessions {
+
+using std::chrono::milliseconds;
+
+std::string new_run_id() {
+  std::random_device random;
+  return fmt::format("{:08x}{:08x}{:08x}{:08x}", random(), random(), random(), random());
+}
+
+Run::Run(const pg::Parameters& parameters, const CleanupOptions& options, CleanupObserver& observer)
+    : parameters_(parameters),
+      options_(options),
+      observer_(observer),
+      end_(pg::Deadline::after(options.max_duration.value_or(patience::kNoEnd))),
+      connector_(parameters) {
+  result_.method = options.method;
+}
+
+void Run::had_locked_for(milliseconds time) {
+  result_.longest_lock = std::max(result_.longest_lock, time);
+}
+
+void Run::connect() {
+  if (observer_.stop_requested()) throw Stopped("interrupted; run it again to continue");
+  connection_.emplace(connector_.connect(soon()));
+}
+
+pg::Connection& Run::connection() {
+  if (!connection_) throw pg::Error(pg::Error::Kind::connection, "there is no connection");
+  return *connection_;
+}
+
+pg::Connection Run::lend_connection() {
+  pg::Connection lent = std::move(connection());
+  connection_.reset();
+  return lent;
+}
+
+pg::Rows Run::ask(const std::string& query) { return ask_catalog(connection(), query, soon()); }
+
+pg::Rows Run::send(const std::string& message, pg::Deadline deadline) {
+  return connection().run(message, deadline);
+}
+
+pg::Rows Run::run_long(const std::string& message, milliseconds lock_timeout) {
+  return sessions::run_long(connection(), message, {lock_timeout, options_.answer_timeout, end_},
+                            [this] { check(); });
+}
+
+void Run::check(pg::Deadline end) const {
+  if (observer_.stop_requested()) throw Paused("interrupted; run it again to continue");
+  if (end.passed()) throw Paused("max-duration reached; run it again to continue");
+}
+
+void Run::rest(milliseconds duration) const {
+  const auto rested = pg::Deadline::after(duration);
+  check();
+  while (!rested.passed()) {
+    std::this_thread::sleep_for(std::min(patience::kNoticesStop, rested.remaining()));
+    check();
+  }
+}
+
+void Run::note_warnings() {
+  for (const std::string& warning : connection().take_warnings())
+    note("the server warns: " + warning);
+}
+
+}  // namespace django_session::sessions

@@ -1,0 +1,13 @@
+// The second half of the method "full".
+#pragma once
+
+#include "cleanup/reclaim.hpp"
+#include "cleanup/run.hpp"
+
+namespace django_session::sessions {
+
+/// VACUUM (FULL, ANALYZE): locks everybody out while it rewrites the table. Its lock is tried for
+/// at most --lock-timeout at a time. Sets the result's longest_lock.
+void vacuum_full(Run& run, const LookAround& look_around);
+
+}  // namespace django_session::sessions
