@@ -55,7 +55,7 @@ std::string decision(const std::vector<std::string>& entries, std::size_t count)
 }
 
 std::string table_name(const Measurement& m, std::size_t limit) {
-  return shorten(m.schema == "public" ? m.table : m.full_name(), limit);
+  return shorten(m.table.schema == "public" ? m.table.name : m.table.full_name(), limit);
 }
 
 std::string sessions(const Measurement& m, const MetricValues& values) {
@@ -92,7 +92,7 @@ std::string picture(const Measurement& m, const MetricValues& values,
   if (detail.parts == 0) return text;
   if (values[Metric::database_percent].number)
     text += fmt::format(" ({} of {})", show(values[Metric::database_percent], Unit::percent),
-                        shorten(m.database, detail.name_limit));
+                        shorten(m.table.database, detail.name_limit));
   for (std::size_t i = 0; i < std::min(parts.size(), detail.parts - 1); ++i)
     text += ", " + parts[i];
   return text;

@@ -21,13 +21,13 @@
 namespace django_session::nagios {
 namespace {
 
-struct Outcome {
+struct CheckResult {
   State state = State::unknown;
   std::string text;
   bool thread_may_be_stuck = false;  ///< in a name lookup that was given up
 };
 
-Outcome failure(State state, const std::string& message) {
+CheckResult failure(State state, const std::string& message) {
   return {state, write_failure(state, message), false};
 }
 
@@ -46,13 +46,13 @@ std::vector<TableSize> largest_tables(sessions::Probe& probe, pg::Deadline deadl
   }
 }
 
-Outcome measure(const Options& options, pg::Deadline deadline) {
+CheckResult measure(const Options& options, pg::Deadline deadline) {
   using sessions::Counting;
   sessions::Probe probe(options.connection, options.table,
                         options.exact ? Counting::exact : Counting::estimate);
-  Measurement measurement = probe.measure(deadline);
-  probe.measure_database(measurement, deadline);
-  const Findings findings = evaluate(measurement);
+  sessions::Reckoned reckoned = probe.measure(deadline);
+  probe.measure_database(reckoned, deadline);
+  const auto& [measurement, findings] = reckoned;
   Judgement judgement = judge(findings.values, options.thresholds);
   if (swap_was_abandoned(measurement) && judgement.state == State::ok)
     judgement.state = State::warning;
@@ -75,7 +75,7 @@ std::string role_of(const Options& options) {
   return options.connection.user.empty() ? "ROLE" : sql_identifier(options.connection.user);
 }
 
-Outcome connection_failure(const Options& options, const pg::Error& error) {
+CheckResult connection_failure(const Options& options, const pg::Error& error) {
   if (const std::string& database = error.forbidden_database(); !database.empty())
     return failure(State::unknown,
                    fmt::format("missing right: GRANT CONNECT ON DATABASE {} TO {}; ({})",
@@ -83,7 +83,7 @@ Outcome connection_failure(const Options& options, const pg::Error& error) {
   return failure(State::critical, fmt::format("cannot connect: {}", error.what()));
 }
 
-Outcome statement_failure(const Options& options, const pg::Error& error) {
+CheckResult statement_failure(const Options& options, const pg::Error& error) {
   if (error.statement_timed_out())
     return failure(State::critical, fmt::format("timed out: {}", error.what()));
   if (!error.insufficient_privilege()) return failure(State::unknown, error.what());
@@ -93,16 +93,16 @@ Outcome statement_failure(const Options& options, const pg::Error& error) {
                  fmt::format("role {} misses a right: {}", role_of(options), error.what()));
 }
 
-Outcome check(const Options& options) try {
+CheckResult check(const Options& options) try {
   return measure(options, pg::Deadline::after(options.timeout));
 } catch (const sessions::NoSuchTable& error) {
   return failure(State::unknown, error.what());
 } catch (const pg::Error& error) {
   switch (error.kind()) {
     case pg::Error::Kind::timeout: {
-      Outcome outcome = failure(State::critical, timeout_message(error.what(), options.timeout));
-      outcome.thread_may_be_stuck = true;
-      return outcome;
+      CheckResult result = failure(State::critical, timeout_message(error.what(), options.timeout));
+      result.thread_may_be_stuck = true;
+      return result;
     }
     case pg::Error::Kind::connection:
       return connection_failure(options, error);
@@ -112,16 +112,16 @@ Outcome check(const Options& options) try {
   return statement_failure(options, error);
 }
 
-Outcome run(const std::vector<std::string>& words) try {
+CheckResult run(const std::vector<std::string>& words) try {
   const auto parsed = parse_options(words);
   if (const auto* notice = std::get_if<Notice>(&parsed))
     return {State::unknown, notice->text, false};
   const CapturedStderr captured;
-  Outcome outcome = check(std::get<Options>(parsed));
+  CheckResult result = check(std::get<Options>(parsed));
   const std::string complaint = captured.text();
-  if (!complaint.empty() && outcome.state != State::ok)
-    outcome.text += further_line("libpq: " + complaint);
-  return outcome;
+  if (!complaint.empty() && result.state != State::ok)
+    result.text += further_line("libpq: " + complaint);
+  return result;
 } catch (const ConfigError& error) {
   return failure(State::unknown, error.what());
 } catch (const std::exception& error) {
@@ -129,11 +129,11 @@ Outcome run(const std::vector<std::string>& words) try {
 }
 
 /// Prints, and returns the exit code: what nobody could read is UNKNOWN.
-int deliver(const Outcome& outcome) {
+int deliver(const CheckResult& result) {
   const bool written =
-      std::fwrite(outcome.text.data(), 1, outcome.text.size(), stdout) == outcome.text.size();
+      std::fwrite(result.text.data(), 1, result.text.size(), stdout) == result.text.size();
   if (std::fflush(stdout) != 0 || !written) return static_cast<int>(State::unknown);
-  return static_cast<int>(outcome.state);
+  return static_cast<int>(result.state);
 }
 
 }  // namespace
@@ -146,9 +146,9 @@ int main(int argc, char** argv) {
   if (fcntl(STDOUT_FILENO, F_GETFD) == -1) return kUnknown;
   std::signal(SIGPIPE, SIG_IGN);
   try {
-    const nagios::Outcome outcome = nagios::run({argv + std::min(argc, 1), argv + argc});
-    const int code = nagios::deliver(outcome);
-    if (outcome.thread_may_be_stuck)
+    const nagios::CheckResult result = nagios::run({argv + std::min(argc, 1), argv + argc});
+    const int code = nagios::deliver(result);
+    if (result.thread_may_be_stuck)
       std::_Exit(code);  // it may be using what exit() would tear down
     return code;
   } catch (...) {  // out of memory, even for the message

@@ -27,14 +27,15 @@ std::string bytes(double size, const Measurement& m) {
 void add_sizes(const Report& report, Lines& lines) {
   const Measurement& m = report.measurement;
   if (!m.sizes_unknown.empty()) {
-    lines.push_back(fmt::format("{} in database {}: sizes are unknown, {}", m.full_name(),
-                                m.database, m.sizes_unknown));
+    lines.push_back(fmt::format("{} in database {}: sizes are unknown, {}", m.table.full_name(),
+                                m.table.database, m.sizes_unknown));
     return;
   }
-  lines.push_back(fmt::format("{} in database {}: {}; heap {}, TOAST {}, indexes {}", m.full_name(),
-                              m.database, bytes(m.total_bytes(), m), bytes(m.table_bytes, m),
-                              bytes(m.toast_bytes(), m), bytes(m.indexes_bytes(), m)));
-  std::vector<Index> indexes = m.indexes;
+  lines.push_back(fmt::format("{} in database {}: {}; heap {}, TOAST {}, indexes {}",
+                              m.table.full_name(), m.table.database, bytes(m.total_bytes(), m),
+                              bytes(m.table_bytes, m), bytes(m.toast_bytes(), m),
+                              bytes(m.indexes_bytes(), m)));
+  std::vector<Index> indexes = m.table.indexes;
   std::stable_sort(indexes.begin(), indexes.end(),
                    [](const Index& a, const Index& b) { return a.bytes > b.bytes; });
   for (std::size_t i = 0; i < std::min(indexes.size(), kMostIndexes); ++i)
@@ -84,23 +85,24 @@ void add_reclaimable(const Report& report, Lines& lines) {
 }
 
 std::string ago(const std::optional<double>& time, const Measurement& m) {
-  if (!time) return m.standby ? "not recorded on a standby" : "never";
-  return format_quantity(std::max(0.0, m.now - *time), Unit::seconds) + " ago";
+  if (!time) return m.facts.standby ? "not recorded on a standby" : "never";
+  return format_quantity(std::max(0.0, m.facts.now - *time), Unit::seconds) + " ago";
 }
 
 void add_maintenance(const Report& report, Lines& lines) {
   const Measurement& m = report.measurement;
-  lines.push_back(fmt::format("Last vacuum {}, last analyze {}", ago(m.last_vacuum, m),
-                              ago(m.last_analyze, m)));
+  lines.push_back(fmt::format("Last vacuum {}, last analyze {}", ago(m.facts.last_vacuum, m),
+                              ago(m.facts.last_analyze, m)));
 }
 
 /// The list is by the catalogue's pages; of our own table we know better.
 std::vector<TableSize> with_measured_size(const Report& report) {
   const Measurement& m = report.measurement;
   std::vector<TableSize> tables = report.largest_tables;
-  std::erase_if(tables,
-                [&m](const TableSize& t) { return t.schema == m.schema && t.table == m.table; });
-  if (m.sizes_unknown.empty()) tables.push_back({m.schema, m.table, m.total_bytes()});
+  std::erase_if(tables, [&m](const TableSize& t) {
+    return t.schema == m.table.schema && t.table == m.table.name;
+  });
+  if (m.sizes_unknown.empty()) tables.push_back({m.table.schema, m.table.name, m.total_bytes()});
   std::stable_sort(tables.begin(), tables.end(),
                    [](const TableSize& a, const TableSize& b) { return a.bytes > b.bytes; });
   tables.resize(std::min(tables.size(), kMostTables));
@@ -115,8 +117,8 @@ void add_largest_tables(const Report& report, Lines& lines) {
   for (const TableSize& table : tables)
     names.push_back(fmt::format("{}.{} ~{}", table.schema, table.table,
                                 format_quantity(table.bytes, Unit::bytes)));
-  lines.push_back(
-      fmt::format("Largest tables of {}: {}", report.measurement.database, fmt::join(names, ", ")));
+  lines.push_back(fmt::format("Largest tables of {}: {}", report.measurement.table.database,
+                              fmt::join(names, ", ")));
 }
 
 /// Reasons of what was judged, or is part of the picture, and isn't known.
@@ -168,8 +170,8 @@ void add_sources(const Report& report, Lines& lines) {
 void add_connection(const Report& report, Lines& lines) {
   const Measurement& m = report.measurement;
   lines.push_back(fmt::format("Connected to {}, database {}, as {}; the server is a {}",
-                              report.server, m.database, m.role,
-                              m.standby ? "standby" : "primary"));
+                              report.server, m.table.database, m.table.role,
+                              m.facts.standby ? "standby" : "primary"));
 }
 
 void add_further_lines(const Report& report, Lines& lines) {

@@ -73,13 +73,12 @@ void Reader::fail(const std::string& trouble, const Output& output) {
 }
 
 void Reader::measure(const Output& output, pg::Deadline deadline) {
-  Measurement measurement = probe_.measure(deadline);
-  output.dispatch(samples_of(measurement, evaluate(measurement)), began_);
-  probe_.measure_database(measurement, deadline);
-  const Findings findings = evaluate(measurement);
-  output.dispatch(database_samples_of(findings), began_);
-  if (!measurement.locked) note_unknowns(findings, output);
-  note_abandoned_swap(swap_was_abandoned(measurement), output);
+  sessions::Reckoned reckoned = probe_.measure(deadline);
+  output.dispatch(samples_of(reckoned.measurement, reckoned.findings), began_);
+  probe_.measure_database(reckoned, deadline);
+  output.dispatch(database_samples_of(reckoned.findings), began_);
+  if (!reckoned.measurement.locked) note_unknowns(reckoned.findings, output);
+  note_abandoned_swap(swap_was_abandoned(reckoned.measurement), output);
 }
 
 void Reader::note_unknowns(const Findings& findings, const Output& output) {

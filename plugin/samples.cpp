@@ -60,12 +60,12 @@ Samples samples_of(const Measurement& measurement, const Findings& findings) {
   Samples samples;
   add_metrics(findings, false, samples);
   if (measurement.sizes_unknown.empty()) {
-    for (const Index& index : measurement.indexes)
-      samples.push_back({"bytes", instance_of(index, measurement.indexes), index.bytes});
+    for (const Index& index : measurement.table.indexes)
+      samples.push_back({"bytes", instance_of(index, measurement.table.indexes), index.bytes});
   }
-  samples.push_back({"pg_n_tup_c", "ins", measurement.rows_inserted, true});
-  samples.push_back({"pg_n_tup_c", "upd", measurement.rows_updated, true});
-  samples.push_back({"pg_n_tup_c", "del", measurement.rows_deleted, true});
+  samples.push_back({"pg_n_tup_c", "ins", measurement.facts.rows_inserted, true});
+  samples.push_back({"pg_n_tup_c", "upd", measurement.facts.rows_updated, true});
+  samples.push_back({"pg_n_tup_c", "del", measurement.facts.rows_deleted, true});
   samples.push_back({"bool", "locked", measurement.locked ? 1.0 : 0.0});
   return samples;
 }

@@ -37,7 +37,7 @@ Measurement measure(Run& run, const TableName& table) {
   Probe probe(run.parameters(), table, Counting::estimate);
   probe.use(run.lend_connection());
   try {
-    const Measurement measurement = probe.measure(run.soon());
+    Measurement measurement = probe.measure(run.soon()).measurement;
     run.take_back(probe.give_back());
     return measurement;
   } catch (...) {
@@ -69,7 +69,7 @@ void refuse_by_the_clock(Run& run, Preflight& preflight, ReadingAs who) {
 void count_what_stays(Run& run, Measurement& measurement, ReadingAs who) {
   const auto keep = run.options().keep.count();
   if (keep > 0) {
-    measurement.now -= static_cast<double>(keep);
+    measurement.facts.now -= static_cast<double>(keep);
     measurement.counted_live.reset();
     measurement.counted_expired.reset();
     measurement.least_expired = 0;
@@ -163,10 +163,13 @@ std::string cutoff_of(Run& run) {
   return run.ask(fmt::format(kCutoff, run.options().keep.count())).front().text("cutoff");
 }
 
-Planned inspect(Run& run, const TableName& table) {
+Planned inspect(Run& run, const TableName& wanted) {
   Planned planned;
-  planned.measurement = measure(run, table);
-  planned.preflight = look(run, {planned.measurement.schema, planned.measurement.table});
+  planned.measurement = measure(run, wanted);
+  const SessionTable& table = planned.measurement.table;
+  planned.preflight = look(run, {table.schema, table.name});
+  if (planned.preflight.target.oid != table.oid.text())
+    throw LeftToAnother("the table was replaced while it was measured");
   return planned;
 }
 

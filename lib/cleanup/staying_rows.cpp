@@ -74,21 +74,22 @@ bool may_read_all(Run& run) {
 
 std::optional<StayingRows> look_at_what_stays(Run& run, ReadingAs who, const Measurement& m,
                                               pg::Deadline limit) {
-  if (m.columns.empty() || who == ReadingAs::nobody) return std::nullopt;
+  const std::vector<Column>& columns = m.statistics.columns;
+  if (columns.empty() || who == ReadingAs::nobody) return std::nullopt;
   if (who == ReadingAs::ourselves && !may_read_all(run)) return std::nullopt;
   std::vector<std::string> names = {"found",   "tuple", "tuple_deviation",
                                     "toasted", "value", "value_deviation"};
   std::string sizes, averages, places, widest;
-  for (std::size_t i = 0; i < m.columns.size(); ++i) {
+  for (std::size_t i = 0; i < columns.size(); ++i) {
     names.push_back(fmt::format("w{}", i));
     sizes += fmt::format("{}coalesce(pg_column_size(s.{}), 0) AS w{}", i == 0 ? "" : ", ",
-                         run.connection().identifier(m.columns[i].name), i);
+                         run.connection().identifier(columns[i].name), i);
     averages += fmt::format(", coalesce(avg(nullif(w{0}, 0)), 0) AS w{0}", i);
-    places += place(i, m.columns[i]);
+    places += place(i, columns[i]);
     widest += fmt::format("{}r.w{}", i == 0 ? "" : ", ", i);
   }
   places += fmt::format("CROSS JOIN LATERAL (SELECT p{}.x AS length, greatest({}) AS widest) l",
-                        m.columns.size() - 1, widest);
+                        columns.size() - 1, widest);
   const std::string select = fmt::format(kAverages, averages, some_rows(run, sizes, m), places);
   const auto row = ask_sessions(run, who, names, select, limit);
   if (!row || *row->number("found") < 1) return std::nullopt;
@@ -96,7 +97,7 @@ std::optional<StayingRows> look_at_what_stays(Run& run, ReadingAs who, const Mea
                       *row->number("toasted"),
                       {*row->number("value"), *row->number("value_deviation")},
                       {}};
-  for (std::size_t i = 0; i < m.columns.size(); ++i)
+  for (std::size_t i = 0; i < columns.size(); ++i)
     staying.widths.push_back(*row->number(fmt::format("w{}", i)));
   return staying;
 }

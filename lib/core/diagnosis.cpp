@@ -24,7 +24,7 @@ using Advices = std::vector<Advice>;
 
 std::string size(double bytes) { return format_quantity(bytes, Unit::bytes); }
 
-std::string table_of(const Measurement& m) { return sql_table(m.schema, m.table); }
+std::string table_of(const Measurement& m) { return sql_table(m.table.schema, m.table.name); }
 
 bool worth_it(double part, const Measurement& m) {
   return part >= kAlwaysWorth || (part >= kNeverWorth && part >= kWorthShare * m.total_bytes());
@@ -44,7 +44,8 @@ std::string shell_word(const std::string& text) {
 
 std::string roles_script(const Measurement& m) {
   return fmt::format("psql -d {} -v table={} -v monitor={} -f conf.d/roles.sql",
-                     shell_word(m.database), shell_word(table_of(m)), shell_word(m.role));
+                     shell_word(m.table.database), shell_word(table_of(m)),
+                     shell_word(m.table.role));
 }
 
 void advise_on_lock(const Measurement& m, Advices& advices) {
@@ -59,16 +60,16 @@ void advise_on_lock(const Measurement& m, Advices& advices) {
 }
 
 void advise_on_rights(const Measurement& m, Advices& advices) {
-  const std::string role = sql_identifier(m.role);
-  if (!m.may_use_schema)
+  const std::string role = sql_identifier(m.table.role);
+  if (!m.table.may_use_schema)
     advices.push_back(
-        {fmt::format("role {} may not use schema {}; as its owner:", m.role, m.schema),
-         fmt::format("GRANT USAGE ON SCHEMA {} TO {};", sql_identifier(m.schema), role)});
-  else if (!m.may_read_expire_date)
+        {fmt::format("role {} may not use schema {}; as its owner:", m.table.role, m.table.schema),
+         fmt::format("GRANT USAGE ON SCHEMA {} TO {};", sql_identifier(m.table.schema), role)});
+  else if (!m.table.may_read_expire_date)
     advices.push_back(
         {fmt::format(
              "role {} may not read expire_date, so sessions can't be judged; as the table's owner:",
-             m.role),
+             m.table.role),
          fmt::format("GRANT SELECT (expire_date) ON {} TO {};", table_of(m), role)});
 }
 
@@ -79,13 +80,13 @@ std::string analyze_command(const Measurement& m, std::string_view column) {
 }
 
 void advise_on_counters(const Measurement& m, const Findings& findings, Advices& advices) {
-  if (!m.counters.stand_still.empty())
-    advices.push_back({m.counters.stand_still +
+  if (!m.facts.counters.stand_still.empty())
+    advices.push_back({m.facts.counters.stand_still +
                            ": autovacuum needs the server's counters, and so do the figures here; "
                            "as a superuser, find the setting, and RESET it where it is:",
                        "SELECT setdatabase, setrole::regrole, setconfig FROM "
                        "pg_db_role_setting; SHOW track_counts;"});
-  else if (!m.standby && !findings.values[Metric::dead].number)
+  else if (!m.facts.standby && !findings.values[Metric::dead].number)
     advices.push_back(
         {"the server's counters can't be relied on before a vacuum or analyze; this "
          "reads a sample:",
@@ -93,13 +94,13 @@ void advise_on_counters(const Measurement& m, const Findings& findings, Advices&
 }
 
 void advise_on_statistics(const Measurement& m, const Findings& findings, Advices& advices) {
-  const bool missing = m.may_read_expire_date && !findings.values[Metric::live].number;
-  if (m.may_read_expire_date && expire_date_is_never_analyzed(m))
+  const bool missing = m.table.may_read_expire_date && !findings.values[Metric::live].number;
+  if (m.table.may_read_expire_date && expire_date_is_never_analyzed(m))
     advices.push_back(
         {"expire_date's statistics target is 0, so ANALYZE passes it over, and the "
          "sessions can't be estimated; as the table's owner:",
          analyze_command(m, "expire_date")});
-  else if (missing && !m.expire_dates.known())
+  else if (missing && !m.statistics.expire_dates.known())
     advices.push_back({"the table has no statistics to estimate from; this reads a sample of it:",
                        fmt::format("ANALYZE {};", table_of(m))});
   else
@@ -108,16 +109,17 @@ void advise_on_statistics(const Measurement& m, const Findings& findings, Advice
 
 /// The widths of session_key and session_data are hidden from a role that can't read them.
 void advise_on_widths(const Measurement& m, const Findings& findings, Advices& advices) {
-  const auto hidden = std::find_if(m.columns.begin(), m.columns.end(), [](const Column& column) {
-    return column.length <= 0 && !column.average_width && column.name != "session_key";
-  });
-  if (hidden != m.columns.end() && hidden->never_analyzed)
+  const auto hidden = std::find_if(
+      m.statistics.columns.begin(), m.statistics.columns.end(), [](const Column& column) {
+        return column.length <= 0 && !column.average_width && column.name != "session_key";
+      });
+  if (hidden != m.statistics.columns.end() && hidden->never_analyzed)
     advices.push_back({fmt::format("{}'s statistics target is 0, so that free space in the table "
                                    "isn't known; as the table's owner:",
                                    hidden->name),
                        analyze_command(m, hidden->name)});
-  else if (hidden != m.columns.end() && m.expire_dates.known() && findings.reclaimable &&
-           findings.reclaimable->at_least)
+  else if (hidden != m.statistics.columns.end() && m.statistics.expire_dates.known() &&
+           findings.reclaimable && findings.reclaimable->at_least)
     advices.push_back(
         {"free space in the table is hidden from this role, so more may be reclaimable; as the "
          "table's owner:",
@@ -139,15 +141,15 @@ std::string table_option(const Measurement& m) {
     for (const char c : name) quoted += c == '"' ? "\"\"" : std::string(1, c);
     return quoted + "\"";
   };
-  return part(m.schema) + "." + part(m.table);
+  return part(m.table.schema) + "." + part(m.table.name);
 }
 
 void advise_on_cleanup(const Measurement& m, const Reclaimable& parts, Advices& advices) {
-  if (m.standby || (!worth_it(parts.expired, m) && !worth_it(parts.free, m))) return;
+  if (m.facts.standby || (!worth_it(parts.expired, m) && !worth_it(parts.free, m))) return;
   advices.push_back(
       {"an online cleanup deletes what has expired and gives the space back while the "
        "site goes on; see its plan, then run it without --dry-run:",
-       fmt::format("django_session_cleanup -d {} -T {} --dry-run", shell_word(m.database),
+       fmt::format("django_session_cleanup -d {} -T {} --dry-run", shell_word(m.table.database),
                    shell_word(table_option(m)))});
 }
 
@@ -157,8 +159,8 @@ void advise_on_abandoned_swap(const Measurement& m, Advices& advices) {
       {fmt::format(
            "an interrupted swap left triggers that log each change ({} so far): remove them, "
            "or run the swap again, which resumes it",
-           format_quantity(m.swap->logged, Unit::rows)),
-       fmt::format("django_session_cleanup -d {} -T {} --abort", shell_word(m.database),
+           format_quantity(m.table.swap->logged, Unit::rows)),
+       fmt::format("django_session_cleanup -d {} -T {} --abort", shell_word(m.table.database),
                    shell_word(table_option(m)))});
 }
 
@@ -215,9 +217,9 @@ bool is_left_over(const std::string& index) {
 }
 
 void advise_on_invalid_indexes(const Measurement& m, Advices& advices) {
-  for (const Index& index : m.indexes) {
+  for (const Index& index : m.table.indexes) {
     if (index.valid) continue;
-    const std::string name = sql_table(m.schema, index.name);
+    const std::string name = sql_table(m.table.schema, index.name);
     if (is_left_over(index.name))
       advices.push_back(
           {fmt::format(
@@ -235,7 +237,7 @@ void advise_on_invalid_indexes(const Measurement& m, Advices& advices) {
 }
 
 void advise_on_missing_index(const Measurement& m, Advices& advices) {
-  if (!m.expire_date_indexed)
+  if (!m.table.expire_date_indexed)
     advices.push_back(
         {"no valid index leads with expire_date, so clearsessions reads the whole table each time",
          fmt::format("CREATE INDEX CONCURRENTLY ON {} (expire_date);", table_of(m))});
@@ -249,7 +251,7 @@ std::vector<Advice> diagnose(const Measurement& m, const Findings& findings) {
     advise_on_lock(m, advices);  // whatever else there is to do would wait behind that lock
     return advices;
   }
-  if (m.standby)
+  if (m.facts.standby)
     advices.push_back({"this server is a standby: run what follows on the primary", ""});
   const std::size_t preface = advices.size();
   advise_on_abandoned_swap(m, advices);

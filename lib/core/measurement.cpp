@@ -32,7 +32,7 @@ std::optional<ColumnWidth> width_of(const Column& column) {
 
 ColumnWidths widths_of(const Measurement& measurement, const std::vector<std::string>* names) {
   std::vector<ColumnWidth> widths;
-  for (const Column& column : measurement.columns) {
+  for (const Column& column : measurement.statistics.columns) {
     if (names != nullptr && std::find(names->begin(), names->end(), column.name) == names->end())
       continue;
     const auto width = width_of(column);
@@ -56,46 +56,48 @@ MetricValue estimated(double rows) {
 }
 
 std::string missing_right(const Measurement& m) {
-  const std::string role = sql_identifier(m.role);
-  if (!m.may_use_schema)
+  const std::string role = sql_identifier(m.table.role);
+  if (!m.table.may_use_schema)
     return fmt::format("role {} may not use the schema: GRANT USAGE ON SCHEMA {} TO {}", role,
-                       sql_identifier(m.schema), role);
+                       sql_identifier(m.table.schema), role);
   return fmt::format("role {} may not read expire_date: GRANT SELECT (expire_date) ON {} TO {}",
-                     role, sql_table(m.schema, m.table), role);
+                     role, sql_table(m.table.schema, m.table.name), role);
 }
 
 /// By changes that neither the statistics nor a count of ours knows of.
 bool statistics_are_outdated(const Measurement& m, double share) {
-  RelationCounters counters = m.counters;
-  if (counters.changed && m.expire_dates.counted)
-    *counters.changed -= m.expire_dates.counted->changes;
+  RelationCounters counters = m.facts.counters;
+  if (counters.changed && m.statistics.expire_dates.counted)
+    *counters.changed -= m.statistics.expire_dates.counted->changes;
   return outdated(counters, share);
 }
 
 /// The statistics, where they are all that there is to go by.
 bool too_old_to_believe(const Measurement& m) {
-  return m.counters.changed && statistics_are_outdated(m, kUsualChanges);
+  return m.facts.counters.changed && statistics_are_outdated(m, kUsualChanges);
 }
 
 std::string why_no_estimate(const Measurement& m) {
-  const std::string table = sql_table(m.schema, m.table);
-  if (!m.may_read_expire_date && !(m.expire_dates.known() && too_old_to_believe(m)))
+  const std::string table = sql_table(m.table.schema, m.table.name);
+  if (!m.table.may_read_expire_date &&
+      !(m.statistics.expire_dates.known() && too_old_to_believe(m)))
     return missing_right(m);
   if (expire_date_is_never_analyzed(m))
     return fmt::format(
         "expire_date's statistics target is 0, so ANALYZE passes it over: ALTER TABLE {} ALTER "
         "expire_date SET STATISTICS 100, then ANALYZE {}",
         table, table);
-  if (!m.expire_dates.known()) return fmt::format("no statistics yet: ANALYZE {}", table);
+  if (!m.statistics.expire_dates.known())
+    return fmt::format("no statistics yet: ANALYZE {}", table);
   return fmt::format("{:.0f} rows have changed since the statistics were made: ANALYZE {}",
-                     m.counters.changed.value_or(0), table);
+                     m.facts.counters.changed.value_or(0), table);
 }
 
 /// Counted, both kinds: nothing is better known.
 std::optional<RowSample> seen_rows(const Measurement& m) {
   if (m.counted_live && m.counted_expired)
     return RowSample{1, *m.counted_live + *m.counted_expired, *m.counted_expired};
-  return m.seen;
+  return m.seen.as_optional();
 }
 
 void split_by_sample(const Measurement& m, const RowSample& seen, Rows& rows) {
@@ -107,8 +109,8 @@ void split_by_sample(const Measurement& m, const RowSample& seen, Rows& rows) {
 /// By the statistics; or, where they are outdated or can't be right, by the shares among the rows
 /// of the sample. (The number of all rows is better known than by a sample.)
 void split_by_shares(const Measurement& m, double total, Rows& rows) {
-  SessionCount split =
-      estimate_sessions(total, m.expire_dates, m.now, m.oldest_expire_date, m.counters);
+  SessionCount split = estimate_sessions(total, m.statistics.expire_dates, m.facts.now, m.oldest(),
+                                         m.facts.counters);
   rows.contradicted = split.live < m.least_live || split.expired < m.least_expired;
   if (m.seen && m.seen->rows > 0 &&
       (rows.contradicted || statistics_are_outdated(m, kFewChanges))) {
@@ -138,7 +140,8 @@ void split_sessions(const Measurement& m, const RowCount& count, Rows& rows) {
   if (m.counted_expired) rows.expired = counted(*m.counted_expired);
   if (m.counted_live && m.counted_expired) return;
   const auto& total = count.rows;
-  const bool sampled = m.seen && (count.by_sample || m.seen->complete() || !m.expire_dates.known());
+  const bool sampled =
+      m.seen && (count.by_sample || m.seen->complete() || !m.statistics.expire_dates.known());
   if (sampled) {
     rows.by_sample = true;
     split_by_sample(m, *m.seen, rows);
@@ -146,12 +149,14 @@ void split_sessions(const Measurement& m, const RowCount& count, Rows& rows) {
     rows.expired = estimated(*total - *m.counted_live);
   } else if (total && m.counted_expired) {
     rows.live = estimated(*total - *m.counted_expired);
-  } else if (total &&
-             (*total == 0 || (m.expire_dates.known() && (m.seen || !too_old_to_believe(m))))) {
+  } else if (total && (*total == 0 ||
+                       (m.statistics.expire_dates.known() && (m.seen || !too_old_to_believe(m))))) {
     split_by_shares(m, *total, rows);
   } else {
-    std::string reason = m.may_read_expire_date && !total ? count.rows_unknown : why_no_estimate(m);
-    if (total && m.expire_dates.known() && !m.not_sampled.empty()) reason += "; " + m.not_sampled;
+    std::string reason =
+        m.table.may_read_expire_date && !total ? total.reason() : why_no_estimate(m);
+    if (total && m.statistics.expire_dates.known() && !m.seen.reason().empty())
+      reason += "; " + m.seen.reason();
     if (!m.counted_live) rows.live = MetricValue::unknown(reason);
     if (!m.counted_expired) rows.expired = MetricValue::unknown(reason);
   }
@@ -163,15 +168,15 @@ constexpr double kNarrowest = 1;
 /// How many row versions the heap can hold.
 double capacity(const Measurement& m) {
   std::vector<ColumnWidth> widths;
-  for (const Column& column : m.columns)
+  for (const Column& column : m.statistics.columns)
     widths.push_back(width_of(column).value_or(ColumnWidth{kNarrowest, 1, 0, 0}));
-  return m.heap_bytes / heap_bytes_per_row(widths, m.fillfactor);
+  return m.heap_bytes / heap_bytes_per_row(widths, m.table.fillfactor);
 }
 
 /// Where it isn't known how many rows there is room for: no row and no page has come or gone since
 /// the rows were counted last, although many have changed.
 bool a_rewrite_may_have_removed(const Measurement& m, double dead) {
-  const RelationCounters& c = m.counters;
+  const RelationCounters& c = m.facts.counters;
   const bool same = c.catalog_pages == m.heap_bytes / kPage && std::abs(c.live - c.tuples) < 1;
   constexpr double kFewRows = 50;
   return same && dead > kFewChanges * c.live + kFewRows && !widths_of(m, nullptr);
@@ -180,7 +185,7 @@ bool a_rewrite_may_have_removed(const Measurement& m, double dead) {
 /// A rewrite (VACUUM FULL, CLUSTER) removes dead rows that the counters keep until the next
 /// ANALYZE.
 MetricValue dead_rows(const Measurement& m, const RowCount& count) {
-  if (!count.dead) return MetricValue::unknown(count.dead_unknown);
+  if (!count.dead) return MetricValue::unknown(count.dead.reason());
   constexpr double kTolerance = 1.05;  // the widths are averages
   if (count.rows && *count.rows + *count.dead > capacity(m) * kTolerance + 1)
     return MetricValue::unknown(fmt::format(
@@ -189,14 +194,17 @@ MetricValue dead_rows(const Measurement& m, const RowCount& count) {
     return MetricValue::unknown(fmt::format(
         "the server counts {:.0f} dead rows, but a rewrite may have removed them: the columns' "
         "widths are hidden from role {}",
-        *count.dead, sql_identifier(m.role)));
+        *count.dead, sql_identifier(m.table.role)));
   return estimated(*count.dead);
 }
 
 RowCount row_count(const Measurement& m) {
-  RowCount count = estimate_rows(m.counters, m.heap_bytes / kPage, seen_rows(m));
-  if (!count.rows && !m.not_sampled.empty()) count.rows_unknown += "; " + m.not_sampled;
-  if (!count.rows && m.locked) count.rows_unknown += ", and the table is locked";
+  RowCount count = estimate_rows(m.facts.counters, m.heap_bytes / kPage, seen_rows(m));
+  if (count.rows) return count;
+  std::string reason = count.rows.reason();
+  if (!m.seen.reason().empty()) reason += "; " + m.seen.reason();
+  if (m.locked) reason += ", and the table is locked";
+  count.rows = Unknown{reason};
   return count;
 }
 
@@ -204,14 +212,15 @@ RowCount row_count(const Measurement& m) {
 /// Where they are in doubt, it has lost as many of its rows as the table has.
 std::optional<double> toast_chunks(const Measurement& m, const RowCount& count) {
   const double pages = m.toast_heap_bytes / kPage;
-  const RowCount chunks = estimate_rows(m.toast_counters, pages, std::nullopt);
-  const bool believed = !count.by_sample && m.counters.stand_still.empty();
-  if (believed && chunks.rows) return chunks.rows;
-  if (!count.rows || !m.toast_counters.counted_by_vacuum() || !m.counters.counted_by_vacuum())
+  const RowCount chunks = estimate_rows(m.facts.toast_counters, pages, std::nullopt);
+  const bool believed = !count.by_sample && m.facts.counters.stand_still.empty();
+  if (believed && chunks.rows) return *chunks.rows;
+  if (!count.rows || !m.facts.toast_counters.counted_by_vacuum() ||
+      !m.facts.counters.counted_by_vacuum())
     return std::nullopt;
-  const double then = m.counters.tuples_in(m.heap_bytes / kPage);
+  const double then = m.facts.counters.tuples_in(m.heap_bytes / kPage);
   if (then <= 0) return std::nullopt;
-  return m.toast_counters.tuples_in(pages) * *count.rows / then;
+  return m.facts.toast_counters.tuples_in(pages) * *count.rows / then;
 }
 
 Rows count_rows(const Measurement& m) {
@@ -236,9 +245,9 @@ std::optional<Files> files_of(const Measurement& m, const Rows& rows) {
   if (!rows.live.number || !rows.expired.number || !m.sizes_unknown.empty()) return std::nullopt;
   Files files;
   files.rows = {*rows.live.number, *rows.expired.number, rows.dead.number.value_or(0)};
-  files.heap = {m.heap_bytes, m.fillfactor, widths_of(m, nullptr)};
+  files.heap = {m.heap_bytes, m.table.fillfactor, widths_of(m, nullptr)};
   files.toast = {m.toast_heap_bytes, m.toast_index_bytes, rows.chunks};
-  for (const Index& index : m.indexes) {
+  for (const Index& index : m.table.indexes) {
     const ColumnWidths widths = index.plain_btree ? widths_of(m, &index.columns) : std::nullopt;
     files.indexes.push_back({index.bytes, index.fillfactor, index.unique, widths});
   }
@@ -263,7 +272,7 @@ std::string why_not_reclaimable(const Measurement& m, const Rows& rows) {
 void write_afresh(SizesAfresh& afresh, const Measurement& m, double rows) {
   const StayingRows& staying = *m.staying;
   const auto pages = [](double bytes) { return std::ceil(bytes / kPage) * kPage; };
-  afresh.table = pages(rows * heap_bytes_for_each(staying.tuples, m.fillfactor));
+  afresh.table = pages(rows * heap_bytes_for_each(staying.tuples, m.table.fillfactor));
   if (m.toast_heap_bytes + m.toast_index_bytes <= 0) return;
   const std::vector<ColumnWidth> chunk_id_and_seq = {{4, 4, 0, 0}, {4, 4, 0, 0}};
   const ToastedValue value = toasted_value(staying.values);
@@ -281,20 +290,27 @@ MetricValue ratio(const MetricValue& part, double whole, const MetricValue& othe
 }
 
 MetricValue overdue(const Measurement& m) {
-  if (!m.may_read_expire_date) return MetricValue::unknown(missing_right(m));
-  if (!m.expire_date_indexed)
+  if (!m.table.may_read_expire_date) return MetricValue::unknown(missing_right(m));
+  if (!m.table.expire_date_indexed)
     return MetricValue::unknown(
         "no index leads with expire_date: finding the oldest session would scan the table");
-  if (!m.oldest_unknown.empty()) return MetricValue::unknown(m.oldest_unknown);
-  return {m.oldest_expire_date ? std::max(0.0, m.now - *m.oldest_expire_date) : 0, Certainty::exact,
-          ""};
+  if (!m.oldest_expire_date) return MetricValue::unknown(m.oldest_expire_date.reason());
+  const auto oldest = m.oldest();
+  return {oldest ? std::max(0.0, m.facts.now - *oldest) : 0, Certainty::exact, ""};
 }
 
 }  // namespace
 
 double Measurement::indexes_bytes() const {
-  return std::accumulate(indexes.begin(), indexes.end(), 0.0,
+  return std::accumulate(table.indexes.begin(), table.indexes.end(), 0.0,
                          [](double sum, const Index& index) { return sum + index.bytes; });
+}
+
+void evaluate_database(const Measurement& m, MetricValues& values) {
+  values[Metric::database] = m.database_bytes ? MetricValue{*m.database_bytes, Certainty::exact, ""}
+                                              : MetricValue::unknown(m.database_bytes.reason());
+  values[Metric::database_percent] = ratio(
+      values[Metric::total], m.database_bytes.as_optional().value_or(0), values[Metric::database]);
 }
 
 Findings evaluate(const Measurement& m) {
@@ -308,10 +324,7 @@ Findings evaluate(const Measurement& m) {
   values[Metric::toast] = size(m.toast_bytes());
   values[Metric::indexes] = size(m.indexes_bytes());
   values[Metric::total] = size(m.total_bytes());
-  values[Metric::database] = m.database_bytes ? MetricValue{*m.database_bytes, Certainty::exact, ""}
-                                              : MetricValue::unknown(m.database_bytes_unknown);
-  values[Metric::database_percent] =
-      ratio(values[Metric::total], m.database_bytes.value_or(0), values[Metric::database]);
+  evaluate_database(m, values);
 
   const Rows rows = count_rows(m);
   findings.by_sample = rows.by_sample;
@@ -346,8 +359,8 @@ double SizesAfresh::indexes_total() const {
 
 std::optional<SizesAfresh> sizes_afresh(const Measurement& measurement) {
   Measurement m = measurement;
-  for (std::size_t i = 0; m.staying && i < m.columns.size(); ++i)
-    m.columns[i].average_width = m.staying->widths.at(i);
+  for (std::size_t i = 0; m.staying && i < m.statistics.columns.size(); ++i)
+    m.statistics.columns[i].average_width = m.staying->widths.at(i);
   const auto files = files_of(m, count_rows(m));
   if (!files) return std::nullopt;
   constexpr double kMaps = 4 * kPage;  // free space (three pages) and visibility
@@ -363,24 +376,24 @@ std::optional<SizesAfresh> sizes_afresh(const Measurement& measurement) {
     write_afresh(afresh, m, files->rows.live);
     afresh.table += std::min(kMaps, m.table_bytes - m.heap_bytes);
   }
-  for (std::size_t i = 0; i < m.indexes.size(); ++i) {
+  for (std::size_t i = 0; i < m.table.indexes.size(); ++i) {
     const IndexFile& index = files->indexes[i];
     const double built = index.columns ? rebuilt_index_bytes(files->rows.live, index.bytes, index)
                                        : left_of(index.bytes, {}, {}, {index});
-    afresh.indexes.push_back({m.indexes[i].name, index.bytes, built});
+    afresh.indexes.push_back({m.table.indexes[i].name, index.bytes, built});
   }
   return afresh;
 }
 
 bool expire_date_is_never_analyzed(const Measurement& m) {
-  return std::any_of(m.columns.begin(), m.columns.end(), [](const Column& column) {
-    return column.name == "expire_date" && column.never_analyzed;
-  });
+  return std::any_of(
+      m.statistics.columns.begin(), m.statistics.columns.end(),
+      [](const Column& column) { return column.name == "expire_date" && column.never_analyzed; });
 }
 
 bool swap_was_abandoned(const Measurement& m) {
   constexpr double kLongestSwap = 3600;
-  return m.swap && m.now - m.swap->started.value_or(0) >= kLongestSwap;
+  return m.table.swap && m.facts.now - m.table.swap->started.value_or(0) >= kLongestSwap;
 }
 
 }  // namespace django_session

@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "core/index_bloat.hpp"
+#include "core/known.hpp"
 #include "core/metric.hpp"
+#include "core/oid.hpp"
 #include "core/packing.hpp"
 #include "core/reclaimable.hpp"
 #include "core/row_estimate.hpp"
@@ -26,8 +28,8 @@ struct Column {
 
 struct Index {
   std::string name;
-  double oid = 0;
-  double bytes = 0;
+  Oid oid;
+  double bytes = 0;  ///< of a measurement: when it was made; else by the catalogue's pages
   bool valid = true, unique = false;
   double fillfactor = 90;
   bool plain_btree = true;  ///< no expression, no predicate
@@ -40,20 +42,47 @@ struct SwapUnderWay {
   std::optional<double> started;  ///< seconds since 1970
 };
 
+/// What the table is, and what this role may do with it: changes seldom.
+struct SessionTable {
+  Oid oid;
+  std::string database, schema, name, owner, role;
+  double fillfactor = 100;
+  std::vector<Index> indexes;
+  bool may_use_schema = true, may_read_expire_date = true;
+  bool expire_date_indexed = true;
+  std::optional<SwapUnderWay> swap;
+
+  std::string full_name() const { return schema + "." + name; }
+};
+
+/// What ANALYZE has found out, as far as this role may see it.
+struct PlannerStatistics {
+  std::vector<Column> columns;
+  ValueDistribution expire_dates;
+};
+
+/// What the server counts and notes: readable while the table is locked, too.
+struct ServerFacts {
+  double now = 0;
+  bool standby = false;
+  RelationCounters counters, toast_counters;
+  std::optional<double> last_vacuum, last_analyze;
+  double rows_inserted = 0, rows_updated = 0, rows_deleted = 0;  ///< since the statistics began
+};
+
 /// The rows that stay, as they are stored: by a look at some of them. (The statistics have the
 /// average of all rows; those that expire can be much smaller or larger than those that stay.)
 struct StayingRows {
   SizeSpread tuples;           ///< in the heap, with header and alignment
   double toasted = 0;          ///< the share that has a value in TOAST
   SizeSpread values;           ///< of those, as stored there
-  std::vector<double> widths;  ///< average ones, of each of the measurement's columns
+  std::vector<double> widths;  ///< average ones, of each of the statistics' columns
 };
 
 struct Measurement {
-  // What it is
-  std::string database, schema, table, role;
-  double now = 0;
-  bool standby = false;
+  SessionTable table;
+  PlannerStatistics statistics;
+  ServerFacts facts;
 
   // Sizes: exact, or (while the table is locked away from us) as last seen, or by the catalogue's
   // pages, which date from the last vacuum or analyze
@@ -63,35 +92,25 @@ struct Measurement {
   std::string sizes_unknown;  ///< why, where not even the catalogue knows
   double heap_bytes = 0;      ///< main fork only
   double table_bytes = 0, toast_heap_bytes = 0, toast_index_bytes = 0;
-  double fillfactor = 100;
-  std::vector<Index> indexes;
-  std::vector<Column> columns;
 
   // Rows
-  RelationCounters counters, toast_counters;
-  std::optional<double> last_vacuum, last_analyze;
-  double rows_inserted = 0, rows_updated = 0, rows_deleted = 0;  ///< since the statistics began
-  ValueDistribution expire_dates;
-  bool may_use_schema = true, may_read_expire_date = true;
-  bool expire_date_indexed = true;
   std::optional<double> counted_live, counted_expired;  ///< where they were counted
   double least_live = 0, least_expired = 0;  ///< so many have been seen, where not all were counted
-  std::optional<double> oldest_expire_date;  ///< nothing for an empty table, or unknown:
-  std::string oldest_unknown = "not asked for";  ///< why, if it is unknown
-  std::optional<RowSample> seen;                 ///< read where counters or statistics are in doubt
-  std::string not_sampled;                       ///< why not, where it was tried
-  std::optional<StayingRows> staying;            ///< where they were looked at
   std::string not_counted;  ///< why counting, though asked for, ended in an estimate
+  Known<std::optional<double>> oldest_expire_date = Unknown{"not asked for"};  ///< none: no rows
+  /// Read where counters or statistics are in doubt; with no reason where they aren't.
+  Known<RowSample> seen = Unknown{};
+  std::optional<StayingRows> staying;  ///< where they were looked at
 
-  std::optional<SwapUnderWay> swap;
-
-  std::optional<double> database_bytes;
-  std::string database_bytes_unknown;  ///< why
+  Known<double> database_bytes = Unknown{"not asked for"};
 
   double toast_bytes() const { return toast_heap_bytes + toast_index_bytes; }
   double indexes_bytes() const;
   double total_bytes() const { return table_bytes + toast_bytes() + indexes_bytes(); }
-  std::string full_name() const { return schema + "." + table; }
+  /// Nothing where there is none, and where it isn't known.
+  std::optional<double> oldest() const {
+    return oldest_expire_date ? *oldest_expire_date : std::nullopt;
+  }
 };
 
 /// Any table of the database, with its TOAST and indexes.
@@ -109,6 +128,9 @@ struct Findings {
 };
 
 Findings evaluate(const Measurement& measurement);
+
+/// The two metrics that need the database's size, once that has come after the rest.
+void evaluate_database(const Measurement& measurement, MetricValues& values);
 
 /// What the files of the table would take with the live sessions alone in them, written afresh; in
 /// bytes.

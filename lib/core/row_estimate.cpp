@@ -112,18 +112,18 @@ bool outdated(const RelationCounters& counters, double share) {
 
 RowCount estimate_rows(const RelationCounters& counters, double pages,
                        const std::optional<RowSample>& seen) {
-  if (pages == 0) return {0, 0, "", ""};
+  if (pages == 0) return {0.0, 0.0};
   std::string doubt = why_in_doubt(counters, pages);
-  if (!seen && doubt.empty()) return {counters.live, counters.dead, "", ""};
-  if (!seen) return {std::nullopt, std::nullopt, doubt, doubt};
+  if (!seen && doubt.empty()) return {counters.live, counters.dead};
+  if (!seen) return {Unknown{doubt}, Unknown{doubt}};
   const double rows = seen->all_rows();
   if (counters.stand_still.empty() && have_a_beginning(counters) &&
       !died_out_of_nothing(counters) && fits(counters.live, *seen))
-    return {seen->complete() ? rows : counters.live, counters.dead, "", ""};
+    return {seen->complete() ? rows : counters.live, counters.dead};
   if (doubt.empty())
     doubt = fmt::format("the server counts {} live rows where there are {}{:.0f}", counters.live,
                         seen->complete() ? "" : "about ", rows);
-  return {rows, std::nullopt, "", doubt, true};
+  return {rows, Unknown{doubt}, true};
 }
 
 double rows_of_statistics(double rows, const ValueDistribution& distribution, double now,

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "core/known.hpp"
+
 namespace django_session {
 
 /// How the values of expire_date were spread at the last ANALYZE (pg_stats); seconds since 1970.
@@ -79,9 +81,8 @@ struct RowSample {
 };
 
 struct RowCount {
-  std::optional<double> rows, dead;
-  std::string rows_unknown, dead_unknown;  ///< why, where they are
-  bool by_sample = false;                  ///< the counters don't fit what was seen
+  Known<double> rows, dead;
+  bool by_sample = false;  ///< the counters don't fit what was seen
 };
 
 /// Rows and dead row versions in a relation of `pages` pages now. The counters are believed where

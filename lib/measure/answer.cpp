@@ -28,7 +28,7 @@ Column read_column(const pg::Row& row) {
 Index read_index(const pg::Row& row) {
   Index index;
   index.name = row.text("name");
-  index.oid = number_or(row, "oid", 0);
+  index.oid = row.oid("oid");
   index.bytes = number_or(row, "relpages", 0) * kPage;
   index.valid = row.flag("valid");
   index.unique = row.flag("unique");
@@ -49,109 +49,115 @@ std::optional<double> start_of_swap(const std::string& comment) {
   return static_cast<double>(timegm(&time));
 }
 
-bool has_indexes(const Definition& definition, const std::vector<double>& oids) {
-  return oids.size() == definition.indexes.size() &&
-         std::all_of(definition.indexes.begin(), definition.indexes.end(),
-                     [&oids](const Index& index) {
-                       return std::find(oids.begin(), oids.end(), index.oid) != oids.end();
-                     });
+bool has_indexes(const SessionTable& table, const std::vector<double>& oids) {
+  return oids.size() == table.indexes.size() &&
+         std::all_of(table.indexes.begin(), table.indexes.end(), [&oids](const Index& index) {
+           return std::find(oids.begin(), oids.end(), index.oid.number()) != oids.end();
+         });
+}
+
+bool is_plain_index_on_expire_date(const Index& index) {
+  return index.valid && index.plain_btree && !index.columns.empty() &&
+         index.columns.front() == "expire_date";
+}
+
+SessionTable read_table(const pg::Row& row, const pg::Rows& indexes) {
+  SessionTable table;
+  table.oid = row.oid("oid");
+  table.database = row.text("database");
+  table.schema = row.text("schema");
+  table.name = row.text("table");
+  table.owner = row.text("owner");
+  table.role = row.text("role");
+  table.fillfactor = number_or(row, "fillfactor", 100);
+  table.may_use_schema = row.flag("may_use_schema");
+  table.may_read_expire_date = table.may_use_schema && row.flag("may_read_expire_date");
+  std::transform(indexes.begin(), indexes.end(), std::back_inserter(table.indexes), read_index);
+  table.expire_date_indexed =
+      std::any_of(table.indexes.begin(), table.indexes.end(), is_plain_index_on_expire_date);
+  if (row.flag("swap_logs"))
+    table.swap =
+        SwapUnderWay{number_or(row, "swap_logged", 0), start_of_swap(row.text("swap_comment"))};
+  return table;
+}
+
+RelationCounters read_counters(const pg::Row& row) {
+  RelationCounters counters;
+  counters.tuples = number_or(row, "reltuples", -1);
+  counters.catalog_pages = number_or(row, "relpages", 0);
+  counters.live = number_or(row, "live", 0);
+  counters.dead = number_or(row, "dead", 0);
+  counters.inserted = number_or(row, "inserted", 0);
+  counters.stand_still = row.text("counters_stand_still");
+  return counters;
+}
+
+RelationCounters read_toast_counters(const pg::Row& row) {
+  RelationCounters counters;
+  counters.tuples = number_or(row, "toast_tuples", -1);
+  counters.catalog_pages = number_or(row, "toast_pages", 0);
+  counters.live = number_or(row, "toast_live", 0);
+  counters.dead = number_or(row, "toast_dead", 0);
+  counters.inserted = number_or(row, "toast_inserted", 0);
+  counters.anchored = row.flag("toast_anchored");
+  return counters;
 }
 
 }  // namespace
 
 Definition read_definition(const pg::Row& row, const pg::Rows& indexes) {
   Definition definition;
-  definition.oid = row.text("oid");
-  definition.schema_oid = row.text("schema_oid");
-  definition.toast_oid = row.text("toast_oid");
+  definition.table = read_table(row, indexes);
+  definition.schema_oid = row.oid("schema_oid");
+  definition.toast_oid = row.oid("toast_oid");
   definition.toast_index_pages = number_or(row, "toast_index_pages", 0);
-  definition.database = row.text("database");
-  definition.role = row.text("role");
-  definition.owner = row.text("owner");
-  definition.schema = row.text("schema");
-  definition.table = row.text("table");
   definition.relkind = row.text("relkind").at(0);
-  definition.fillfactor = number_or(row, "fillfactor", 100);
   definition.has_expire_date = row.flag("has_expire_date");
   definition.expire_date_is_time = row.flag("expire_date_is_time");
   definition.expire_date_has_zone = row.flag("expire_date_has_zone");
-  definition.may_use_schema = row.flag("may_use_schema");
-  definition.may_read_expire_date = row.flag("may_read_expire_date");
   definition.row_security = row.flag("row_security");
   definition.is_superuser = row.flag("is_superuser");
   definition.has_more_rights = row.flag("has_more_rights");
   definition.could_rule_the_server = row.flag("could_rule_the_server");
   definition.may_lock = row.flag("may_lock");
   definition.standby = row.flag("standby");
-  definition.statistics_oid = row.text("statistics_oid");
-  if (!definition.statistics_oid.empty())
-    definition.statistics_function = row.text("statistics_function");
+  definition.statistics_oid = row.oid("statistics_oid");
+  if (definition.statistics_oid) definition.statistics_function = row.text("statistics_function");
   definition.tuples = number_or(row, "reltuples", -1);
-  if (row.flag("swap_logs"))
-    definition.swap =
-        SwapUnderWay{number_or(row, "swap_logged", 0), start_of_swap(row.text("swap_comment"))};
-  std::transform(indexes.begin(), indexes.end(), std::back_inserter(definition.indexes),
-                 read_index);
-  definition.expire_date_indexed =
-      std::any_of(definition.indexes.begin(), definition.indexes.end(), [](const Index& index) {
-        return index.valid && index.plain_btree && !index.columns.empty() &&
-               index.columns.front() == "expire_date";
-      });
   return definition;
 }
 
-Measurement begin_measurement(const Definition& definition) {
-  Measurement m;
-  m.database = definition.database;
-  m.schema = definition.schema;
-  m.table = definition.table;
-  m.role = definition.role;
-  m.fillfactor = definition.fillfactor;
-  m.columns = definition.columns;
-  m.indexes = definition.indexes;
-  m.expire_dates = definition.expire_dates;
-  m.swap = definition.swap;
-  m.may_use_schema = definition.may_use_schema;
-  m.may_read_expire_date = definition.may_use_schema && definition.may_read_expire_date;
-  m.expire_date_indexed = definition.expire_date_indexed;
-  return m;
+std::optional<ServerFacts> read_facts(const pg::Rows& rows, const Definition& definition) {
+  if (rows.empty()) return std::nullopt;
+  const pg::Row& row = rows.front();
+  const bool same_table = row.text("table") == definition.table.name &&
+                          row.oid("schema_oid") == definition.schema_oid &&
+                          row.oid("toast_oid") == definition.toast_oid;
+  if (!same_table || !has_indexes(definition.table, row.numbers("index_oids"))) return std::nullopt;
+  ServerFacts facts;
+  facts.now = number_or(row, "now", 0);
+  facts.standby = row.flag("standby");
+  facts.last_vacuum = row.number("last_vacuum");
+  facts.last_analyze = row.number("last_analyze");
+  facts.counters = read_counters(row);
+  facts.counters.anchored = facts.last_vacuum || facts.last_analyze;
+  if (facts.last_analyze) facts.counters.changed = row.number("changed");
+  facts.toast_counters = read_toast_counters(row);
+  facts.rows_inserted = facts.counters.inserted;
+  facts.rows_updated = number_or(row, "updated", 0);
+  facts.rows_deleted = number_or(row, "deleted", 0);
+  return facts;
 }
 
-bool read_facts(const pg::Rows& rows, const Definition& definition, Measurement& m) {
-  if (rows.empty()) return false;
-  const pg::Row& row = rows.front();
-  const bool same_table = row.text("table") == definition.table &&
-                          row.text("schema_oid") == definition.schema_oid &&
-                          row.text("toast_oid") == definition.toast_oid;
-  if (!same_table || !has_indexes(definition, row.numbers("index_oids"))) return false;
-  m.now = number_or(row, "now", 0);
-  m.standby = row.flag("standby");
-
-  m.counters.tuples = number_or(row, "reltuples", -1);
-  m.counters.catalog_pages = number_or(row, "relpages", 0);
-  m.counters.live = number_or(row, "live", 0);
-  m.counters.dead = number_or(row, "dead", 0);
-  m.counters.inserted = number_or(row, "inserted", 0);
-  m.last_vacuum = row.number("last_vacuum");
-  m.last_analyze = row.number("last_analyze");
-  m.counters.anchored = m.last_vacuum || m.last_analyze;
-  m.counters.stand_still = row.text("counters_stand_still");
-  if (m.last_analyze) m.counters.changed = row.number("changed");
-  m.rows_inserted = m.counters.inserted;
-  m.rows_updated = number_or(row, "updated", 0);
-  m.rows_deleted = number_or(row, "deleted", 0);
-
-  m.toast_counters.tuples = number_or(row, "toast_tuples", -1);
-  m.toast_counters.catalog_pages = number_or(row, "toast_pages", 0);
-  m.toast_counters.live = number_or(row, "toast_live", 0);
-  m.toast_counters.dead = number_or(row, "toast_dead", 0);
-  m.toast_counters.inserted = number_or(row, "toast_inserted", 0);
-  m.toast_counters.anchored = row.flag("toast_anchored");
-
-  m.heap_bytes = m.table_bytes = m.counters.catalog_pages * kPage;
-  m.toast_heap_bytes = m.toast_counters.catalog_pages * kPage;
+Measurement begin_measurement(const Definition& definition, const ServerFacts& facts) {
+  Measurement m;
+  m.table = definition.table;
+  m.statistics = definition.statistics;
+  m.facts = facts;
+  m.heap_bytes = m.table_bytes = facts.counters.catalog_pages * kPage;
+  m.toast_heap_bytes = facts.toast_counters.catalog_pages * kPage;
   m.toast_index_bytes = definition.toast_index_pages * kPage;
-  return true;
+  return m;
 }
 
 void read_sizes(const pg::Row& row, Measurement& m) {
@@ -161,18 +167,17 @@ void read_sizes(const pg::Row& row, Measurement& m) {
   m.toast_index_bytes = number_or(row, "toast_index", 0);
   m.sizes_are_exact = true;
   const std::vector<double> sizes = row.numbers("index_sizes");
-  for (std::size_t i = 0; i < m.indexes.size(); ++i) m.indexes[i].bytes = sizes.at(i);
+  for (std::size_t i = 0; i < m.table.indexes.size(); ++i) m.table.indexes[i].bytes = sizes.at(i);
 }
 
 void read_expiry(const pg::Row& row, Measurement& m) {
   m.oldest_expire_date = row.number("oldest");
-  m.oldest_unknown.clear();
-  if (m.oldest_expire_date && *m.oldest_expire_date < m.now) m.least_expired = 1;
+  if (m.oldest() && *m.oldest() < m.facts.now) m.least_expired = 1;
   read_counts(row, m);
 }
 
 void read_sample(const pg::Row& row, Measurement& m) {
-  m.not_sampled.clear();
+  m.seen = Unknown{};
   if (row.flag("sampled"))
     m.seen = RowSample{number_or(row, "share", 1), number_or(row, "rows", 0),
                        number_or(row, "expired", 0)};
@@ -191,27 +196,27 @@ void read_counts(const pg::Row& row, Measurement& m) {
 
 void calibrate(const Measurement& m, ValueDistribution& distribution) {
   distribution.counted.reset();
-  const auto rows = estimate_rows(m.counters, m.heap_bytes / kPage, m.seen).rows;
+  const auto rows =
+      estimate_rows(m.facts.counters, m.heap_bytes / kPage, m.seen.as_optional()).rows;
   if (!m.counted_live || !rows || *m.counted_live > *rows) return;
   const double known =
-      rows_of_statistics(*rows, distribution, m.now, m.oldest_expire_date, m.counters);
+      rows_of_statistics(*rows, distribution, m.facts.now, m.oldest(), m.facts.counters);
   const double expired = *rows - *m.counted_live;
-  distribution.agree_with(known > 0 ? std::min(1.0, expired / known) : 0, m.now,
-                          m.oldest_expire_date);
-  distribution.counted->changes = m.counters.changed.value_or(0);
+  distribution.agree_with(known > 0 ? std::min(1.0, expired / known) : 0, m.facts.now, m.oldest());
+  distribution.counted->changes = m.facts.counters.changed.value_or(0);
 }
 
-void read_statistics(const pg::Rows& rows, Definition& definition) {
-  definition.columns.clear();
+PlannerStatistics read_statistics(const pg::Rows& rows) {
+  PlannerStatistics statistics;
   for (const pg::Row& row : rows) {
-    definition.columns.push_back(read_column(row));
-    if (definition.columns.back().name != "expire_date") continue;
-    definition.expire_dates = {};
-    definition.expire_dates.null_fraction = number_or(row, "null_fraction", 0);
-    definition.expire_dates.common_values = row.numbers("common_values");
-    definition.expire_dates.common_frequencies = row.numbers("common_frequencies");
-    definition.expire_dates.histogram = row.numbers("histogram");
+    statistics.columns.push_back(read_column(row));
+    if (statistics.columns.back().name != "expire_date") continue;
+    statistics.expire_dates.null_fraction = number_or(row, "null_fraction", 0);
+    statistics.expire_dates.common_values = row.numbers("common_values");
+    statistics.expire_dates.common_frequencies = row.numbers("common_frequencies");
+    statistics.expire_dates.histogram = row.numbers("histogram");
   }
+  return statistics;
 }
 
 std::string read_lock_holder(const pg::Rows& rows) {

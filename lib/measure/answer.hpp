@@ -14,37 +14,32 @@ namespace django_session::sessions {
 /// What changes seldom: learned at the first reading, and again after an ANALYZE or a change of the
 /// table.
 struct Definition {
-  std::string oid, schema_oid, toast_oid;  ///< toast_oid is "0" for none
-  std::string database, role, owner, schema, table;
+  SessionTable table;
+  PlannerStatistics statistics;  ///< come with a reading
+  Oid schema_oid, toast_oid;
   char relkind = 'r';
-  double fillfactor = 100;
-  bool has_expire_date = true, expire_date_is_time = true, expire_date_indexed = true;
+  bool has_expire_date = true, expire_date_is_time = true;
   bool expire_date_has_zone = true;  ///< timestamptz; else `timestamp`, in the session's zone
-  bool may_use_schema = true, may_read_expire_date = true;
-  bool row_security = false;                           ///< hides rows from this role
+  bool row_security = false;         ///< hides rows from this role
   bool is_superuser = false, has_more_rights = false;  ///< than the table's owner
   bool could_rule_the_server = false;                  ///< is a superuser, or could become one
   bool may_lock = false, standby = false;
-  std::string statistics_function, statistics_oid;  ///< roles.sql's, as SQL, or empty
+  Oid statistics_oid;               ///< of roles.sql's function
+  std::string statistics_function;  ///< its name as SQL, or empty
   double toast_index_pages = 0;
-  std::optional<SwapUnderWay> swap;
   double tuples = -1;  ///< pg_class.reltuples
-  std::vector<Index> indexes;
-
-  // Come with a reading:
-  ValueDistribution expire_dates;
-  std::vector<Column> columns;
 };
 
 Definition read_definition(const pg::Row& row, const pg::Rows& indexes);
 
-/// Identity, statistics, and the sizes by the catalogue's pages until read_sizes() brings the real
-/// ones.
-Measurement begin_measurement(const Definition& definition);
-
-/// False if that OID isn't the table of that name any more, or has other indexes or another TOAST
+/// Nothing if that OID isn't the table of that name any more, or has other indexes or another TOAST
 /// table.
-bool read_facts(const pg::Rows& rows, const Definition& definition, Measurement& measurement);
+std::optional<ServerFacts> read_facts(const pg::Rows& rows, const Definition& definition);
+/// Columns with their statistics, as far as they may be seen.
+PlannerStatistics read_statistics(const pg::Rows& rows);
+
+/// The sizes are by the catalogue's pages until read_sizes() brings the real ones.
+Measurement begin_measurement(const Definition& definition, const ServerFacts& facts);
 void read_sizes(const pg::Row& row, Measurement& measurement);
 void read_expiry(const pg::Row& row, Measurement& measurement);
 void read_sample(const pg::Row& row, Measurement& measurement);
@@ -53,8 +48,6 @@ void read_counts(const pg::Row& row, Measurement& measurement);
 /// Makes the distribution agree with the live rows just counted; as the statistics have it where
 /// the count gave up or all rows aren't known.
 void calibrate(const Measurement& measurement, ValueDistribution& distribution);
-/// Columns with their statistics, as far as they may be seen.
-void read_statistics(const pg::Rows& rows, Definition& definition);
 /// "pid 4711, VACUUM FULL, for 90 s"; empty without a row.
 std::string read_lock_holder(const pg::Rows& rows);
 

@@ -57,7 +57,7 @@ std::string describe_relkind(char relkind) {
 }
 
 void check_it_is_a_session_table(const Definition& d) {
-  const std::string name = d.schema + "." + d.table;
+  const std::string name = d.table.full_name();
   if (d.relkind != 'r')
     throw NoSuchTable(fmt::format("{} is {}, not a table", name, describe_relkind(d.relkind)));
   if (!d.has_expire_date)
@@ -84,22 +84,20 @@ bool says_that_it_has_changed(const pg::Error& error) {
 void explain_gaps(Measurement& m, const pg::Error& error) {
   m.locked = error.lock_not_available();
   const std::string reason = m.locked ? "the table is locked" : error.what();
-  if (m.sizes_are_exact && !m.not_sampled.empty()) {
-    m.not_sampled = "reading some of its pages ended: " + reason;
-    return;
-  }
-  if (m.oldest_unknown.empty())
+  if (m.sizes_are_exact && !m.seen.reason().empty())
+    m.seen = Unknown{"reading some of its pages ended: " + reason};
+  else if (m.oldest_expire_date)
     m.not_counted = error.statement_timed_out() ? "counting took too long" : reason;
   else if (m.sizes_are_exact && error.statement_timed_out())
-    m.oldest_unknown =
-        "finding the oldest took too long: the index is full of deleted rows until VACUUM has run";
+    m.oldest_expire_date = Unknown{
+        "finding the oldest took too long: the index is full of deleted rows until VACUUM has run"};
   else
-    m.oldest_unknown = reason;
+    m.oldest_expire_date = Unknown{reason};
 }
 
 }  // namespace
 
-Measurement Probe::measure(pg::Deadline deadline) {
+Reckoned Probe::measure(pg::Deadline deadline) {
   const bool kept = connection_ && connection_->usable();
   try {
     return measure_once(deadline);
@@ -114,7 +112,7 @@ Measurement Probe::measure(pg::Deadline deadline) {
   return measure_once(deadline);
 }
 
-Measurement Probe::measure_once(pg::Deadline deadline) {
+Reckoned Probe::measure_once(pg::Deadline deadline) {
   reading_began_ = Clock::now();
   if (!connection_ || !connection_->usable()) {
     connection_ = connector_.connect(deadline);
@@ -123,7 +121,7 @@ Measurement Probe::measure_once(pg::Deadline deadline) {
   }
   for (int attempt = 0; attempt < 2; ++attempt) {
     if (definition_is_stale()) learn_definition(deadline);
-    if (auto measurement = read(deadline)) return *measurement;
+    if (auto reckoned = read(deadline)) return std::move(*reckoned);
     definition_.reset();  // dropped, renamed, created anew, or its indexes were; or the statistics'
                           // function failed
   }
@@ -133,8 +131,7 @@ Measurement Probe::measure_once(pg::Deadline deadline) {
 
 bool Probe::definition_is_stale() const {
   // Whoever waits for a GRANT to take effect looks at once.
-  if (definition_ && !(definition_->may_use_schema && definition_->may_read_expire_date))
-    return true;
+  if (definition_ && !definition_->table.may_read_expire_date) return true;
   return !definition_ || analyzed_since_ || Clock::now() - definition_learned_ > kDefinitionLasts;
 }
 
@@ -171,23 +168,24 @@ void Probe::explain_missing_table(pg::Deadline deadline) {
 /// since we looked.
 bool Probe::asks_statistics_function() const {
   const Definition& d = *definition_;
-  return statistics_are_due_ && !d.statistics_function.empty() && d.may_use_schema &&
+  return statistics_are_due_ && !d.statistics_function.empty() && d.table.may_use_schema &&
          !d.has_more_rights && !statistics_function_failed_;
 }
 
 std::string Probe::statistics_source() const {
   const Definition& d = *definition_;
   if (!statistics_are_due_) return "";
-  if (asks_statistics_function()) return function_statistics(d.statistics_function, d.oid);
-  return own_statistics(connection_->literal(d.schema), connection_->literal(d.table));
+  if (asks_statistics_function()) return function_statistics(d.statistics_function, d.table.oid);
+  return own_statistics(connection_->literal(d.table.schema), connection_->literal(d.table.name));
 }
 
 /// How far to count the live rows for once; 0 where they are too many, or the statistics aren't
 /// here yet.
 int Probe::calibration_limit() const {
   const Definition& d = *definition_;
-  if (!calibration_is_due_ || statistics_are_due_ || !last_ || !d.expire_dates.known()) return 0;
-  const double expected = d.tuples * (1 - d.expire_dates.fraction_before(last_->now));
+  const ValueDistribution& dates = d.statistics.expire_dates;
+  if (!calibration_is_due_ || statistics_are_due_ || !last_ || !dates.known()) return 0;
+  const double expected = d.tuples * (1 - dates.fraction_before(last_->facts.now));
   return expected <= kFewLive ? kCountLiveUpTo : 0;
 }
 
@@ -198,26 +196,27 @@ double Probe::changes_to_bear() const {
 
 /// After what moves the estimate: many changes, and a VACUUM, which counts the rows.
 bool Probe::calibration_has_aged(const Measurement& m) const {
-  const double changed = m.counters.changed.value_or(0) - calibrated_.changed;
-  return counting_ == Counting::calibrate && (m.last_vacuum != calibrated_.vacuum ||
-                                              changed > kFewChanges * m.counters.live + kCountUpTo);
+  const double changed = m.facts.counters.changed.value_or(0) - calibrated_.changed;
+  return counting_ == Counting::calibrate &&
+         (m.facts.last_vacuum != calibrated_.vacuum ||
+          changed > kFewChanges * m.facts.counters.live + kCountUpTo);
 }
 
 Reading Probe::make_reading(pg::Deadline deadline) const {
   const Definition& d = *definition_;
+  const SessionTable& table = d.table;
   Reading reading;
-  reading.oid = d.oid;
+  reading.oid = table.oid;
   reading.toast_oid = d.toast_oid;
-  for (const Index& index : d.indexes)
-    reading.index_oids.push_back(fmt::format("{:.0f}", index.oid));
-  reading.table = connection_->identifier(d.schema) + "." + connection_->identifier(d.table);
-  reading.schema_literal = connection_->literal(d.schema);
-  reading.table_literal = connection_->literal(d.table);
-  reading.owner_literal = connection_->literal(d.owner);
-  reading.may_read_expire_date = d.may_use_schema && d.may_read_expire_date;
-  reading.expire_date_indexed = d.expire_date_indexed;
+  for (const Index& index : table.indexes) reading.index_oids.push_back(index.oid);
+  reading.table = connection_->identifier(table.schema) + "." + connection_->identifier(table.name);
+  reading.schema_literal = connection_->literal(table.schema);
+  reading.table_literal = connection_->literal(table.name);
+  reading.owner_literal = connection_->literal(table.owner);
+  reading.may_read_expire_date = table.may_read_expire_date;
+  reading.expire_date_indexed = table.expire_date_indexed;
   reading.expire_date_has_zone = d.expire_date_has_zone;
-  const bool analyzed = d.expire_dates.known() || (statistics_are_due_ && d.tuples > 0);
+  const bool analyzed = d.statistics.expire_dates.known() || (statistics_are_due_ && d.tuples > 0);
   reading.count_expired = statistics_are_due_ || were_few(last_expired_);
   reading.count_live = statistics_are_due_ || were_few(last_live_);
   reading.count_up_to = analyzed ? kCountUpTo : kCountUpToWithoutStatistics;
@@ -239,7 +238,7 @@ Reading Probe::make_reading(pg::Deadline deadline) const {
 std::string Probe::why_rows_stay_unread(Reading& reading, pg::Deadline deadline) {
   const Definition& d = *definition_;
   if (!reading.may_read_expire_date) return "";
-  if (d.row_security) return fmt::format("row security hides rows from role {}", d.role);
+  if (d.row_security) return fmt::format("row security hides rows from role {}", d.table.role);
   if (!d.has_more_rights) return "";
   const std::string reason = foreign_code(reading, deadline);
   if (reason.empty()) {
@@ -249,7 +248,7 @@ std::string Probe::why_rows_stay_unread(Reading& reading, pg::Deadline deadline)
   return fmt::format(
       "not read as role {}, which can do more than the table's owner: {}; run it as {}, or as the "
       "monitor of roles.sql",
-      d.role, reason, d.owner);
+      d.table.role, reason, d.table.owner);
 }
 
 std::string Probe::foreign_code(const Reading& reading, pg::Deadline deadline) {
@@ -270,13 +269,14 @@ std::string Probe::foreign_code(const Reading& reading, pg::Deadline deadline) {
   }
 }
 
-std::optional<Measurement> Probe::read(pg::Deadline deadline) {
+std::optional<Reckoned> Probe::read(pg::Deadline deadline) {
   Reading asked = make_reading(deadline);
   const std::string unread = why_rows_stay_unread(asked, deadline);
   if (!unread.empty()) asked.may_read_expire_date = false;
   connection_->send(reading_message(asked), deadline);
   database_size_is_coming_ = asked.database_size;
-  Measurement m;
+  Reckoned reckoned;
+  Measurement& m = reckoned.measurement;
   try {
     if (!read_answers(asked, m, deadline)) return std::nullopt;
   } catch (const pg::Error& error) {
@@ -287,30 +287,34 @@ std::optional<Measurement> Probe::read(pg::Deadline deadline) {
     }
     if (error.insufficient_privilege() && definition_learned_ < reading_began_)
       return std::nullopt;  // a REVOKE since we looked: what is missing has better words then
-    if (m.now == 0) throw;
+    if (m.facts.now == 0) throw;
     explain_gaps(m, error);
     ask_after_failure(asked, m, deadline);
   }
   if (!unread.empty() && !m.locked) {
-    m.oldest_unknown = m.not_sampled = unread;
+    m.oldest_expire_date = Unknown{unread};
+    m.seen = Unknown{unread};
     if (asked.exact) m.not_counted = unread;
   }
-  if (!asked.statistics.empty())
-    definition_analyzed_ = m.last_analyze;
-  else
-    analyzed_since_ = definition_analyzed_ != m.last_analyze;
-  if (m.sizes_are_exact)
-    last_ = m;
-  else
-    use_last_sizes(m);
-  if (!calibration_is_due_) calibration_is_due_ = calibration_has_aged(m);
-  const Findings findings = evaluate(m);
-  const MetricValues& values = findings.values;
-  sample_is_due_ = sample_is_due_ || findings.contradicted;
-  last_live_ = values[Metric::live].number;
-  last_expired_ = values[Metric::expired].number;
+  if (!m.sizes_are_exact) use_last_sizes(m);
+  reckoned.findings = evaluate(m);
+  learn_from(reckoned, !asked.statistics.empty());
   database_size_awaited_ = Clock::now();
-  return m;
+  return reckoned;
+}
+
+/// What the next reading is to ask.
+void Probe::learn_from(const Reckoned& reckoned, bool with_statistics) {
+  const Measurement& m = reckoned.measurement;
+  if (with_statistics)
+    definition_analyzed_ = m.facts.last_analyze;
+  else
+    analyzed_since_ = definition_analyzed_ != m.facts.last_analyze;
+  if (m.sizes_are_exact) last_ = m;
+  calibration_is_due_ = calibration_is_due_ || calibration_has_aged(m);
+  sample_is_due_ = sample_is_due_ || reckoned.findings.contradicted;
+  last_live_ = reckoned.findings.values[Metric::live].number;
+  last_expired_ = reckoned.findings.values[Metric::expired].number;
 }
 
 bool Probe::is_still_harmless(pg::Deadline deadline) try {
@@ -324,15 +328,13 @@ bool Probe::is_still_harmless(pg::Deadline deadline) try {
 bool Probe::read_answers(const Reading& asked, Measurement& m, pg::Deadline deadline) {
   const auto next = [&] { return connection_->next_rows(deadline); };
   if (asks_function(asked) && !is_still_harmless(deadline)) return false;
-  const pg::Rows facts = rows_of(next());
+  const auto facts = read_facts(rows_of(next()), *definition_);
+  if (!facts) return false;
+  m = begin_measurement(*definition_, *facts);
   if (!asked.statistics.empty()) {
-    m = begin_measurement(*definition_);
-    if (!read_facts(facts, *definition_, m)) return false;
-    read_statistics(rows_of(next()), *definition_);
+    m.statistics = definition_->statistics = read_statistics(rows_of(next()));
     statistics_are_due_ = false;
   }
-  m = begin_measurement(*definition_);
-  if (!read_facts(facts, *definition_, m)) return false;
   if (asks_unguarded(asked) && !is_still_harmless(deadline)) return false;
   read_sizes(row_of(next()), m);
   if (!asked.may_read_expire_date) return true;
@@ -340,7 +342,7 @@ bool Probe::read_answers(const Reading& asked, Measurement& m, pg::Deadline dead
   if (asked.exact) read_counts(row_of(next()), m);
   if (asked.calibrate_up_to > 0) read_counts(row_of(next()), m);
   if (asks_sample(asked)) {
-    m.not_sampled = "not yet";
+    m.seen = Unknown{"not yet"};
     read_sample(row_of(next()), m);
   }
   if (asked.calibrate_up_to > 0) calibrate_by(m);
@@ -350,9 +352,9 @@ bool Probe::read_answers(const Reading& asked, Measurement& m, pg::Deadline dead
 /// Once all is read: where the server's counters are in doubt, the number of rows is the sample's.
 void Probe::calibrate_by(Measurement& m) {
   calibration_is_due_ = false;
-  calibrated_ = {m.last_vacuum, m.counters.changed.value_or(0)};
-  calibrate(m, definition_->expire_dates);
-  m.expire_dates = definition_->expire_dates;
+  calibrated_ = {m.facts.last_vacuum, m.facts.counters.changed.value_or(0)};
+  calibrate(m, definition_->statistics.expire_dates);
+  m.statistics = definition_->statistics;
 }
 
 void Probe::ask_after_failure(const Reading& asked, Measurement& m, pg::Deadline deadline) {
@@ -364,9 +366,9 @@ void Probe::ask_after_failure(const Reading& asked, Measurement& m, pg::Deadline
 }
 
 void Probe::use_last_sizes(Measurement& m) const {
-  if (!last_ || last_->full_name() != m.full_name()) {
-    if (m.counters.catalog_pages == 0)
-      m.sizes_unknown = (m.locked ? "the table is locked" : m.oldest_unknown) +
+  if (!last_ || last_->table.full_name() != m.table.full_name()) {
+    if (m.facts.counters.catalog_pages == 0)
+      m.sizes_unknown = (m.locked ? "the table is locked" : m.oldest_expire_date.reason()) +
                         ", and the catalogue has no size before the first VACUUM or ANALYZE";
     return;
   }
@@ -374,30 +376,30 @@ void Probe::use_last_sizes(Measurement& m) const {
   m.table_bytes = last_->table_bytes;
   m.toast_heap_bytes = last_->toast_heap_bytes;
   m.toast_index_bytes = last_->toast_index_bytes;
-  for (Index& index : m.indexes) {
+  for (Index& index : m.table.indexes) {
     const auto same =
-        std::find_if(last_->indexes.begin(), last_->indexes.end(),
+        std::find_if(last_->table.indexes.begin(), last_->table.indexes.end(),
                      [&](const Index& candidate) { return candidate.oid == index.oid; });
-    if (same != last_->indexes.end()) index.bytes = same->bytes;
+    if (same != last_->table.indexes.end()) index.bytes = same->bytes;
   }
 }
 
-void Probe::measure_database(Measurement& m, pg::Deadline deadline) {
-  if (database_size_is_coming_) {
-    database_size_is_coming_ = false;
-    database_bytes_.reset();
-    try {
-      connection_->next_rows(deadline);  // the filler
-      database_bytes_ = row_of(connection_->next_rows(deadline)).number("bytes");
-    } catch (const pg::Error& error) {
-      const bool too_long = error.kind() == pg::Error::Kind::timeout || error.statement_timed_out();
-      database_bytes_unknown_ = too_long ? "pg_database_size took too long" : error.what();
-    }
+void Probe::measure_database(Reckoned& reckoned, pg::Deadline deadline) {
+  if (std::exchange(database_size_is_coming_, false)) {
+    database_bytes_ = read_database_size(deadline);
     const auto now = Clock::now();
     database_size_due_ = now + kDatabaseSizeRest * (now - database_size_awaited_);
   }
-  m.database_bytes = database_bytes_;
-  m.database_bytes_unknown = database_bytes_unknown_;
+  reckoned.measurement.database_bytes = database_bytes_;
+  evaluate_database(reckoned.measurement, reckoned.findings.values);
+}
+
+Known<double> Probe::read_database_size(pg::Deadline deadline) try {
+  connection_->next_rows(deadline);  // the filler
+  return row_of(connection_->next_rows(deadline)).number("bytes").value();
+} catch (const pg::Error& error) {
+  const bool too_long = error.kind() == pg::Error::Kind::timeout || error.statement_timed_out();
+  return Unknown{too_long ? "pg_database_size took too long" : error.what()};
 }
 
 std::vector<TableSize> Probe::largest_tables(pg::Deadline deadline) {

@@ -31,6 +31,12 @@ enum class Counting {
   exact,      ///< count all rows, by an index-only scan
 };
 
+/// A measurement, and what follows from it.
+struct Reckoned {
+  Measurement measurement;
+  Findings findings;
+};
+
 /// Measures one table again and again over a connection that it keeps open. Not thread-safe.
 class Probe {
  public:
@@ -45,12 +51,12 @@ class Probe {
   /// All but the database's size, which can take long: measure_database() adds it. Connects first
   /// if need be; a kept connection that turns out to be dead (a restarted server) is replaced
   /// within the same deadline. Throws pg::Error or NoSuchTable.
-  Measurement measure(pg::Deadline deadline);
+  Reckoned measure(pg::Deadline deadline);
 
   /// The second half of the same message. A size that took too long is unknown, with the reason,
   /// and no error. Where it is expensive (very many relations), an earlier value stands in for up
   /// to twenty times what it cost.
-  void measure_database(Measurement& measurement, pg::Deadline deadline);
+  void measure_database(Reckoned& reckoned, pg::Deadline deadline);
 
   /// The database's five largest tables, by the catalogue; to be asked for after the rest. Throws
   /// pg::Error.
@@ -59,17 +65,19 @@ class Probe {
  private:
   using Clock = std::chrono::steady_clock;
 
-  Measurement measure_once(pg::Deadline deadline);
+  Reckoned measure_once(pg::Deadline deadline);
   bool definition_is_stale() const;
   void learn_definition(pg::Deadline deadline);
   [[noreturn]] void explain_missing_table(pg::Deadline deadline);
-  std::optional<Measurement> read(pg::Deadline deadline);
+  std::optional<Reckoned> read(pg::Deadline deadline);
   std::string why_rows_stay_unread(Reading& reading, pg::Deadline deadline);
   std::string foreign_code(const Reading& reading, pg::Deadline deadline);
   bool is_still_harmless(pg::Deadline deadline);
   bool read_answers(const Reading& asked, Measurement& measurement, pg::Deadline deadline);
   void ask_after_failure(const Reading& asked, Measurement& measurement, pg::Deadline deadline);
   void use_last_sizes(Measurement& measurement) const;
+  Known<double> read_database_size(pg::Deadline deadline);
+  void learn_from(const Reckoned& reckoned, bool with_statistics);
   Reading make_reading(pg::Deadline deadline) const;
   bool asks_statistics_function() const;
   std::string statistics_source() const;
@@ -102,8 +110,7 @@ class Probe {
 
   bool database_size_is_coming_ = false;
   Clock::time_point database_size_awaited_{}, database_size_due_{};
-  std::optional<double> database_bytes_;
-  std::string database_bytes_unknown_;
+  Known<double> database_bytes_ = Unknown{"not asked for"};
 };
 
 }  // namespace django_session::sessions

@@ -249,7 +249,7 @@ std::string database_size(const Reading& reading) {
 
 std::string index_sizes(const Reading& reading) {
   std::string sizes;
-  for (const std::string& oid : reading.index_oids)
+  for (const Oid oid : reading.index_oids)
     sizes += fmt::format("{}pg_catalog.pg_table_size('{}'::oid)", sizes.empty() ? "" : ", ", oid);
   return sizes;
 }
@@ -284,7 +284,7 @@ std::string own_statistics(const std::string& schema_literal, const std::string&
   return fmt::format(kOwnStatistics, schema_literal, table_literal);
 }
 
-std::string function_statistics(const std::string& function, const std::string& oid) {
+std::string function_statistics(const std::string& function, Oid oid) {
   return fmt::format("{}('{}'::oid::regclass)", function, oid);
 }
 
@@ -303,7 +303,7 @@ std::string guard_message(const Guard& guard, std::chrono::milliseconds budget) 
                    sql::arg<"unless_name_stays">(name_stays));
 }
 
-bool asks_function(const Reading& reading) { return !reading.function_oid.empty(); }
+bool asks_function(const Reading& reading) { return static_cast<bool>(reading.function_oid); }
 
 bool asks_unguarded(const Reading& reading) {
   return reading.may_read_expire_date && !reading.guarded;
@@ -328,7 +328,7 @@ std::string reading_message(const Reading& reading) {
                                       sql::arg<"source">(reading.statistics));
   if (asks_unguarded(reading))
     sql += still_harmless(reading, "", fmt::format(kHold, reading.table));
-  sql += fmt::format(kSizes, reading.oid, reading.toast_oid == "0" ? "NULL" : reading.toast_oid,
+  sql += fmt::format(kSizes, reading.oid, reading.toast_oid ? reading.toast_oid.text() : "NULL",
                      index_sizes(reading), ask_expiry ? expiry_ms : counting_ms,
                      ask_expiry ? "off" : "on");
   if (ask_expiry) {

@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "core/oid.hpp"
+
 namespace django_session::sessions {
 
 /// Statements with rows: the session's search_path, definition, indexes. No lock on the table is
@@ -21,13 +23,14 @@ std::string definition_message(const std::string& schema_literal, const std::str
 /// Where a reading takes the planner's statistics from, as SQL: what this role sees in pg_stats, or
 /// roles.sql's function.
 std::string own_statistics(const std::string& schema_literal, const std::string& table_literal);
-std::string function_statistics(const std::string& function, const std::string& oid);
+std::string function_statistics(const std::string& function, Oid oid);
 
 /// What a session that can do more than the table's owner asks before it reads rows, because code
 /// of the owner's could run with its rights: merely planning a statement evaluates what is constant
 /// in the predicates of indexes and in extended statistics.
 struct Guard {
-  std::string oid, table;                     ///< as in Reading
+  Oid oid;
+  std::string table;                          ///< as in Reading
   std::string schema_literal, table_literal;  ///< as SQL
   bool lock = true;        ///< keeps code from being added; not on a standby, and takes a right
   bool superuser = false;  ///< may keep schemas from being renamed, too
@@ -38,9 +41,8 @@ struct Guard {
 std::string guard_message(const Guard& guard, std::chrono::milliseconds budget);
 
 struct Reading {
-  std::string oid;        ///< of the table
-  std::string toast_oid;  ///< "0" for none
-  std::vector<std::string> index_oids;
+  Oid oid, toast_oid;
+  std::vector<Oid> index_oids;
   std::string table;  ///< as in FROM: "public"."django_session"
   std::string schema_literal, table_literal, owner_literal;  ///< as SQL
   bool may_read_expire_date = true;
@@ -52,10 +54,11 @@ struct Reading {
   /// The sample is asked for, too, where a larger share of the rows has changed since the last
   /// ANALYZE; negative: always.
   double changes_to_bear = 0;
-  int calibrate_up_to = 0;  ///< count the live rows further than that, for once; 0: don't
-  std::string statistics;   ///< where they come from, or empty: don't ask
-  std::string function_oid, function_literal;  ///< where that is a function: it, and its name
-  bool guarded = false;                        ///< goes on with the transaction of guard_message()
+  int calibrate_up_to = 0;       ///< count the live rows further than that, for once; 0: don't
+  std::string statistics;        ///< where they come from, or empty: don't ask
+  Oid function_oid;              ///< where that is a function: it,
+  std::string function_literal;  ///< and its name
+  bool guarded = false;          ///< goes on with the transaction of guard_message()
   bool database_size = true;
   std::chrono::milliseconds budget{5000};  ///< for all of it, on the server's side
 };

@@ -39,6 +39,10 @@ std::optional<double> Row::number(const std::string& column) const {
 
 bool Row::flag(const std::string& column) const { return text(column) == "t"; }
 
+Oid Row::oid(const std::string& column) const {
+  return Oid(static_cast<std::uint32_t>(number(column).value_or(0)));
+}
+
 std::vector<double> Row::numbers(const std::string& column) const {
   std::vector<double> values;
   const std::string& array = text(column);

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/oid.hpp"
+
 namespace django_session::pg {
 
 /// One row: text by column name, nothing for SQL NULL. The typed readers throw std::out_of_range
@@ -25,6 +27,7 @@ class Row {
   std::string text(const std::string& column) const;  ///< "" for NULL
   std::optional<double> number(const std::string& column) const;
   bool flag(const std::string& column) const;  ///< false for NULL
+  Oid oid(const std::string& column) const;    ///< none for NULL
   /// A PostgreSQL array of numbers, "{1,2.5}"; empty for NULL.
   std::vector<double> numbers(const std::string& column) const;
   /// What string_agg(..., E'\n') has put together; empty for NULL.

@@ -36,6 +36,33 @@ def test_there_are_sources():
     assert len(SOURCES) > 20
 
 
+def types():
+    """Each type at a namespace's scope: (namespace, name, file); "" is an unnamed namespace."""
+    for path in SOURCES:
+        spaces = []
+        for line in path.read_text().splitlines():
+            if opened := re.match(r"namespace ?([\w:]*) \{$", line):
+                spaces.append(opened[1])
+            elif line.startswith("}  // namespace"):
+                spaces.pop()
+            elif defined := re.match(r"(?:struct|class|enum class|enum|union) (\w+)\b(?![\w:;])", line):
+                yield tuple(spaces), defined[1], name(path)
+
+
+def test_no_two_types_share_a_name():
+    """Of one namespace, the linker would take one for the other; an inner one hides the outer one, so
+    that an #include decides which is meant."""
+    places = {}
+    for spaces, type_name, path in types():
+        if "" not in spaces:
+            places.setdefault((*spaces, type_name), []).append(path)
+    assert len(places) > 50
+    assert not {key: found for key, found in places.items() if len(found) > 1}
+    hidden = [(spaces, type_name, path) for spaces, type_name, path in types()
+              if spaces != ("django_session",) and ("django_session", type_name) in places]
+    assert not hidden, hidden
+
+
 def test_libpq_is_included_under_lib_pg_alone():
     found = files_including(r"(.*/)?(libpq|postgres)")
     assert found and all(path.startswith("lib/pg/") for path in found), found

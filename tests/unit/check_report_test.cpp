@@ -47,17 +47,17 @@ Index make_index(const std::string& name, double bytes) {
 /// The motivating table: two years without clearsessions.
 Case neglected() {
   Case c;
-  c.m.database = "site";
-  c.m.schema = "public";
-  c.m.table = "django_session";
-  c.m.role = "watcher";
-  c.m.now = 2e9;
+  c.m.table.database = "site";
+  c.m.table.schema = "public";
+  c.m.table.name = "django_session";
+  c.m.table.role = "watcher";
+  c.m.facts.now = 2e9;
   c.m.sizes_are_exact = true;
   c.m.heap_bytes = c.m.table_bytes = 6.2 * kGB;
-  c.m.indexes = {make_index("small", 0.7 * kGB), make_index("big", 6 * kGB)};
-  c.m.last_vacuum = c.m.now - 3600;
-  c.m.expire_dates.histogram = {1, 2};
-  c.m.oldest_unknown.clear();
+  c.m.table.indexes = {make_index("small", 0.7 * kGB), make_index("big", 6 * kGB)};
+  c.m.facts.last_vacuum = c.m.facts.now - 3600;
+  c.m.statistics.expire_dates.histogram = {1, 2};
+  c.m.oldest_expire_date = std::nullopt;
   for (const MetricInfo& metric : all_metrics()) c[metric.metric] = {0, Certainty::exact, ""};
   c[Metric::total] = {12.9 * kGB, Certainty::exact, ""};
   c[Metric::database] = {14 * kGB, Certainty::exact, ""};
@@ -89,7 +89,7 @@ TEST_GROUP(FirstLine){};
 
 TEST(FirstLine, says_state_decision_and_picture) {
   Case c = neglected();
-  c.m.database = c.m.table = name_of(1);
+  c.m.table.database = c.m.table.name = name_of(1);
   c[Metric::overdue].number = 9 * kDay;
   STRCMP_EQUAL(
       "DJANGO_SESSION CRITICAL - reclaimable ~12.5 GB: n 12.9 GB (92% of n), ~97% of 4.1M sessions "
@@ -143,7 +143,7 @@ TEST(FirstLine, an_empty_table_has_no_sessions) {
 TEST(FirstLine, shows_the_lock_and_a_schema_other_than_public) {
   Case c = healthy();
   c.m.locked = true;
-  c.m.schema = "accounts";
+  c.m.table.schema = "accounts";
   c[Metric::total].certainty = Certainty::estimated;
   STRCMP_CONTAINS("- accounts.django_session (locked) ~12.9 GB (92% of site)", c.line().c_str());
 }
@@ -156,7 +156,7 @@ TEST(FirstLine, says_that_it_was_not_counted) {
 
 TEST(FirstLine, shortens_long_names_and_drops_the_least_important) {
   Case c = neglected();
-  c.m.schema = c.m.table = c.m.database = name_of(63);
+  c.m.table.schema = c.m.table.name = c.m.table.database = name_of(63);
   const std::string line = c.line();
   CHECK(character_count(line) <= kLongestFirstLine);
   STRCMP_CONTAINS("reclaimable ~12.5 GB: nnnnnnn", line.c_str());
@@ -168,7 +168,7 @@ TEST(FirstLine, fits_whatever_decides_and_whatever_the_names) {
     for (const std::size_t length : {1U, 20U, 40U, 63U}) {
       Case c = neglected();
       c.m.locked = locked;
-      c.m.schema = c.m.table = c.m.database = name_of(length);
+      c.m.table.schema = c.m.table.name = c.m.table.database = name_of(length);
       c.m.not_counted = "counting took too long";
       c.thresholds.clear();
       for (const MetricInfo& metric : all_metrics()) {
@@ -198,7 +198,7 @@ TEST(FirstLine, fits_with_a_reason_of_any_length) {
 
 TEST(FirstLine, counts_characters_and_not_bytes) {
   Case c = healthy();
-  for (int i = 0; i < 31; ++i) c.m.table += "\xc3\xa9";
+  for (int i = 0; i < 31; ++i) c.m.table.name += "\xc3\xa9";
   const std::string line = c.line();
   CHECK(character_count(line) <= kLongestFirstLine);
   CHECK(line.find("\xc3\xa9\xc3 ") == std::string::npos);
@@ -206,7 +206,7 @@ TEST(FirstLine, counts_characters_and_not_bytes) {
 
 TEST(FirstLine, holds_neither_pipes_nor_control_characters) {
   Case c = healthy();
-  c.m.table = "a|b\nc\x1b[31m";
+  c.m.table.name = "a|b\nc\x1b[31m";
   STRCMP_CONTAINS("- a/b?c?[31m 12.9 GB", c.line().c_str());
 }
 
@@ -247,8 +247,8 @@ TEST(Report, has_more_lines_when_somebody_has_to_act) {
 TEST(Report, has_perfdata_once_and_no_other_pipe) {
   Case c = neglected();
   c.verbosity = 3;
-  c.m.table = c.m.indexes[0].name = c.m.role = c.m.database = "a|b";
-  c.m.indexes[0].valid = false;
+  c.m.table.name = c.m.table.indexes[0].name = c.m.table.role = c.m.table.database = "a|b";
+  c.m.table.indexes[0].valid = false;
   c.largest_tables = {{"x|y", "z", 5}};
   const std::string text = c.text();
   LONGS_EQUAL(text.find('|'), text.rfind('|'));
@@ -257,8 +257,9 @@ TEST(Report, has_perfdata_once_and_no_other_pipe) {
 
 TEST(Report, lists_at_most_ten_indexes) {
   Case c = neglected();
-  c.m.indexes.clear();
-  for (int i = 0; i < 14; ++i) c.m.indexes.push_back(make_index(fmt::format("i{}", i), 8192.0 * i));
+  c.m.table.indexes.clear();
+  for (int i = 0; i < 14; ++i)
+    c.m.table.indexes.push_back(make_index(fmt::format("i{}", i), 8192.0 * i));
   STRCMP_CONTAINS("\nIndex i13: 104 kB\n", c.text().c_str());
   STRCMP_CONTAINS("\n... and 4 more indexes\n", c.text().c_str());
   CHECK(c.text().find("Index i3:") == std::string::npos);

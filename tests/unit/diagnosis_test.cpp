@@ -16,16 +16,17 @@ constexpr double kDay = 86400;
 /// A table of 100 MB in which everything is as it should be.
 Measurement healthy() {
   Measurement m;
-  m.database = "site";
-  m.schema = "public";
-  m.table = "django_session";
-  m.role = "watcher";
-  m.now = 1e9;
+  m.table.database = "site";
+  m.table.schema = "public";
+  m.table.name = "django_session";
+  m.table.role = "watcher";
+  m.facts.now = 1e9;
   m.sizes_are_exact = true;
   m.heap_bytes = m.table_bytes = 100 * kMB;
-  m.columns = {{"session_key", -1, 4, 33}, {"session_data", -1, 4, 200}, {"expire_date", 8, 8, 8}};
-  m.expire_dates.histogram = {1, 2};
-  m.oldest_unknown.clear();
+  m.statistics.columns = {
+      {"session_key", -1, 4, 33}, {"session_data", -1, 4, 200}, {"expire_date", 8, 8, 8}};
+  m.statistics.expire_dates.histogram = {1, 2};
+  m.oldest_expire_date = std::nullopt;
   return m;
 }
 
@@ -82,18 +83,18 @@ TEST(Diagnosis, free_space_is_given_back_and_the_lock_is_named) {
 
 TEST(Diagnosis, odd_names_reach_the_cleanup_through_a_shell) {
   Measurement m = healthy();
-  m.database = "it's";
-  m.table = "odd.\"name\"";
+  m.table.database = "it's";
+  m.table.name = "odd.\"name\"";
   STRCMP_CONTAINS("django_session_cleanup -d 'it'\\''s' -T 'public.\"odd.\"\"name\"\"\"' --dry-run",
                   commands(m, findings_of({.free = 50 * kMB})).c_str());
 }
 
 TEST(Diagnosis, an_interrupted_swap_is_removed) {
   Measurement m = healthy();
-  m.now = 10000;
-  m.swap = SwapUnderWay{17, 9940};
+  m.facts.now = 10000;
+  m.table.swap = SwapUnderWay{17, 9940};
   STRCMP_EQUAL("", commands(m, findings_of()).c_str());
-  m.swap->started = 2000;
+  m.table.swap->started = 2000;
   STRCMP_EQUAL("django_session_cleanup -d site -T public.django_session --abort\n",
                commands(m, findings_of()).c_str());
 }
@@ -136,7 +137,7 @@ TEST(Diagnosis, without_statistics_the_table_is_analyzed) {
   findings.values[Metric::live] = MetricValue::unknown("no statistics yet");
   findings.reclaimable.reset();
   Measurement m = healthy();
-  m.expire_dates = {};
+  m.statistics.expire_dates = {};
   STRCMP_EQUAL("ANALYZE public.django_session;\n", commands(m, findings).c_str());
 }
 
@@ -145,8 +146,8 @@ TEST(Diagnosis, a_statistics_target_of_0_is_no_reason_to_analyze_again_and_again
   findings.values[Metric::live] = MetricValue::unknown("no statistics");
   findings.reclaimable.reset();
   Measurement m = healthy();
-  m.expire_dates = {};
-  m.columns[2].never_analyzed = true;
+  m.statistics.expire_dates = {};
+  m.statistics.columns[2].never_analyzed = true;
   STRCMP_EQUAL(
       "ALTER TABLE public.django_session ALTER expire_date SET STATISTICS 100; "
       "ANALYZE public.django_session;\n",
@@ -158,7 +159,7 @@ TEST(Diagnosis, counters_that_stand_still_are_set_going_and_not_analyzed) {
   findings.values[Metric::dead] = MetricValue::unknown("track_counts is off");
   Measurement m = healthy();
   STRCMP_EQUAL("ANALYZE public.django_session;\n", commands(m, findings).c_str());
-  m.counters.stand_still = "track_counts is off for role django";
+  m.facts.counters.stand_still = "track_counts is off for role django";
   STRCMP_CONTAINS("SHOW track_counts", commands(m, findings).c_str());
   STRCMP_CONTAINS("track_counts is off for role django", text_of(m, findings).c_str());
 }
@@ -167,30 +168,30 @@ TEST(Diagnosis, missing_rights_are_granted) {
   Measurement m = healthy();
   Findings findings = findings_of();
   findings.values[Metric::live] = MetricValue::unknown("no right");
-  m.may_read_expire_date = false;
+  m.table.may_read_expire_date = false;
   STRCMP_EQUAL("GRANT SELECT (expire_date) ON public.django_session TO watcher;\n",
                commands(m, findings).c_str());
-  m.may_use_schema = false;
+  m.table.may_use_schema = false;
   STRCMP_EQUAL("GRANT USAGE ON SCHEMA public TO watcher;\n", commands(m, findings).c_str());
 }
 
 TEST(Diagnosis, hidden_widths_ask_for_the_roles_script) {
   Measurement m = healthy();
-  m.columns[1].average_width.reset();
+  m.statistics.columns[1].average_width.reset();
   Findings findings = findings_of({.at_least = true});
   STRCMP_EQUAL(
       "psql -d site -v table=public.django_session -v monitor=watcher -f conf.d/roles.sql\n",
       commands(m, findings).c_str());
-  m.role = "it's";
+  m.table.role = "it's";
   STRCMP_CONTAINS("-v monitor='it'\\''s' ", commands(m, findings).c_str());
-  m.expire_dates = {};
+  m.statistics.expire_dates = {};
   STRCMP_EQUAL("", commands(m, findings).c_str());
 }
 
 TEST(Diagnosis, invalid_indexes_are_dropped) {
   Measurement m = healthy();
-  m.indexes = {make_index("good", true), make_index("django_session_pkey_ccnew1", false),
-               make_index("extra", false)};
+  m.table.indexes = {make_index("good", true), make_index("django_session_pkey_ccnew1", false),
+                     make_index("extra", false)};
   STRCMP_EQUAL(
       "DROP INDEX CONCURRENTLY public.django_session_pkey_ccnew1;\nDROP INDEX CONCURRENTLY "
       "public.extra;\n",
@@ -201,7 +202,7 @@ TEST(Diagnosis, invalid_indexes_are_dropped) {
 
 TEST(Diagnosis, a_missing_index_on_expire_date_is_created) {
   Measurement m = healthy();
-  m.expire_date_indexed = false;
+  m.table.expire_date_indexed = false;
   STRCMP_EQUAL("CREATE INDEX CONCURRENTLY ON public.django_session (expire_date);\n",
                commands(m, findings_of()).c_str());
 }
@@ -210,7 +211,7 @@ TEST(Diagnosis, behind_a_lock_there_is_nothing_to_do_but_to_look_who_holds_it) {
   Measurement m = healthy();
   m.locked = true;
   m.locked_by = "pid 4711, VACUUM FULL, for 90 s";
-  m.table = "it's";
+  m.table.name = "it's";
   const Findings findings = findings_of({.free = 90 * kMB});
   STRCMP_CONTAINS("locked by pid 4711, VACUUM FULL, for 90 s: wait", text_of(m, findings).c_str());
   STRCMP_CONTAINS("l.relation = 'public.\"it''s\"'::regclass;", commands(m, findings).c_str());
@@ -219,7 +220,7 @@ TEST(Diagnosis, behind_a_lock_there_is_nothing_to_do_but_to_look_who_holds_it) {
 
 TEST(Diagnosis, a_standby_sends_to_the_primary) {
   Measurement m = healthy();
-  m.standby = true;
+  m.facts.standby = true;
   Findings findings = findings_of();
   findings.values[Metric::dead] = MetricValue::unknown("not recorded");
   LONGS_EQUAL(0, diagnose(m, findings).size());
@@ -229,8 +230,8 @@ TEST(Diagnosis, a_standby_sends_to_the_primary) {
 
 TEST(Diagnosis, names_are_quoted_where_sql_needs_it) {
   Measurement m = healthy();
-  m.schema = "My Schema";
-  m.table = "a|b\n";
+  m.table.schema = "My Schema";
+  m.table.name = "a|b\n";
   STRCMP_CONTAINS("VACUUM (FULL, ANALYZE) \"My Schema\".U&\"a\\007Cb\\000A\";",
                   commands(m, findings_of({.free = 90 * kMB})).c_str());
 }

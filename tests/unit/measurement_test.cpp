@@ -11,22 +11,21 @@ namespace {
 
 Measurement measured() {
   Measurement m;
-  m.database = "site";
-  m.schema = "public";
-  m.table = "django_session";
-  m.role = "watcher";
-  m.now = 970;
+  m.table.database = "site";
+  m.table.schema = "public";
+  m.table.name = "django_session";
+  m.table.role = "watcher";
+  m.facts.now = 970;
   m.sizes_are_exact = true;
   m.heap_bytes = 1000 * 8192.0;
   m.table_bytes = m.heap_bytes + 24576;
   m.toast_index_bytes = 8192;
-  m.columns = {{"session_key", -1, 4, std::nullopt, 0, 0},
-               {"session_data", -1, 4, 132, 0, 0},
-               {"expire_date", 8, 8, 8, 0, 0}};
-  m.counters = {40000, 1000, 40000, 0, 40000, true, {}};
-  for (int i = 0; i <= 100; ++i) m.expire_dates.histogram.push_back(i * 10);
+  m.statistics.columns = {{"session_key", -1, 4, std::nullopt, 0, 0},
+                          {"session_data", -1, 4, 132, 0, 0},
+                          {"expire_date", 8, 8, 8, 0, 0}};
+  m.facts.counters = {40000, 1000, 40000, 0, 40000, true, {}};
+  for (int i = 0; i <= 100; ++i) m.statistics.expire_dates.histogram.push_back(i * 10);
   m.oldest_expire_date = 0;
-  m.oldest_unknown.clear();
   m.database_bytes = 1e8;
   return m;
 }
@@ -67,10 +66,10 @@ TEST(Measurement, prefers_counts) {
 
 TEST(Measurement, is_zero_for_an_empty_table) {
   Measurement m = measured();
-  m.counters = {-1, 0, 0, 0, 0, false, {}};
+  m.facts.counters = {-1, 0, 0, 0, 0, false, {}};
   m.heap_bytes = m.table_bytes = m.toast_index_bytes = 0;
-  m.expire_dates = {};
-  m.oldest_expire_date.reset();
+  m.statistics.expire_dates = {};
+  m.oldest_expire_date = std::nullopt;
   const MetricValues values = evaluate(m).values;
   for (const Metric metric : {Metric::live, Metric::expired, Metric::expired_percent,
                               Metric::overdue, Metric::reclaimable})
@@ -79,9 +78,9 @@ TEST(Measurement, is_zero_for_an_empty_table) {
 
 TEST(Measurement, names_the_right_that_is_missing) {
   Measurement m = measured();
-  m.may_read_expire_date = false;
-  m.expire_dates = {};
-  m.role = "Odd Role";
+  m.table.may_read_expire_date = false;
+  m.statistics.expire_dates = {};
+  m.table.role = "Odd Role";
   MetricValues values = evaluate(m).values;
   for (const Metric metric :
        {Metric::live, Metric::expired, Metric::overdue, Metric::reclaimable}) {
@@ -90,33 +89,33 @@ TEST(Measurement, names_the_right_that_is_missing) {
                         "GRANT SELECT (expire_date) ON public.django_session TO \"Odd Role\""));
   }
   CHECK_TRUE(values[Metric::total].number.has_value());
-  m.may_use_schema = false;
+  m.table.may_use_schema = false;
   CHECK_TRUE(contains(evaluate(m).values[Metric::live].reason, "GRANT USAGE ON SCHEMA public TO"));
 }
 
 TEST(Measurement, asks_for_an_analyze_where_there_are_no_statistics) {
   Measurement m = measured();
-  m.expire_dates = {};
+  m.statistics.expire_dates = {};
   CHECK_TRUE(
       contains(evaluate(m).values[Metric::reclaimable].reason, "ANALYZE public.django_session"));
 }
 
 TEST(Measurement, does_not_go_by_statistics_of_before_many_changes) {
   Measurement m = measured();
-  m.counters.changed = 4000;  // of 40,000: a site's usual business
+  m.facts.counters.changed = 4000;  // of 40,000: a site's usual business
   DOUBLES_EQUAL(1200, evaluate(m).values[Metric::live].number.value_or(-1), 1);
   m.seen = RowSample{0.5, 20'000, 5000};
   Findings findings = evaluate(m);
   DOUBLES_EQUAL(10'000, findings.values[Metric::expired].number.value_or(-1), 1);
   CHECK_TRUE(findings.by_sample);
-  m.seen.reset();
-  m.counters.changed = 12'000;
-  m.not_sampled = "too long";
+  m.seen = Unknown{};
+  m.facts.counters.changed = 12'000;
+  m.seen = Unknown{"too long"};
   STRCMP_EQUAL(
       "12000 rows have changed since the statistics were made: ANALYZE public.django_session; too "
       "long",
       evaluate(m).values[Metric::live].reason.c_str());
-  m.may_read_expire_date = false;
+  m.table.may_read_expire_date = false;
   STRCMP_CONTAINS("12000 rows have changed", evaluate(m).values[Metric::expired].reason.c_str());
   m.counted_live = 500;  // then they aren't needed
   DOUBLES_EQUAL(39'500, evaluate(m).values[Metric::expired].number.value_or(-1), 0);
@@ -124,9 +123,9 @@ TEST(Measurement, does_not_go_by_statistics_of_before_many_changes) {
 
 TEST(Measurement, has_no_less_than_was_seen) {
   Measurement m = measured();
-  m.now = -10;  // nothing had expired when ANALYZE ran
+  m.facts.now = -10;  // nothing had expired when ANALYZE ran
   m.oldest_expire_date = -20;
-  m.counters.changed = 0;
+  m.facts.counters.changed = 0;
   m.least_expired = 2001;
   Findings findings = evaluate(m);
   CHECK_TRUE(findings.contradicted);
@@ -147,9 +146,8 @@ TEST(Measurement, never_calls_an_unknown_size_zero) {
 
 TEST(Measurement, says_why_the_oldest_or_the_database_is_not_known) {
   Measurement m = measured();
-  m.oldest_unknown = "dead entries";
-  m.database_bytes.reset();
-  m.database_bytes_unknown = "slow";
+  m.oldest_expire_date = Unknown{"dead entries"};
+  m.database_bytes = Unknown{"slow"};
   const MetricValues values = evaluate(m).values;
   STRCMP_EQUAL("dead entries", values[Metric::overdue].reason.c_str());
   STRCMP_EQUAL("slow", values[Metric::database].reason.c_str());
@@ -158,16 +156,16 @@ TEST(Measurement, says_why_the_oldest_or_the_database_is_not_known) {
 
 TEST(Measurement, says_why_counters_are_not_believed) {
   Measurement m = measured();
-  m.counters.anchored = false;
+  m.facts.counters.anchored = false;
   MetricValues values = evaluate(m).values;
   for (const Metric metric : {Metric::live, Metric::expired, Metric::dead, Metric::reclaimable,
                               Metric::expired_percent}) {
     CHECK_FALSE(values[metric].number.has_value());
     STRCMP_CONTAINS("no vacuum or analyze is on record", values[metric].reason.c_str());
   }
-  m.counters.anchored = true;
-  m.counters.stand_still = "track_counts is off";
-  m.not_sampled = "reading some of its pages ended: too long";
+  m.facts.counters.anchored = true;
+  m.facts.counters.stand_still = "track_counts is off";
+  m.seen = Unknown{"reading some of its pages ended: too long"};
   values = evaluate(m).values;
   STRCMP_EQUAL("track_counts is off; reading some of its pages ended: too long",
                values[Metric::live].reason.c_str());
@@ -176,8 +174,8 @@ TEST(Measurement, says_why_counters_are_not_believed) {
 
 TEST(Measurement, splits_what_was_seen_where_the_counters_do_not_fit) {
   Measurement m = measured();
-  m.counters.live = 0;  // deleted, vacuumed, and counted once more by their own session
-  m.counters.dead = 38800;
+  m.facts.counters.live = 0;  // deleted, vacuumed, and counted once more by their own session
+  m.facts.counters.dead = 38800;
   m.seen = RowSample{0.5, 20000, 200};
   const MetricValues values = evaluate(m).values;
   DOUBLES_EQUAL(39600, *values[Metric::live].number, 1);
@@ -190,7 +188,7 @@ TEST(Measurement, splits_what_was_seen_where_the_counters_do_not_fit) {
 
 TEST(Measurement, knows_no_more_dead_rows_than_there_is_room_for) {
   Measurement m = measured();
-  m.counters.dead = 30000;
+  m.facts.counters.dead = 30000;
   const MetricValue dead = evaluate(m).values[Metric::dead];
   CHECK_FALSE(dead.number.has_value());
   STRCMP_CONTAINS("30000 dead rows, more than there is room for", dead.reason.c_str());
@@ -198,10 +196,10 @@ TEST(Measurement, knows_no_more_dead_rows_than_there_is_room_for) {
 
 TEST(Measurement, counts_no_sessions_where_no_right_tells_their_number) {
   Measurement m = measured();
-  m.may_read_expire_date = false;
-  m.expire_dates = {};
-  m.counters.live = 0;
-  m.counters.dead = 38800;
+  m.table.may_read_expire_date = false;
+  m.statistics.expire_dates = {};
+  m.facts.counters.live = 0;
+  m.facts.counters.dead = 38800;
   const MetricValues values = evaluate(m).values;
   for (const Metric metric : {Metric::live, Metric::expired, Metric::expired_percent})
     STRCMP_CONTAINS("GRANT SELECT", values[metric].reason.c_str());
@@ -210,11 +208,11 @@ TEST(Measurement, counts_no_sessions_where_no_right_tells_their_number) {
 
 TEST(Measurement, repeats_no_line_break_of_a_roles_name) {
   Measurement m = measured();
-  m.role = "a\nb";
-  m.may_read_expire_date = false;
+  m.table.role = "a\nb";
+  m.table.may_read_expire_date = false;
   STRCMP_CONTAINS("role U&\"a\\000Ab\" may not read expire_date: GRANT",
                   evaluate(m).values[Metric::overdue].reason.c_str());
-  m.may_use_schema = false;
+  m.table.may_use_schema = false;
   STRCMP_CONTAINS("role U&\"a\\000Ab\" may not use the schema: GRANT",
                   evaluate(m).values[Metric::overdue].reason.c_str());
 }

@@ -65,11 +65,12 @@ TEST(RowEstimate, agrees_with_a_count_and_keeps_the_shape_around_it) {
 
 TEST(RowEstimate, trusts_counters_that_fit_the_last_vacuum_or_analyze) {
   const RowCount count = estimate_rows(counters(1000, 10, 980, 20, true), 10, {});
-  DOUBLES_EQUAL(980, count.rows.value_or(-1), 0);
-  DOUBLES_EQUAL(20, count.dead.value_or(-1), 0);
+  DOUBLES_EQUAL(980, count.rows.as_optional().value_or(-1), 0);
+  DOUBLES_EQUAL(20, count.dead.as_optional().value_or(-1), 0);
   // Twice as many pages since.
-  DOUBLES_EQUAL(2050, estimate_rows(counters(1000, 10, 2050, 0, true), 20, {}).rows.value_or(-1),
-                0);
+  DOUBLES_EQUAL(
+      2050,
+      estimate_rows(counters(1000, 10, 2050, 0, true), 20, {}).rows.as_optional().value_or(-1), 0);
 }
 
 TEST(RowEstimate, trusts_no_counters_that_do_not_fit) {
@@ -85,15 +86,15 @@ TEST(RowEstimate, trusts_no_counters_that_do_not_fit) {
     const RowCount count = estimate_rows(wrong, wrong.catalog_pages + 10, {});
     CHECK_FALSE(count.rows.has_value());
     CHECK_FALSE(count.dead.has_value());
-    CHECK_FALSE(count.rows_unknown.empty());
-    CHECK_FALSE(count.dead_unknown.empty());
+    CHECK_FALSE(count.rows.reason().empty());
+    CHECK_FALSE(count.dead.reason().empty());
   }
 }
 
 TEST(RowEstimate, takes_what_was_seen_where_the_counters_do_not_fit) {
   const RowCount count =
       estimate_rows(counters(900, 1000, 0, 29100, true), 1000, RowSample{0.5, 450, 0});
-  DOUBLES_EQUAL(900, count.rows.value_or(-1), 0);
+  DOUBLES_EQUAL(900, count.rows.as_optional().value_or(-1), 0);
   CHECK_FALSE(count.dead.has_value());
   CHECK_TRUE(count.by_sample);
 }
@@ -102,26 +103,27 @@ TEST(RowEstimate, believes_the_counters_again_when_what_was_seen_fits_them) {
   // Deleted since the last vacuum, and really so.
   const RowCount count =
       estimate_rows(counters(30000, 1000, 900, 29100, true), 1000, RowSample{0.5, 430, 0});
-  DOUBLES_EQUAL(900, count.rows.value_or(-1), 0);
-  DOUBLES_EQUAL(29100, count.dead.value_or(-1), 0);
+  DOUBLES_EQUAL(900, count.rows.as_optional().value_or(-1), 0);
+  DOUBLES_EQUAL(29100, count.dead.as_optional().value_or(-1), 0);
   CHECK_FALSE(count.by_sample);
 }
 
 TEST(RowEstimate, believes_in_no_dead_rows_where_the_counters_began_anew) {
   const RowCount count =
       estimate_rows(counters(1000, 10, 1000, 2, false), 10, RowSample{1, 1000, 0});
-  DOUBLES_EQUAL(1000, count.rows.value_or(-1), 0);
+  DOUBLES_EQUAL(1000, count.rows.as_optional().value_or(-1), 0);
   CHECK_FALSE(count.dead.has_value());
 }
 
 TEST(RowEstimate, knows_that_no_pages_are_no_rows) {
-  DOUBLES_EQUAL(0, estimate_rows(counters(-1, 0, 0, 0, false), 0, {}).rows.value_or(-1), 0);
+  DOUBLES_EQUAL(
+      0, estimate_rows(counters(-1, 0, 0, 0, false), 0, {}).rows.as_optional().value_or(-1), 0);
 }
 
 TEST(RowEstimate, counts_insertions_where_there_was_no_analyze_yet) {
   RelationCounters fresh = counters(-1, 0, 42, 1, false);
   fresh.inserted = 43;
-  DOUBLES_EQUAL(42, estimate_rows(fresh, 1, {}).rows.value_or(-1), 0);
+  DOUBLES_EQUAL(42, estimate_rows(fresh, 1, {}).rows.as_optional().value_or(-1), 0);
 }
 
 struct Split {
