@@ -25,6 +25,9 @@ constexpr int kCountUpToWithoutStatistics = 50000;
 constexpr double kFewLive = 50000;
 constexpr int kCountLiveUpTo = 75000;
 
+// A reading fails for one reason at a time.
+constexpr int kAttempts = 3;
+
 pg::Rows rows_of(std::optional<pg::Rows> rows) {
   if (!rows) throw pg::Error(pg::Error::Kind::connection, "the server's answer ended too early");
   return std::move(*rows);
@@ -118,15 +121,32 @@ Reckoned Probe::measure_once(pg::Deadline deadline) {
     connection_ = connector_.connect(deadline);
     definition_.reset();
     statistics_function_failed_ = false;
+    backend_is_ours_.reset();
+    prepared_.begin();
   }
-  for (int attempt = 0; attempt < 2; ++attempt) {
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
     if (definition_is_stale()) learn_definition(deadline);
+    prepare(deadline);
     if (auto reckoned = read(deadline)) return std::move(*reckoned);
     definition_.reset();  // dropped, renamed, created anew, or its indexes were; or the statistics'
-                          // function failed
+                          // function failed, or what was prepared did
   }
   throw pg::Error(pg::Error::Kind::statement,
                   fmt::format("{} changed while it was measured", table_.display()));
+}
+
+/// In a message in which none of the table owner's code runs, and not while the table is locked.
+void Probe::prepare(pg::Deadline deadline) try {
+  if (!went_through_) return;
+  const std::string statements = prepared_.preparation();
+  if (statements.empty()) return;
+  if (!backend_is_ours_) backend_is_ours_ = !connection_->is_pooled(deadline);
+  if (!*backend_is_ours_) return prepared_.end();
+  const pg::Rows rows =
+      connection_->run(preparation_message(statements, deadline.remaining()), deadline);
+  prepared_.prepared(row_of(rows));
+} catch (const pg::Error& error) {
+  if (error.kind() != pg::Error::Kind::statement) throw;
 }
 
 bool Probe::definition_is_stale() const {
@@ -184,7 +204,9 @@ std::string Probe::statistics_source() const {
 int Probe::calibration_limit() const {
   const Definition& d = *definition_;
   const ValueDistribution& dates = d.statistics.expire_dates;
-  if (!calibration_is_due_ || statistics_are_due_ || !last_ || !dates.known()) return 0;
+  if (!calibration_is_due_ || statistics_are_due_ || !last_ || !dates.known() ||
+      !d.table.expire_date_indexed)
+    return 0;
   const double expected = d.tuples * (1 - dates.fraction_before(last_->facts.now));
   return expected <= kFewLive ? kCountLiveUpTo : 0;
 }
@@ -273,14 +295,18 @@ std::optional<Reckoned> Probe::read(pg::Deadline deadline) {
   Reading asked = make_reading(deadline);
   const std::string unread = why_rows_stay_unread(asked, deadline);
   if (!unread.empty()) asked.may_read_expire_date = false;
-  connection_->send(reading_message(asked), deadline);
+  PreparedStatements none;
+  PreparedStatements& prepared = asked.guarded || asks_function(asked) ? none : prepared_;
+  connection_->send(reading_message(asked, prepared), deadline);
   database_size_is_coming_ = asked.database_size;
   Reckoned reckoned;
   Measurement& m = reckoned.measurement;
   try {
+    if (prepared.verifies() && !is_as_prepared(deadline)) return std::nullopt;
     if (!read_answers(asked, m, deadline)) return std::nullopt;
   } catch (const pg::Error& error) {
     if (error.kind() != pg::Error::Kind::statement) throw;
+    if (prepared_.give_up(error)) return std::nullopt;
     if (asks_statistics_function()) {
       statistics_function_failed_ = true;
       return std::nullopt;
@@ -310,11 +336,19 @@ void Probe::learn_from(const Reckoned& reckoned, bool with_statistics) {
     definition_analyzed_ = m.facts.last_analyze;
   else
     analyzed_since_ = definition_analyzed_ != m.facts.last_analyze;
-  if (m.sizes_are_exact) last_ = m;
+  went_through_ = m.sizes_are_exact;
+  if (went_through_) last_ = m;
   calibration_is_due_ = calibration_is_due_ || calibration_has_aged(m);
   sample_is_due_ = sample_is_due_ || reckoned.findings.contradicted;
   last_live_ = reckoned.findings.values[Metric::live].number;
   last_expired_ = reckoned.findings.values[Metric::expired].number;
+}
+
+/// Else all is sent as it is from now on.
+bool Probe::is_as_prepared(pg::Deadline deadline) {
+  if (is_still_harmless(deadline)) return true;
+  prepared_.end();
+  return false;
 }
 
 bool Probe::is_still_harmless(pg::Deadline deadline) try {
@@ -335,7 +369,8 @@ bool Probe::read_answers(const Reading& asked, Measurement& m, pg::Deadline dead
     m.statistics = definition_->statistics = read_statistics(rows_of(next()));
     statistics_are_due_ = false;
   }
-  if (asks_unguarded(asked) && !is_still_harmless(deadline)) return false;
+  if (asks_unguarded(asked) && !(is_still_harmless(deadline) && is_still_harmless(deadline)))
+    return false;
   read_sizes(row_of(next()), m);
   if (!asked.may_read_expire_date) return true;
   if (asked.expire_date_indexed) read_expiry(row_of(next()), m);

@@ -12,6 +12,7 @@
 #include "core/measurement.hpp"
 #include "core/table_name.hpp"
 #include "measure/answer.hpp"
+#include "measure/prepared.hpp"
 #include "measure/question.hpp"
 #include "pg/connection.hpp"
 
@@ -66,12 +67,14 @@ class Probe {
   using Clock = std::chrono::steady_clock;
 
   Reckoned measure_once(pg::Deadline deadline);
+  void prepare(pg::Deadline deadline);
   bool definition_is_stale() const;
   void learn_definition(pg::Deadline deadline);
   [[noreturn]] void explain_missing_table(pg::Deadline deadline);
   std::optional<Reckoned> read(pg::Deadline deadline);
   std::string why_rows_stay_unread(Reading& reading, pg::Deadline deadline);
   std::string foreign_code(const Reading& reading, pg::Deadline deadline);
+  bool is_as_prepared(pg::Deadline deadline);
   bool is_still_harmless(pg::Deadline deadline);
   bool read_answers(const Reading& asked, Measurement& measurement, pg::Deadline deadline);
   void ask_after_failure(const Reading& asked, Measurement& measurement, pg::Deadline deadline);
@@ -88,6 +91,8 @@ class Probe {
 
   pg::Connector connector_;
   std::optional<pg::Connection> connection_;
+  PreparedStatements prepared_;          ///< over that connection
+  std::optional<bool> backend_is_ours_;  ///< its backend; once that was asked
   TableName table_;
   Counting counting_;
 
@@ -107,6 +112,7 @@ class Probe {
 
   std::optional<double> last_live_, last_expired_;
   std::optional<Measurement> last_;  ///< the last one with exact sizes
+  bool went_through_ = false;        ///< the last one has them
 
   bool database_size_is_coming_ = false;
   Clock::time_point database_size_awaited_{}, database_size_due_{};

@@ -105,29 +105,23 @@ constexpr const char* kCountersStandStill = R"(coalesce(
           OR NOT r.rolsuper AND has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE'))
    LIMIT 1)))";
 
-/// {0} the table's OID, {1} its TOAST table's, {2} sizes of the indexes, {3} time limit of the next
-/// statement in ms, {4} may that scan the table: on, off. Every size function locks what it
-/// measures, ACCESS SHARE, until the end of the transaction. The settings are for the statements
-/// that come next: a wrong guess of a row count must not turn a look at the index's ends into a
-/// scan of the table.
+/// {0} the table's OID, {1} its TOAST table's, {2} sizes of the indexes. Every size function locks
+/// what it measures, ACCESS SHARE, until the end of the transaction.
 constexpr const char* kSizes = R"(
 SELECT pg_catalog.pg_relation_size('{0}'::oid, 'main') AS heap,
   pg_catalog.pg_relation_size('{0}'::oid, 'main') + pg_catalog.pg_relation_size('{0}'::oid, 'fsm')
     + pg_catalog.pg_relation_size('{0}'::oid, 'vm') + pg_catalog.pg_relation_size('{0}'::oid, 'init') AS "table",
   pg_catalog.pg_table_size({1}::oid) AS toast_heap, pg_catalog.pg_indexes_size({1}::oid) AS toast_index,
-  ARRAY[{2}]::pg_catalog.int8[] AS index_sizes,
-  pg_catalog.set_config('statement_timeout', '{3}', true), pg_catalog.set_config('enable_seqscan', '{4}', true),
-  pg_catalog.set_config('enable_bitmapscan', 'off', true),   pg_catalog.set_config('max_parallel_workers_per_gather', '0', true);
+  ARRAY[{2}]::pg_catalog.int8[] AS index_sizes;
 )";
 
-/// {0} the table, {1} and {2} the counts, {3} their limit, {4} time limit of the next statement in
-/// ms. Each part reads one end of the index on expire_date, or the place of now() in it. The cast
-/// is for `timestamp` (Django without USE_TZ), which is local time: extract() would take it for
-/// UTC.
+/// {0} the table, {1} and {2} the counts, {3} their limit. Each part reads one end of the index on
+/// expire_date, or the place of now() in it. The cast is for `timestamp` (Django without USE_TZ),
+/// which is local time: extract() would take it for UTC.
 constexpr const char* kExpiry = R"(
 SELECT extract(epoch FROM (SELECT pg_catalog.min(expire_date) FROM ONLY {0} WHERE expire_date > '-infinity')
     ::pg_catalog.timestamptz) AS oldest,
-  {1} AS expired, {2} AS live, {3} AS count_limit, pg_catalog.set_config('statement_timeout', '{4}', true);
+  {1} AS expired, {2} AS live, {3} AS count_limit;
 )";
 
 /// {0} the table, {1} the condition, {2} how far to count.
@@ -137,6 +131,10 @@ constexpr const char* kBoundedCount =
 
 // As many pages as tell the number of rows to a few per cent, and take milliseconds: 32 MB.
 constexpr int kSampledPages = 4000;
+
+/// Where there is no index.
+constexpr const char* kByScan =
+    "SET LOCAL enable_seqscan = on;\nSET LOCAL max_parallel_workers_per_gather = 0;\n";
 
 constexpr const char* kExactCounts = R"(
 SELECT pg_catalog.count(*) FILTER (WHERE expire_date < pg_catalog.now()) AS expired,
@@ -150,7 +148,7 @@ FROM (SELECT FROM ONLY {0} WHERE expire_date >= pg_catalog.now() LIMIT {1} + 1) 
 )";
 
 /// {0} the table's OID, {1} its schema, {2} its name and {3} its owner as literals, {4}
-/// more_rights(), {5} kFunctionIsTheSame or nothing, {6} kHold or nothing. What was learned at an
+/// more_rights(), {5} kFunctionIsTheSame or nothing. What was learned at an
 /// earlier time doesn't say with whose code our rights are shared now, nor does an error that
 /// depends on a setting end anything: whoever owns the database can set it.
 constexpr const char* kStillHarmless = R"(
@@ -159,7 +157,7 @@ SELECT CASE WHEN EXISTS (
       pg_roles me, pg_database d
     WHERE c.oid = '{0}'::oid AND c.relkind = 'r' AND n.nspname = {1} AND c.relname = {2} AND o.rolname = {3}
       AND me.rolname = session_user AND d.datname = current_database() AND {4} IS NULL{5})
-  THEN true ELSE ('the table, its owner or the rights of ' || session_user || ' have changed')::bool END AS is_harmless{6};
+  THEN true ELSE ('the table, its owner or the rights of ' || session_user || ' have changed')::bool END AS is_harmless;
 )";
 
 /// {0} the OID of roles.sql's function, {1} its name as a literal. It is called by its name in the
@@ -169,11 +167,11 @@ constexpr const char* kFunctionIsTheSame = R"(
       AND EXISTS (SELECT FROM pg_proc p WHERE p.oid = '{0}'::oid AND p.proowner = c.relowner AND p.prosecdef
                   AND format('%I.%I', n.nspname, p.proname) = {1}))";
 
-/// {0} the table. Its lock is taken, and held, as soon as the statement is parsed, before the rest
-/// of it looks at the catalogue: from then on the table has no other owner. Nothing is planned for
-/// it (which is when code of the owner's would run) since the planner has dropped it by then.
+/// {0} the table. Its lock is taken, and held, as soon as the statement is parsed; nothing is
+/// planned for it (which is when code of the owner's would run) since the planner has dropped it by
+/// then. A statement of its own: one that is prepared sees the catalogue as of before its locks.
 constexpr const char* kHold =
-    ",\n  CASE WHEN false THEN (SELECT expire_date FROM ONLY {0} LIMIT 1) END AS hold";
+    "SELECT CASE WHEN false THEN (SELECT expire_date FROM ONLY {0} LIMIT 1) END AS hold;\n";
 
 /// Statistics of the columns that this role may read; roles.sql's function is the same as the
 /// table's owner sees it.
@@ -259,10 +257,61 @@ std::string bounded_count(const Reading& reading, bool wanted, const char* condi
                 : "NULL";
 }
 
-std::string still_harmless(const Reading& reading, const std::string& function,
-                           const std::string& hold = "") {
+std::string still_harmless(const Reading& reading, const std::string& function = "") {
   return fmt::format(kStillHarmless, reading.oid, reading.schema_literal, reading.table_literal,
-                     reading.owner_literal, more_rights(), function, hold);
+                     reading.owner_literal, more_rights(), function);
+}
+
+std::string sizes(const Reading& reading) {
+  return fmt::format(kSizes, reading.oid, reading.toast_oid ? reading.toast_oid.text() : "NULL",
+                     index_sizes(reading));
+}
+
+std::string expiry(const Reading& reading) {
+  return fmt::format(kExpiry, reading.table, bounded_count(reading, reading.count_expired, "<"),
+                     bounded_count(reading, reading.count_live, ">="), reading.count_up_to);
+}
+
+std::string sample(const Reading& reading) {
+  return sql::fill<sql::sample>(sql::arg<"table">(reading.table), sql::arg<"oid">(reading.oid),
+                                sql::arg<"pages">(kSampledPages),
+                                sql::arg<"counters_stand_still">(kCountersStandStill),
+                                sql::arg<"changes_to_bear">(reading.changes_to_bear));
+}
+
+std::string time_limit(long long milliseconds) {
+  return fmt::format("SET LOCAL statement_timeout = {};\n", std::max(1LL, milliseconds));
+}
+
+/// What can be read while the table is locked.
+std::string about_the_table(const Reading& reading, PreparedStatements& prepared) {
+  std::string sql = reading.expire_date_has_zone ? kUtc : "";
+  if (asks_function(reading))
+    sql += still_harmless(
+        reading, fmt::format(kFunctionIsTheSame, reading.function_oid, reading.function_literal));
+  sql += prepared.execute(sql::fill<sql::facts>(
+      sql::arg<"oid">(reading.oid), sql::arg<"counters_stand_still">(kCountersStandStill)));
+  if (!reading.statistics.empty())
+    sql += sql::fill<sql::statistics>(sql::arg<"oid">(reading.oid),
+                                      sql::arg<"source">(reading.statistics));
+  if (asks_unguarded(reading))
+    sql += fmt::format(kHold, reading.table) + prepared.execute(still_harmless(reading));
+  return sql + prepared.execute(sizes(reading));
+}
+
+/// From the table itself.
+std::string about_its_rows(const Reading& reading, PreparedStatements& prepared) {
+  const long long budget = reading.budget.count();
+  const long long expiry_ms = std::min(kExpiryTimeoutMs, budget / 4);
+  const std::string counting = time_limit(reading.exact ? budget * 3 / 4 : expiry_ms);
+  std::string sql = reading.expire_date_indexed ? kByIndex : kByScan;
+  if (reading.expire_date_indexed) sql += time_limit(expiry_ms) + prepared.execute(expiry(reading));
+  sql += counting;
+  if (reading.exact) sql += fmt::format(kExactCounts, reading.table);
+  if (reading.expire_date_indexed && reading.calibrate_up_to > 0)
+    sql += fmt::format(kLiveCount, reading.table, reading.calibrate_up_to);
+  if (asks_sample(reading)) sql += prepared.execute(sample(reading));
+  return sql;
 }
 
 }  // namespace
@@ -311,42 +360,16 @@ bool asks_unguarded(const Reading& reading) {
 
 bool asks_sample(const Reading& reading) { return reading.may_read_expire_date && !reading.exact; }
 
-std::string reading_message(const Reading& reading) {
-  const long long budget = reading.budget.count();
-  const long long expiry_ms = std::max(1LL, std::min(kExpiryTimeoutMs, budget / 4));
-  const long long counting_ms = reading.exact ? std::max(1LL, budget * 3 / 4) : expiry_ms;
-  const bool ask_expiry = reading.may_read_expire_date && reading.expire_date_indexed;
-  std::string sql = reading.expire_date_has_zone ? kUtc : "";
-  if (asks_function(reading)) {
-    sql += still_harmless(
-        reading, fmt::format(kFunctionIsTheSame, reading.function_oid, reading.function_literal));
-  }
-  sql += sql::fill<sql::facts>(sql::arg<"oid">(reading.oid),
-                               sql::arg<"counters_stand_still">(kCountersStandStill));
-  if (!reading.statistics.empty())
-    sql += sql::fill<sql::statistics>(sql::arg<"oid">(reading.oid),
-                                      sql::arg<"source">(reading.statistics));
-  if (asks_unguarded(reading))
-    sql += still_harmless(reading, "", fmt::format(kHold, reading.table));
-  sql += fmt::format(kSizes, reading.oid, reading.toast_oid ? reading.toast_oid.text() : "NULL",
-                     index_sizes(reading), ask_expiry ? expiry_ms : counting_ms,
-                     ask_expiry ? "off" : "on");
-  if (ask_expiry) {
-    sql += fmt::format(kExpiry, reading.table, bounded_count(reading, reading.count_expired, "<"),
-                       bounded_count(reading, reading.count_live, ">="), reading.count_up_to,
-                       counting_ms);
-  }
-  if (reading.may_read_expire_date && reading.exact)
-    sql += fmt::format(kExactCounts, reading.table);
-  if (ask_expiry && reading.calibrate_up_to > 0)
-    sql += fmt::format(kLiveCount, reading.table, reading.calibrate_up_to);
-  if (asks_sample(reading))
-    sql += sql::fill<sql::sample>(sql::arg<"table">(reading.table), sql::arg<"oid">(reading.oid),
-                                  sql::arg<"pages">(kSampledPages),
-                                  sql::arg<"counters_stand_still">(kCountersStandStill),
-                                  sql::arg<"changes_to_bear">(reading.changes_to_bear));
-  return (reading.guarded ? sql + "COMMIT;\n" : in_transaction(budget, sql)) +
+std::string reading_message(const Reading& reading, PreparedStatements& prepared) {
+  std::string sql = about_the_table(reading, prepared);
+  if (reading.may_read_expire_date) sql += about_its_rows(reading, prepared);
+  sql = prepared.verification() + sql;
+  return (reading.guarded ? sql + "COMMIT;\n" : in_transaction(reading.budget.count(), sql)) +
          database_size(reading);
+}
+
+std::string preparation_message(const std::string& statements, std::chrono::milliseconds budget) {
+  return in_transaction(budget.count(), statements);
 }
 
 std::string after_failure_message(const Reading& reading) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/oid.hpp"
+#include "measure/prepared.hpp"
 
 namespace django_session::sessions {
 
@@ -74,11 +75,15 @@ constexpr const char* kHasChanged = "22P02";
 /// or the statistics are in doubt. All rows counted are better.
 bool asks_sample(const Reading& reading);
 
-/// Statements with rows, in this order: [is harmless], facts, [statistics], [is harmless], sizes,
-/// [expiry], [exact counts], [live count], [sample], [filler, database size]. All but the last are
-/// one transaction, which ends before it: the last can take long. A row of filler comes before it,
-/// and the answers up to there arrive without waiting for it.
-std::string reading_message(const Reading& reading);
+/// Statements with rows, in this order: [is as prepared], [is harmless], facts, [statistics],
+/// [hold, is harmless], sizes, [expiry], [exact counts], [live count], [sample], [filler, database
+/// size]. All but the last are one transaction, which ends before it: the last can take long. A row
+/// of filler comes before it, and the answers up to there arrive without waiting for it.
+/// `prepared`: of the connection that it is sent over.
+std::string reading_message(const Reading& reading, PreparedStatements& prepared);
+
+/// What PreparedStatements::preparation() has.
+std::string preparation_message(const std::string& statements, std::chrono::milliseconds budget);
 
 /// After a statement of that message failed: who holds a lock on the table, [filler, database
 /// size].

@@ -2,6 +2,7 @@
 // servers: name, NUL, SQL, NUL. Arguments: the OIDs of the table public.django_session, of its
 // TOAST table and of an index, and its owner. They are in the order of a swap, to be run by the
 // owner.
+#include <cstdint>
 #include <iostream>
 #include <string>
 #include <utility>
@@ -14,6 +15,7 @@
 namespace {
 
 using namespace django_session::sessions;
+using django_session::Oid;
 using std::chrono::milliseconds;
 
 using Messages = std::vector<std::pair<std::string, std::string>>;
@@ -57,8 +59,7 @@ Messages swap_messages(const SwapNames& names) {
 }
 
 /// With all that it can ask.
-Reading reading(const std::string& oid, const std::string& toast_oid, const std::string& index_oid,
-                const std::string& owner) {
+Reading reading(Oid oid, Oid toast_oid, Oid index_oid, const std::string& owner) {
   Reading all;
   all.oid = oid;
   all.toast_oid = toast_oid;
@@ -76,24 +77,29 @@ Reading reading(const std::string& oid, const std::string& toast_oid, const std:
 Messages reading_messages(Reading all) {
   const Guard guard{all.oid, all.table, kSchema, kTable};
   const milliseconds budget(5000);
+  PreparedStatements none, prepared;
+  prepared.begin();
+  for (int i = 0; i < 2; ++i) reading_message(all, prepared);
+  const std::string oid = all.oid.text();
   Messages messages = {
       {"definition_message", definition_message(kSchema, kTable, budget)},
       {"definition_message by path", definition_message("", kTable, budget)},
       {"after_failure_message", after_failure_message(all)},
       {"candidates_message", candidates_message(budget)},
       {"largest_tables_message", largest_tables_message(budget)},
-      {"leftovers_query", leftovers_query(all.oid)},
-      {"taken_names_query", taken_names_query(all.oid)},
-      {"left_behind_query", left_behind_query(all.oid)},
-      {"reading_message", reading_message(all)},
+      {"leftovers_query", leftovers_query(oid)},
+      {"taken_names_query", taken_names_query(oid)},
+      {"left_behind_query", left_behind_query(oid)},
+      {"reading_message", reading_message(all, none)},
+      {"preparation_message", preparation_message(prepared.preparation(), budget)},
       {"function_statistics",
        "SELECT q.* FROM " + function_statistics("pg_relation_size", all.oid) + " q;"},
   };
   all.guarded = true;
-  messages.emplace_back("guard_message", guard_message(guard, budget) + reading_message(all));
+  messages.emplace_back("guard_message", guard_message(guard, budget) + reading_message(all, none));
   all.exact = true;
   messages.emplace_back("reading_message exact",
-                        guard_message(guard, budget) + reading_message(all));
+                        guard_message(guard, budget) + reading_message(all, none));
   return messages;
 }
 
@@ -102,7 +108,10 @@ Messages reading_messages(Reading all) {
 int main(int argc, char** argv) {
   if (argc != 5) return 2;
   const std::vector<std::string> given(argv + 1, argv + argc);
-  Messages messages = reading_messages(reading(given[0], given[1], given[2], given[3]));
+  const auto oid = [&given](std::size_t i) {
+    return Oid(static_cast<std::uint32_t>(std::stoul(given[i])));
+  };
+  Messages messages = reading_messages(reading(oid(0), oid(1), oid(2), given[3]));
   for (auto& message : swap_messages(names_of(given[0], given[3])))
     messages.push_back(std::move(message));
   for (const auto& [name, sql] : messages) std::cout << name << '\0' << sql << '\0';
