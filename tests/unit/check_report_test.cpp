@@ -57,7 +57,7 @@ Case neglected() {
   c.m.table.indexes = {make_index("small", 0.7 * kGB), make_index("big", 6 * kGB)};
   c.m.facts.last_vacuum = c.m.facts.now - 3600;
   c.m.statistics.expire_dates.histogram = {1, 2};
-  c.m.oldest_expire_date = std::nullopt;
+  c.m.oldest_expire_date = std::optional<double>();
   for (const MetricInfo& metric : all_metrics()) c[metric.metric] = {0, Certainty::exact, ""};
   c[Metric::total] = {12.9 * kGB, Certainty::exact, ""};
   c[Metric::database] = {14 * kGB, Certainty::exact, ""};

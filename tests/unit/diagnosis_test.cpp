@@ -26,7 +26,7 @@ Measurement healthy() {
   m.statistics.columns = {
       {"session_key", -1, 4, 33}, {"session_data", -1, 4, 200}, {"expire_date", 8, 8, 8}};
   m.statistics.expire_dates.histogram = {1, 2};
-  m.oldest_expire_date = std::nullopt;
+  m.oldest_expire_date = std::optional<double>();
   return m;
 }
 

@@ -69,7 +69,7 @@ TEST(Measurement, is_zero_for_an_empty_table) {
   m.facts.counters = {-1, 0, 0, 0, 0, false, {}};
   m.heap_bytes = m.table_bytes = m.toast_index_bytes = 0;
   m.statistics.expire_dates = {};
-  m.oldest_expire_date = std::nullopt;
+  m.oldest_expire_date = std::optional<double>();
   const MetricValues values = evaluate(m).values;
   for (const Metric metric : {Metric::live, Metric::expired, Metric::expired_percent,
                               Metric::overdue, Metric::reclaimable})
