@@ -14,6 +14,7 @@
 
 #include "cleanup/as_owner.hpp"
 #include "cleanup/sql_files.hpp"
+#include "cleanup/swap_phase.hpp"
 #include "cleanup/table_definition.hpp"
 #include "core/sql_name.hpp"
 #include "core/sql_text.hpp"
@@ -77,34 +78,9 @@ constexpr std::string_view kGuard = R"(
   END IF;
 )";
 
-// An autovacuum of the table gives way to SHARE UPDATE EXCLUSIVE after deadlock_timeout, and only
-// to a wait that lasts that long. Clients don't notice this lock, so it may be waited for. It is
-// given back before a stronger one is asked for: to wait for that while holding this makes the
-// server cancel, at once, whoever has read the table and then runs ANALYZE or builds an index.
-constexpr std::string_view kLockAgainstVacuum = R"(
-SAVEPOINT against_vacuum;
-{prepare}
-SELECT set_config('lock_timeout',
-  least(2147483647, 2000 + 1000 * extract(epoch FROM current_setting('deadlock_timeout')::interval))
-    ::int::text,
-  true);
-LOCK TABLE ONLY {locked} IN SHARE UPDATE EXCLUSIVE MODE;
-SET LOCAL lock_timeout = {lock_ms};
-{run}
-ROLLBACK TO SAVEPOINT against_vacuum;
-)";
-
-// Whoever has read the table, and waits for an index that we have renamed, is cancelled after
-// deadlock_timeout if we wait for the table then. So we don't, from when on he may wait.
+// For shorten_wait.sql.
 constexpr const char* kNoteWhen =
     "SELECT set_config('djs.locked_at', extract(epoch FROM clock_timestamp())::text, true);\n";
-constexpr std::string_view kShortenWait = R"(
-SELECT set_config('lock_timeout', greatest(1, least({lock_ms}, 1000 * (
-    0.8 * extract(epoch FROM current_setting('deadlock_timeout')::interval)
-    - (extract(epoch FROM clock_timestamp()) - current_setting('djs.locked_at')::numeric)
-  )))::int::text, true);
-)";
-
 // Nobody waits for our locks while a disk or a replica writes. What is lost in a crash is lost with
 // all that came later.
 constexpr const char* kQuickCommit = "SET LOCAL synchronous_commit = off;\n";
@@ -146,22 +122,6 @@ constexpr std::string_view kReportDrain = R"(
     extract(epoch FROM clock_timestamp() - started) * 1000;
 )";
 
-// A site that saves a session at each request notes the same keys over and over.
-constexpr std::string_view kCollapseLog = R"(
-  WITH taken AS (
-    DELETE FROM ONLY {log} l WHERE NOT l.truncated RETURNING l.k, l.n, l.live
-  )
-  INSERT INTO {log} (k, n, live) OVERRIDING SYSTEM VALUE
-  SELECT DISTINCT ON (w.k) w.k, w.n, w.live FROM taken w ORDER BY w.k, w.n DESC;
-)";
-
-// The copy has no index yet, and is read as a whole.
-constexpr std::string_view kForgetChanged = R"(
-  SET LOCAL enable_nestloop = off;
-  DELETE FROM ONLY {shadow} s USING (SELECT DISTINCT l.k FROM ONLY {log} l) changed
-  WHERE s.session_key = changed.k;
-)";
-
 // TABLESAMPLE is a way of its own to read all pages, whatever the planner is set to prefer.
 constexpr std::string_view kCountByHeap = R"(
   SELECT count(*) AS rows INTO item FROM ONLY {table} t TABLESAMPLE SYSTEM (100)
@@ -180,26 +140,6 @@ constexpr std::string_view kCountByKey = R"(
   RAISE INFO 'djs: key=%', item.rows;
 )";
 
-// {relation}, {code}, {what}: compares a table with the definition that the swap began with.
-constexpr std::string_view kCompare = R"(
-  lines := {lines};
-  SELECT d.line INTO differs FROM (
-    (SELECT unnest(lines) EXCEPT ALL SELECT unnest(run.definition))
-    UNION ALL
-    (SELECT unnest(run.definition) EXCEPT ALL SELECT unnest(lines))) d(line) LIMIT 1;
-  IF differs IS NOT NULL THEN
-    RAISE EXCEPTION '{what}: %', differs USING ERRCODE = '{code}';
-  END IF;
-)";
-
-// Sets what is set already.
-constexpr std::string_view kTouchColumns = R"(
-  EXECUTE (SELECT format('ALTER TABLE %s %s', {oid}::oid::regclass,
-      string_agg(format('ALTER COLUMN %I SET STATISTICS %s', a.attname,
-        coalesce(to_jsonb(a) ->> 'attstattarget', '-1')), ', '))
-    FROM pg_attribute a WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped);
-)";
-
 // VACUUM and ANALYZE can't renew the lease, however long they take: what shows is their lock on the
 // copy or the log, which they hold or wait for. Those of autovacuum have no role.
 constexpr const char* kIsVacuumed = R"(EXISTS (
@@ -213,24 +153,6 @@ constexpr std::string_view kTakeOver = R"(
     lease_until = clock_timestamp() + interval '{lease} seconds', backend = pg_backend_pid()
   WHERE m.run_id = {former};
   RAISE INFO 'djs: taken=%', FOUND;
-)";
-
-// Which tables a trigger of ours is on.
-constexpr std::string_view kTriggeredTables = R"(
-SELECT DISTINCT g.tgrelid::regclass AS name
-FROM pg_trigger g JOIN pg_class r ON r.oid = g.tgrelid
-WHERE NOT g.tgisinternal AND g.tgname ~ '^djs_{oid}_(changed|deleted|truncated)$'
-  AND r.relname <> 'djs_{oid}_old' AND r.relowner = {owner_literal}::regrole
-ORDER BY 1;
-)";
-
-constexpr std::string_view kSearchIndexes = R"(
-SELECT x.relname AS name, i.indisprimary AS is_key
-FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_attribute a
-  ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-WHERE i.indrelid = {oid} AND i.indisvalid
-  AND (i.indisprimary OR a.attname = 'expire_date' AND i.indpred IS NULL)
-ORDER BY i.indisprimary, x.relname;
 )";
 
 constexpr std::string_view kColumns = R"(
@@ -265,6 +187,11 @@ std::string hash_of_row(const Columns& columns, const std::string& prefix) {
   return hash;
 }
 
+template <Phase phase, sql::Name name>
+auto phase_name() {
+  return sql::optional_arg<name>(facts_of(phase).name);
+}
+
 /// Fills in what every message may use (names with a backslash or a dollar sign are refused by the
 /// pre-flight); `more` are a message's own arguments.
 template <const std::string_view& text, typename... More>
@@ -283,6 +210,9 @@ std::string fill(const SwapNames& names, TransactionLimits limits, const More&..
       sql::optional_arg<"begin">(begin_transaction(Access::read_write, limits)),
       sql::optional_arg<"run_id">(sql_string(names.run_id)),
       sql::optional_arg<"lease">(kLeaseSeconds), sql::optional_arg<"lock_ms">(limits.lock.count()),
+      phase_name<Phase::created, "created">(), phase_name<Phase::copying, "copying">(),
+      phase_name<Phase::catching_up, "catching_up">(), phase_name<Phase::ready, "ready">(),
+      phase_name<Phase::exchanged, "exchanged">(), phase_name<Phase::stopped, "stopped">(),
       more...);
 }
 
@@ -350,8 +280,9 @@ std::string transaction(const SwapNames& names, TransactionLimits limits, const 
 /// `meanwhile`: undone with it.
 std::string lock_against_vacuum(const SwapNames& names, TransactionLimits limits,
                                 const std::string& table, const OwnersWork& meanwhile = {}) {
-  return fill<kLockAgainstVacuum>(names, limits, arg<"locked">(table),
-                                  arg<"prepare">(meanwhile.define), arg<"run">(meanwhile.run));
+  return fill<sql::lock_against_vacuum>(names, limits, arg<"locked">(table),
+                                        arg<"prepare">(meanwhile.define),
+                                        arg<"run">(meanwhile.run));
 }
 
 std::string drain(const SwapNames& names, TransactionLimits limits, const Columns& columns,
@@ -378,9 +309,7 @@ std::string create_sql(const SwapNames& names, TransactionLimits limits, long lo
       names, limits,
       arg<"original_indexes">(sql::fill<sql::indexes_by_definition>(arg<"relation">("original"))),
       arg<"twin_indexes">(sql::fill<sql::indexes_by_definition>(arg<"relation">("shadow"))),
-      arg<"original_lines">(definition_lines("original", "0", true)),
-      arg<"twin_lines">(definition_lines("shadow", "0", true)),
-      arg<"all_original_lines">(definition_lines("original", "0")),
+      arg<"lines">(definition_lines("item.relation", "0", "item.with_indexes")),
       arg<"taken_later">(taken_later(names, "shadow")));
   return transaction(names, limits, "", work(names, limits, state_and_log + shadow, Guarded::no));
 }
@@ -412,11 +341,11 @@ std::string copy_sql(const SwapNames& names, TransactionLimits limits, const Col
 }
 
 std::string collapse_log_sql(const SwapNames& names, TransactionLimits limits) {
-  return transaction(names, limits, fill<kCollapseLog>(names, limits));
+  return transaction(names, limits, fill<sql::collapse_log>(names, limits));
 }
 
 std::string forget_changed_sql(const SwapNames& names, TransactionLimits limits) {
-  return transaction(names, limits, fill<kForgetChanged>(names, limits));
+  return transaction(names, limits, fill<sql::forget_changed>(names, limits));
 }
 
 std::string build_indexes_sql(const SwapNames& names, TransactionLimits limits,
@@ -466,11 +395,11 @@ std::string count_live_sql(const SwapNames& names, TransactionLimits limits, Cou
 std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
                          ExchangeLimits most) {
   const auto compare = [](const std::string& relation, const char* code, const char* what) {
-    return sql::fill<kCompare>(arg<"lines">(definition_lines(relation, "run.function")),
-                               arg<"code">(code), arg<"what">(what));
+    return sql::fill<sql::compare>(arg<"lines">(definition_lines(relation, "run.function")),
+                                   arg<"code">(code), arg<"what">(what));
   };
   const std::string stamp = fill<sql::stamp>(names, limits);
-  const std::string touch = fill<kTouchColumns>(names, limits);
+  const std::string touch = fill<sql::touch_columns>(names, limits);
   // Whoever grants something on a column is waited for here, and not under the exclusive lock.
   const OwnersWork wait_for_grants = work(names, limits, touch, Guarded::no);
   const OwnersWork prepare = work(
@@ -493,7 +422,7 @@ std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const
                                         names.shadow(), names.state()) +
                             kNoteWhen;
   const std::string rest =
-      exchange.define + fill<kShortenWait>(names, limits) +
+      exchange.define + fill<sql::shorten_wait>(names, limits) +
       fmt::format(
           "SET LOCAL statement_timeout = {};\n{}LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE "
           "MODE;\n",
@@ -545,10 +474,12 @@ std::string renew_sql(const SwapNames& names, TransactionLimits limits) {
 }
 
 std::string triggered_tables_query(const SwapNames& names) {
-  return fill<kTriggeredTables>(names, {});
+  return fill<sql::triggered_tables>(names, {});
 }
 
-std::string search_indexes_query(const SwapNames& names) { return fill<kSearchIndexes>(names, {}); }
+std::string search_indexes_query(const SwapNames& names) {
+  return fill<sql::search_indexes>(names, {});
+}
 
 std::string columns_query(const SwapNames& names) { return fill<kColumns>(names, {}); }
 

@@ -21,11 +21,11 @@ std::string attachments_query(const std::string& oid, const std::string& own_fun
 }
 
 std::string definition_lines(const std::string& oid, const std::string& own_function,
-                             bool without_indexes) {
+                             const std::string& with_indexes) {
   return sql::fill<sql::definition_lines>(
       sql::arg<"oid">(oid), sql::arg<"index_definition">(kIndexDefinition),
       sql::arg<"attachments">(attachments_query(oid, own_function)),
-      sql::arg<"with_indexes">(without_indexes ? "false" : "true"));
+      sql::arg<"with_indexes">(with_indexes));
 }
 
 }  // namespace django_session::sessions

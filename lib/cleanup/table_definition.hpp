@@ -8,10 +8,10 @@ namespace django_session::sessions {
 
 /// An SQL expression, text[]: all of the table's definition but its name and what is in it. Two
 /// tables with equal lines are the same in `pg_dump -s`. Reads the catalogues alone. `oid`: an SQL
-/// expression for the table. `without_indexes`: neither those nor the primary key. `own_function`:
-/// an SQL expression for the OID of the trigger function whose triggers don't count.
+/// expression for the table. `own_function`: one for the OID of the trigger function whose triggers
+/// don't count. `with_indexes`: one for whether those, and the primary key, do.
 std::string definition_lines(const std::string& oid, const std::string& own_function,
-                             bool without_indexes = false);
+                             const std::string& with_indexes = "true");
 
 /// An SQL query: object, reason; one row for each thing that is attached to the table and would
 /// stay behind with the old one if a twin took its place. `oid`, `own_function`: as above.

@@ -11,6 +11,7 @@
 --   {state}, {shadow}, {log}  the helpers' names
 --   {columns}, {t_as_c}       as in copy.sql
 --   {c}                       present.c1, present.c2
+--   {catching_up}             a phase, see swap_phase.hpp
   SET LOCAL enable_nestloop = off;
   WITH taken AS (
     DELETE FROM ONLY {log} l WHERE NOT l.truncated RETURNING l.k
@@ -67,6 +68,6 @@
     END LOOP;
     EXECUTE format('ALTER TABLE %s REPLICA IDENTITY DEFAULT', run.twin::regclass);
   END;
-  UPDATE ONLY {state} m SET phase = 'catching up',
+  UPDATE ONLY {state} m SET phase = '{catching_up}',
     copied = (SELECT count(*) FROM ONLY {shadow} s);
   RAISE INFO 'djs: copied=%', (SELECT m.copied FROM {state} m);

@@ -8,9 +8,9 @@
 --   {oid}                                the table's
 --   {state}                              the state's name
 --   {original_indexes}, {twin_indexes}   twin_indexes.sql of each
---   {original_lines}, {twin_lines}       definition_lines.sql of each, without indexes
---   {all_original_lines}                 the table's, with them
+--   {lines}                              definition_lines.sql of item.relation
 --   {taken_later}                        taken_later.sql
+--   {created}                            a phase, see swap_phase.hpp
 DECLARE
   original regclass := {oid}::oid;
   shadow regclass;
@@ -18,6 +18,10 @@ DECLARE
   tablespace text;
   options text;
   differs text;
+  taken text;
+  original_lines text[];
+  twin_lines text[];
+  whole_lines text[];
 BEGIN
   SELECT format('%s.%I', c.relnamespace::regnamespace, 'djs_{oid}_new'),
     coalesce(s.spcname, ''),
@@ -155,25 +159,37 @@ BEGIN
     END IF;
   END LOOP;
 
-  SELECT line INTO differs FROM (
-    (SELECT unnest({original_lines}) EXCEPT ALL SELECT unnest({twin_lines}))
+  -- Both without their indexes, which the twin has no more; and what the exchange will compare.
+  FOR item IN SELECT * FROM (VALUES ('original', original, false), ('twin', shadow, false),
+                                    ('whole', original, true)) d(what, relation, with_indexes)
+  LOOP
+    lines := {lines};
+    CASE item.what
+      WHEN 'original' THEN original_lines := lines;
+      WHEN 'twin' THEN twin_lines := lines;
+      ELSE whole_lines := lines;
+    END CASE;
+  END LOOP;
+  SELECT d.line INTO differs FROM (
+    (SELECT unnest(original_lines) EXCEPT ALL SELECT unnest(twin_lines))
     UNION ALL
-    (SELECT unnest({twin_lines}) EXCEPT ALL SELECT unnest({original_lines}))) d(line) LIMIT 1;
+    (SELECT unnest(twin_lines) EXCEPT ALL SELECT unnest(original_lines))) d(line) LIMIT 1;
   IF differs IS NOT NULL THEN
     RAISE EXCEPTION 'can''t be reproduced in a new table: %', differs USING ERRCODE = 'DJS04';
   END IF;
 
   -- The names that all this will have after the exchange
-  IF {taken_later} IS NOT NULL THEN
-    RAISE EXCEPTION '%', {taken_later} USING ERRCODE = 'DJS06';
+  taken := {taken_later};
+  IF taken IS NOT NULL THEN
+    RAISE EXCEPTION '%', taken USING ERRCODE = 'DJS06';
   END IF;
 
   -- An autovacuum of the twin would be in the way of the exchange. The replica identity is for the
   -- time without a primary key.
   EXECUTE format('ALTER TABLE %s SET (autovacuum_enabled = off)', shadow);
   EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', shadow);
-  UPDATE ONLY {state} m SET twin = shadow_name::regclass, definition = {all_original_lines},
-    phase = 'created', copied = 0,
+  UPDATE ONLY {state} m SET twin = shadow_name::regclass, definition = whole_lines,
+    phase = '{created}', copied = 0,
     cutoff = now() - m.keep_seconds * interval '1 second',
     copied_until = now() - m.keep_seconds * interval '1 second' - interval '1 microsecond';
 END;

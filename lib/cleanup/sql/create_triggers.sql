@@ -9,6 +9,7 @@
 --   {oid}                        the table's
 --   {state}, {function_literal}  the helpers' names
 --   {trigger_mark}               trigger_mark.sql
+--   {copying}                    a phase, see swap_phase.hpp
   original := {oid}::oid;
   EXECUTE format('CREATE TRIGGER djs_{oid}_changed AFTER INSERT OR UPDATE ON %s FOR EACH ROW
     EXECUTE FUNCTION %s()', original, {function_literal});
@@ -19,7 +20,7 @@
     EXECUTE FUNCTION %s()', original, {function_literal});
   EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER djs_{oid}_changed,
     ENABLE ALWAYS TRIGGER djs_{oid}_deleted, ENABLE ALWAYS TRIGGER djs_{oid}_truncated', original);
-  UPDATE ONLY {state} m SET phase = 'copying', function = (
+  UPDATE ONLY {state} m SET phase = '{copying}', function = (
     SELECT g.tgfoid FROM pg_trigger g
     WHERE g.tgrelid = original AND g.tgname = 'djs_{oid}_changed');
   UPDATE ONLY {state} SET triggers = {trigger_mark};

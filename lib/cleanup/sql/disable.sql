@@ -4,6 +4,7 @@
 -- Locks: SHARE ROW EXCLUSIVE on the table, which the message has asked for before.
 --   {oid}                     the table's
 --   {state}, {shadow}, {log}  the helpers' names
+--   {stopped}                 a phase, see swap_phase.hpp
   FOR item IN SELECT g.tgname FROM pg_trigger g
     WHERE g.tgrelid = {oid} AND g.tgname LIKE 'djs\_{oid}\_%' AND NOT g.tgisinternal
   LOOP
@@ -11,4 +12,4 @@
   END LOOP;
   DROP TABLE {shadow};
   TRUNCATE {log};
-  UPDATE ONLY {state} SET phase = 'stopped';
+  UPDATE ONLY {state} SET phase = '{stopped}';

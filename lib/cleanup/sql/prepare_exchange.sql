@@ -11,6 +11,7 @@
 --   {stamp}                              stamp.sql
 --   {compare_original}, {compare_twin}   the table's, and the shadow's definition with the one that
 --                                        the swap began with
+--   {exchanged}                          a phase, see swap_phase.hpp
   SELECT c.relnamespace INTO schema FROM pg_class c WHERE c.oid = {oid};
   SELECT * INTO run FROM {state};
   IF {taken_later} IS NOT NULL THEN
@@ -31,4 +32,4 @@
       item.option_value);
   END LOOP;
   {compare_twin}
-  UPDATE ONLY {state} SET stamp = seen, phase = 'exchanged';
+  UPDATE ONLY {state} SET stamp = seen, phase = '{exchanged}';

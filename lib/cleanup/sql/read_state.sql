@@ -10,6 +10,7 @@
 --   {is_vacuumed}           a condition on the state m
 --   {trigger_mark}          trigger_mark.sql
 --   {original_lines}        definition_lines.sql of the table
+--   {created}               a phase, see swap_phase.hpp
   SELECT m.*,
     extract(epoch FROM clock_timestamp() - m.started) AS age,
     extract(epoch FROM m.lease_until - clock_timestamp()) AS lease,
@@ -19,7 +20,7 @@
       AND EXISTS (SELECT FROM pg_class c WHERE c.oid = m.twin AND c.relname = 'djs_{oid}_new')
       AND EXISTS (SELECT FROM pg_class c WHERE c.oid = m.log AND c.relname = 'djs_{oid}_log'
                   AND c.relnamespace = (SELECT o.relnamespace FROM pg_class o WHERE o.oid = {oid}))
-      AND (m.phase = 'created' OR {trigger_mark} IS NOT DISTINCT FROM m.triggers)
+      AND (m.phase = '{created}' OR {trigger_mark} IS NOT DISTINCT FROM m.triggers)
       AND {original_lines} = m.definition AS intact
   INTO item FROM {state} m;
   RAISE INFO 'djs: run_id=% phase=% twin=% keep_seconds=% copied=% rows_before=% bytes_before=%',

@@ -10,6 +10,7 @@
 -- Report: copied, rows_before (sessions).
 --   {table}, {state}, {shadow}, {log}  names
 --   {t_hash}, {s_hash}                 a number for a row of the table t, of the shadow s
+--   {ready}                            a phase, see swap_phase.hpp
   EXECUTE $compare$
     WITH changed AS MATERIALIZED (
       SELECT DISTINCT l.k FROM ONLY {log} l WHERE NOT l.truncated
@@ -34,6 +35,6 @@
     RAISE EXCEPTION 'the table has % live sessions, their copies are % and differ from them',
       item.t_rows, item.s_rows USING ERRCODE = 'DJS05';
   END IF;
-  UPDATE ONLY {state} SET phase = 'ready', copied = item.copied,
+  UPDATE ONLY {state} SET phase = '{ready}', copied = item.copied,
     rows_before = item.copied + item.expired;
   RAISE INFO 'djs: copied=% rows_before=%', item.copied, item.copied + item.expired;
