@@ -12,7 +12,7 @@ std::string metrics_for_help() {
   std::string text = "Metrics:\n";
   for (const MetricInfo& metric : all_metrics())
     text += fmt::format("  {:<17} {}, for example {}\n", metric.name, metric.meaning,
-                        quantity_example(metric.unit));
+                        info(metric.unit).quantity_example);
   return text;
 }
 

@@ -282,14 +282,15 @@ void Hook::Shared::put_over_back() {
 
 Samples Hook::Shared::samples() {
   const Lock lock(mutex);
-  Samples samples = {{"total_operations", "cleanup", cleanups, true},
-                     {"total_operations", "cleanup_failed", failures, true},
-                     {"total_objects", "deleted", rows_deleted, true},
-                     {"total_bytes", "reclaimed", bytes_reclaimed, true},
-                     {"bool", "cleaning", cleaning ? 1.0 : 0.0}};
+  Samples samples = {sample_of(PluginValue::cleanups, cleanups),
+                     sample_of(PluginValue::cleanups_failed, failures),
+                     sample_of(PluginValue::rows_deleted, rows_deleted),
+                     sample_of(PluginValue::bytes_reclaimed, bytes_reclaimed),
+                     sample_of(PluginValue::cleaning, cleaning ? 1 : 0)};
   if (!last) return samples;
-  samples.push_back({"duration", "cleanup", seconds(last->duration)});
-  if (run.has_figures) samples.push_back({"duration", "cleanup_lock", seconds(last->longest_lock)});
+  samples.push_back(sample_of(PluginValue::cleanup_time, seconds(last->duration)));
+  if (run.has_figures)
+    samples.push_back(sample_of(PluginValue::cleanup_lock, seconds(last->longest_lock)));
   return samples;
 }
 

@@ -62,14 +62,15 @@ bool Reader::read(const Output& output) {
     note_outage(cause_of(trouble), trouble, output);
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - started;
-  output.dispatch({{"bool", "up", up ? 1.0 : 0.0}, {"response_time", "read", took.count()}},
-                  began_);
+  output.dispatch(
+      {sample_of(PluginValue::up, up ? 1 : 0), sample_of(PluginValue::reading_time, took.count())},
+      began_);
   return up;
 }
 
 void Reader::fail(const std::string& trouble, const Output& output) {
   note_outage(cause_of(trouble), trouble, output);
-  output.dispatch({{"bool", "up", 0}}, Output::Clock::now());
+  output.dispatch({sample_of(PluginValue::up, 0)}, Output::Clock::now());
 }
 
 void Reader::measure(const Output& output, pg::Deadline deadline) {

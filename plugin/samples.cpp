@@ -1,4 +1,4 @@
-// Types and instances of the vocabulary come from core/metric; the rest is named here.
+// Types and instances come from the vocabulary in core/metric.
 #include "plugin/samples.hpp"
 
 #include <fmt/format.h>
@@ -43,11 +43,12 @@ std::uint32_t hash_of(std::string_view text) {
 /// Two indexes must not share an identifier. A name that collectd takes as it is stays so; of those
 /// that become equal to another one the others get a mark that follows from the name alone.
 std::string instance_of(const Index& index, const std::vector<Index>& all) {
-  const std::string name = "index_" + index.name;
+  const std::string beginning = info(PluginValue::index).collectd_type_instance;
+  const std::string name = beginning + index.name;
   std::string instance = in_identifier(name, kLongestName);
   const bool is_taken = std::any_of(all.begin(), all.end(), [&](const Index& other) {
     return other.name != index.name &&
-           in_identifier("index_" + other.name, kLongestName) == instance;
+           in_identifier(beginning + other.name, kLongestName) == instance;
   });
   if (instance == name || !is_taken) return instance;
   const std::string mark = fmt::format("~{:08x}", hash_of(index.name));
@@ -56,17 +57,23 @@ std::string instance_of(const Index& index, const std::vector<Index>& all) {
 
 }  // namespace
 
+Sample sample_of(PluginValue value, double number) {
+  const PluginValueInfo& known = info(value);
+  return {known.collectd_type, known.collectd_type_instance, number, known.is_counter};
+}
+
 Samples samples_of(const Measurement& measurement, const Findings& findings) {
   Samples samples;
   add_metrics(findings, false, samples);
   if (measurement.sizes_unknown.empty()) {
     for (const Index& index : measurement.table.indexes)
-      samples.push_back({"bytes", instance_of(index, measurement.table.indexes), index.bytes});
+      samples.push_back({info(PluginValue::index).collectd_type,
+                         instance_of(index, measurement.table.indexes), index.bytes});
   }
-  samples.push_back({"pg_n_tup_c", "ins", measurement.facts.rows_inserted, true});
-  samples.push_back({"pg_n_tup_c", "upd", measurement.facts.rows_updated, true});
-  samples.push_back({"pg_n_tup_c", "del", measurement.facts.rows_deleted, true});
-  samples.push_back({"bool", "locked", measurement.locked ? 1.0 : 0.0});
+  samples.push_back(sample_of(PluginValue::created, measurement.facts.rows_inserted));
+  samples.push_back(sample_of(PluginValue::changed, measurement.facts.rows_updated));
+  samples.push_back(sample_of(PluginValue::deleted, measurement.facts.rows_deleted));
+  samples.push_back(sample_of(PluginValue::locked, measurement.locked ? 1 : 0));
   return samples;
 }
 

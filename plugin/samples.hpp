@@ -17,6 +17,8 @@ struct Sample {
 
 using Samples = std::vector<Sample>;
 
+Sample sample_of(PluginValue value, double number);
+
 /// All but what needs the database's size. Unknown values are left out.
 Samples samples_of(const Measurement& measurement, const Findings& findings);
 

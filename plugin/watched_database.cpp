@@ -71,7 +71,7 @@ void WatchedDatabase::repeat_down() {
   const Lock lock(mutex_);
   if (!down_ || closed_) return;
   repeated_ = Output::Clock::now();
-  output_.dispatch({{"bool", "up", 0}}, repeated_);
+  output_.dispatch({sample_of(PluginValue::up, 0)}, repeated_);
 }
 
 /// collectd drops a value that is not later than the one before it.

@@ -1,4 +1,4 @@
-// The vocabulary's table.
+// The vocabulary's tables.
 #include "core/metric.hpp"
 
 #include <algorithm>
@@ -28,18 +28,47 @@ constexpr std::array<MetricInfo, kMetricCount> kMetrics = {{
      "how long the oldest expired session has been expired; 0 if none"},
 }};
 
-constexpr bool is_in_enum_order() {
+constexpr std::array<PluginValueInfo, kPluginValueCount> kPluginValues = {{
+    {PluginValue::index, "bytes", "bytes", "index_", "each index"},
+    {PluginValue::created, "rows/s", "pg_n_tup_c", "ins", "sessions created", true},
+    {PluginValue::changed, "rows/s", "pg_n_tup_c", "upd", "sessions changed", true},
+    {PluginValue::deleted, "rows/s", "pg_n_tup_c", "del", "sessions deleted", true},
+    {PluginValue::up, "0/1", "bool", "up", "the database answered"},
+    {PluginValue::locked, "0/1", "bool", "locked", "another session has locked the table"},
+    {PluginValue::reading_time, "seconds", "response_time", "read", "how long the reading took"},
+    {PluginValue::cleanups, "counter", "total_operations", "cleanup", "cleanups run", true},
+    {PluginValue::cleanups_failed, "counter", "total_operations", "cleanup_failed",
+     "cleanups failed or refused", true},
+    {PluginValue::rows_deleted, "counter", "total_objects", "deleted",
+     "sessions deleted by cleanups", true},
+    {PluginValue::bytes_reclaimed, "counter", "total_bytes", "reclaimed",
+     "bytes given back by cleanups", true},
+    {PluginValue::cleanup_time, "seconds", "duration", "cleanup", "how long the last cleanup took"},
+    {PluginValue::cleanup_lock, "seconds", "duration", "cleanup_lock",
+     "the last cleanup's longest exclusive lock"},
+    {PluginValue::cleaning, "0/1", "bool", "cleaning", "a cleanup is running"},
+}};
+
+constexpr bool are_in_enum_order() {
   for (std::size_t i = 0; i < kMetrics.size(); ++i)
     if (kMetrics[i].metric != static_cast<Metric>(i)) return false;
+  for (std::size_t i = 0; i < kPluginValues.size(); ++i)
+    if (kPluginValues[i].value != static_cast<PluginValue>(i)) return false;
   return true;
 }
-static_assert(is_in_enum_order(), "info() indexes the table by the enum");
+static_assert(are_in_enum_order(), "info() indexes the tables by their enums");
 
 }  // namespace
 
 const std::array<MetricInfo, kMetricCount>& all_metrics() { return kMetrics; }
 
 const MetricInfo& info(Metric metric) { return kMetrics[static_cast<std::size_t>(metric)]; }
+
+const std::array<PluginValueInfo, kPluginValueCount>& all_plugin_values() { return kPluginValues; }
+
+const PluginValueInfo& info(PluginValue value) {
+  return kPluginValues[static_cast<std::size_t>(value)];
+}
 
 std::optional<Metric> find_metric(std::string_view name) {
   const auto* const found = std::find_if(kMetrics.begin(), kMetrics.end(),

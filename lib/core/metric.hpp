@@ -1,5 +1,5 @@
-// The one vocabulary: what is measured, its unit, its name in thresholds and perfdata, and its
-// place in collectd.
+// The one vocabulary: what is measured or counted, its unit, its name in thresholds and perfdata,
+// and its place in collectd.
 #pragma once
 
 #include <array>
@@ -40,6 +40,37 @@ struct MetricInfo {
 const std::array<MetricInfo, kMetricCount>& all_metrics();
 const MetricInfo& info(Metric metric);
 std::optional<Metric> find_metric(std::string_view name);
+
+/// What the plugin sends besides the metrics. In the order in which they are explained.
+enum class PluginValue {
+  index,
+  created,
+  changed,
+  deleted,
+  up,
+  locked,
+  reading_time,
+  cleanups,
+  cleanups_failed,
+  rows_deleted,
+  bytes_reclaimed,
+  cleanup_time,
+  cleanup_lock,
+  cleaning,
+};
+inline constexpr std::size_t kPluginValueCount = 14;
+
+struct PluginValueInfo {
+  PluginValue value;
+  std::string_view unit;  ///< for people: "seconds", "0/1"
+  const char* collectd_type;
+  const char* collectd_type_instance;  ///< of `index` the beginning: the index's name follows
+  std::string_view meaning;
+  bool is_counter = false;  ///< collectd makes a rate of it
+};
+
+const std::array<PluginValueInfo, kPluginValueCount>& all_plugin_values();
+const PluginValueInfo& info(PluginValue value);
 
 /// How well a value is known.
 enum class Certainty {

@@ -34,7 +34,7 @@ std::string_view range_only(std::string_view text) {
 std::string entry(std::string_view label, double value, Unit unit,
                   std::initializer_list<std::string_view> fields) {
   std::string text = quoted_label(label) + "=" + plain_number(value, unit);
-  if (std::isfinite(value)) text += perfdata_unit(unit);
+  if (std::isfinite(value)) text += info(unit).perfdata;
   std::string separators;
   for (const std::string_view field : fields) {
     separators += ';';

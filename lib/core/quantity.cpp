@@ -46,28 +46,6 @@ constexpr std::array<Suffix, 6> kDurationSuffixes = {
 constexpr std::array<Suffix, 2> kPercentSuffixes = {{{"", 1}, {"%", 1}}};
 constexpr std::array<Suffix, 1> kRowSuffixes = {{{"", 1}}};
 
-struct UnitWords {
-  std::string_view kind;     ///< "cannot read ... as {kind}"
-  std::string_view allowed;  ///< what may follow the number
-  std::string_view example;
-  std::span<const Suffix> suffixes;
-};
-
-UnitWords words(Unit unit) {
-  switch (unit) {
-    case Unit::bytes:
-      return {"a size", "a size is in bytes, or ends in kB, MB, GB or TB", "1.25GB", kByteSuffixes};
-    case Unit::rows:
-      return {"a number of rows", "a number of rows has no unit", "100000", kRowSuffixes};
-    case Unit::percent:
-      return {"a percentage", "a percentage may end in one % only", "90%", kPercentSuffixes};
-    case Unit::seconds:
-      break;
-  }
-  return {"a duration", "a duration is in seconds, or ends in s, m, h, d or w", "2d",
-          kDurationSuffixes};
-}
-
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 /// How many bytes of `text` are `-`, digits, `.`, digits with a digit somewhere; 0 if it doesn't
@@ -155,6 +133,47 @@ std::string percentage(double value) {
   return number(std::abs(tenths) < 10 || size > 99 ? tenths : std::round(value)) + "%";
 }
 
+std::string size_text(double value) { return scaled(value, kByteScales); }
+std::string rows_text(double value) { return scaled(value, kRowScales); }
+std::string duration_text(double value) { return scaled(value, kDurationScales); }
+
+// The table of units
+
+struct UnitRules {
+  UnitInfo info;
+  std::string_view allowed;  ///< what may follow the number
+  std::span<const Suffix> suffixes;
+  std::string (*text)(double value);  ///< for people
+};
+
+constexpr std::array<UnitRules, 4> kUnits = {{
+    {{Unit::bytes, "bytes", "B", "a size", "1.25GB", "a range of sizes", "1GB:5GB"},
+     "a size is in bytes, or ends in kB, MB, GB or TB",
+     kByteSuffixes,
+     size_text},
+    {{Unit::rows, "rows", "", "a number of rows", "100000", "a range of rows", "1000:5000"},
+     "a number of rows has no unit",
+     kRowSuffixes,
+     rows_text},
+    {{Unit::percent, "percent", "%", "a percentage", "90%", "a range of percentages", "50%:90%"},
+     "a percentage may end in one % only",
+     kPercentSuffixes,
+     percentage},
+    {{Unit::seconds, "seconds", "s", "a duration", "2d", "a range of durations", "1h:2d"},
+     "a duration is in seconds, or ends in s, m, h, d or w",
+     kDurationSuffixes,
+     duration_text},
+}};
+
+constexpr bool is_in_enum_order() {
+  for (std::size_t i = 0; i < kUnits.size(); ++i)
+    if (kUnits[i].info.unit != static_cast<Unit>(i)) return false;
+  return true;
+}
+static_assert(is_in_enum_order(), "rules() indexes the table by the enum");
+
+const UnitRules& rules(Unit unit) { return kUnits[static_cast<std::size_t>(unit)]; }
+
 void strip_zero_decimals(std::string& digits) {
   digits.erase(digits.find_last_not_of('0') + 1);
   if (digits.back() == '.') digits.pop_back();
@@ -168,9 +187,8 @@ std::variant<double, Fault> read_quantity(std::string_view text, Unit unit) {
   double value = 0;
   const auto read =
       std::from_chars(text.data(), text.data() + length, value, std::chars_format::fixed);
-  const UnitWords unit_words = words(unit);
-  const std::optional<double> factor = factor_of(text.substr(length), unit_words.suffixes);
-  if (!factor) return Fault{length, std::string(unit_words.allowed)};
+  const std::optional<double> factor = factor_of(text.substr(length), rules(unit).suffixes);
+  if (!factor) return Fault{length, std::string(rules(unit).allowed)};
   value *= *factor;
   if (read.ec != std::errc() || !std::isfinite(value))
     return Fault{0, "the number is out of range"};
@@ -179,28 +197,16 @@ std::variant<double, Fault> read_quantity(std::string_view text, Unit unit) {
 
 double parse_quantity(std::string_view text, Unit unit) {
   const auto read = read_quantity(text, unit);
-  if (const Fault* fault = std::get_if<Fault>(&read)) {
-    const UnitWords unit_words = words(unit);
-    throw unreadable(text, fault->position, unit_words.kind, fault->wrong, unit_words.example);
-  }
+  if (const Fault* fault = std::get_if<Fault>(&read))
+    throw unreadable(text, fault->position, info(unit).quantity, fault->wrong,
+                     info(unit).quantity_example);
   return std::get<double>(read);
 }
 
-std::string_view quantity_example(Unit unit) { return words(unit).example; }
+const UnitInfo& info(Unit unit) { return rules(unit).info; }
 
 std::string format_quantity(double value, Unit unit) {
-  if (!std::isfinite(value)) return "unknown";
-  switch (unit) {
-    case Unit::bytes:
-      return scaled(value, kByteScales);
-    case Unit::rows:
-      return scaled(value, kRowScales);
-    case Unit::percent:
-      return percentage(value);
-    case Unit::seconds:
-      break;
-  }
-  return scaled(value, kDurationScales);
+  return std::isfinite(value) ? rules(unit).text(value) : "unknown";
 }
 
 std::string plain_number(double value, Unit unit) {
@@ -213,20 +219,6 @@ std::string plain_number(double value, Unit unit) {
     digits = fmt::format("{:.0f}", std::round(value));
   }
   return digits == "-0" ? "0" : digits;
-}
-
-std::string_view perfdata_unit(Unit unit) {
-  switch (unit) {
-    case Unit::bytes:
-      return "B";
-    case Unit::percent:
-      return "%";
-    case Unit::seconds:
-      return "s";
-    case Unit::rows:
-      break;
-  }
-  return "";
 }
 
 }  // namespace django_session

@@ -30,8 +30,15 @@ struct Fault {
 /// As parse_quantity, for a quantity that is a part of a longer text.
 std::variant<double, Fault> read_quantity(std::string_view text, Unit unit);
 
-/// An example of a quantity, for messages: "1.25GB", "2d", "90%", "100000".
-std::string_view quantity_example(Unit unit);
+/// A unit in the words of messages, `--help` and perfdata.
+struct UnitInfo {
+  Unit unit;
+  std::string_view name;      ///< "bytes", "seconds"
+  std::string_view perfdata;  ///< Nagios' unit of measurement: "B", "s", "%", or "" for rows
+  std::string_view quantity, quantity_example;  ///< "a size", "1.25GB"
+  std::string_view range, range_example;        ///< "a range of sizes", "1GB:5GB"
+};
+const UnitInfo& info(Unit unit);
 
 /// For people, in PostgreSQL's units: "8192 bytes", "12.5 GB", "276 MB"; "4.1M", "97%", "730 d",
 /// "1.5 h". Only 0% and 100% are shown as such: 99.97% is "99.9%". A number that isn't finite is
@@ -41,8 +48,5 @@ std::string format_quantity(double value, Unit unit);
 /// For perfdata, without the unit: whole bytes, rows and seconds, percent with at most two
 /// decimals; C locale, no exponent, no grouping; Nagios' "U" for a number that isn't finite.
 std::string plain_number(double value, Unit unit);
-
-/// Perfdata's unit of measurement: "B", "s", "%", or "" for rows.
-std::string_view perfdata_unit(Unit unit);
 
 }  // namespace django_session

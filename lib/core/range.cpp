@@ -13,24 +13,6 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-struct RangeWords {
-  std::string_view kind, example;
-};
-
-RangeWords words(Unit unit) {
-  switch (unit) {
-    case Unit::bytes:
-      return {"a range of sizes", "1GB:5GB"};
-    case Unit::rows:
-      return {"a range of rows", "1000:5000"};
-    case Unit::percent:
-      return {"a range of percentages", "50%:90%"};
-    case Unit::seconds:
-      break;
-  }
-  return {"a range of durations", "1h:2d"};
-}
-
 class RangeText {
  public:
   RangeText(std::string_view text, Unit unit) : text_(text), unit_(unit) {}
@@ -85,8 +67,7 @@ class RangeText {
   }
 
   ConfigError refused(std::size_t position, std::string_view wrong) const {
-    const RangeWords range_words = words(unit_);
-    return unreadable(text_, position, range_words.kind, wrong, range_words.example);
+    return unreadable(text_, position, info(unit_).range, wrong, info(unit_).range_example);
   }
 
   std::string_view text_;

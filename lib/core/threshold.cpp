@@ -9,23 +9,10 @@
 #include <string>
 
 #include "core/config_error.hpp"
+#include "core/quantity.hpp"
 
 namespace django_session {
 namespace {
-
-std::string_view unit_word(Unit unit) {
-  switch (unit) {
-    case Unit::bytes:
-      return "bytes";
-    case Unit::rows:
-      return "rows";
-    case Unit::percent:
-      return "percent";
-    case Unit::seconds:
-      break;
-  }
-  return "seconds";
-}
 
 ConfigError no_such_metric(std::string_view text, std::string_view name) {
   std::vector<std::string_view> names;
@@ -41,7 +28,7 @@ Range range_for(const MetricInfo& metric, std::string_view text) {
     return parse_range(text, metric.unit);
   } catch (const ConfigError& error) {
     throw ConfigError(
-        fmt::format("{} (in {}): {}", metric.name, unit_word(metric.unit), error.what()));
+        fmt::format("{} (in {}): {}", metric.name, info(metric.unit).name, error.what()));
   }
 }
 

@@ -65,6 +65,18 @@ TEST(Metric, has_a_meaning_of_one_line_and_a_place_of_its_own) {
   UNSIGNED_LONGS_EQUAL(kMetricCount, places.size());
 }
 
+TEST(Metric, shares_no_place_with_the_plugins_other_values) {
+  std::set<std::string> places;
+  for (const MetricInfo& metric : all_metrics())
+    places.insert(std::string(metric.collectd_type) + "-" + metric.collectd_type_instance);
+  for (const PluginValueInfo& other : all_plugin_values()) {
+    CHECK_TRUE(&info(other.value) == &other);
+    CHECK_TRUE(!other.meaning.empty() && other.meaning.size() < 80);
+    places.insert(std::string(other.collectd_type) + "-" + other.collectd_type_instance);
+  }
+  UNSIGNED_LONGS_EQUAL(kMetricCount + kPluginValueCount, places.size());
+}
+
 TEST(Metric, is_unknown_with_a_reason_and_without_a_number) {
   const MetricValue value = MetricValue::unknown("no right");
   CHECK_FALSE(value.number.has_value());

@@ -146,7 +146,7 @@ TEST(Quantity, refuses_numbers_out_of_range) {
 
 TEST(Quantity, has_an_example_that_it_can_read) {
   for (const Unit unit : {Unit::bytes, Unit::rows, Unit::percent, Unit::seconds})
-    CHECK_TRUE(parse_quantity(quantity_example(unit), unit) > 0);
+    CHECK_TRUE(parse_quantity(info(unit).quantity_example, unit) > 0);
 }
 
 TEST(Quantity, shows_sizes_in_postgresqls_units) {
@@ -264,10 +264,10 @@ TEST(Quantity, has_at_most_two_decimals_as_percent_in_perfdata) {
 }
 
 TEST(Quantity, has_nagios_unit_of_measurement) {
-  CHECK_TRUE(perfdata_unit(Unit::bytes) == "B");
-  CHECK_TRUE(perfdata_unit(Unit::seconds) == "s");
-  CHECK_TRUE(perfdata_unit(Unit::percent) == "%");
-  CHECK_TRUE(perfdata_unit(Unit::rows).empty());
+  CHECK_TRUE(info(Unit::bytes).perfdata == "B");
+  CHECK_TRUE(info(Unit::seconds).perfdata == "s");
+  CHECK_TRUE(info(Unit::percent).perfdata == "%");
+  CHECK_TRUE(info(Unit::rows).perfdata.empty());
 }
 
 TEST(Quantity, is_the_same_in_a_locale_with_decimal_commas) {

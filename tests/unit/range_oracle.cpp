@@ -30,7 +30,7 @@ std::vector<std::string_view> fields_of(std::string_view line) {
 
 Unit unit_of(std::string_view written) {
   for (const Unit unit : {Unit::bytes, Unit::rows, Unit::percent, Unit::seconds})
-    if (perfdata_unit(unit) == written) return unit;
+    if (info(unit).perfdata == written) return unit;
   throw ConfigError("no such unit");
 }
 
