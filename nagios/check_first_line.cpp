@@ -25,7 +25,7 @@ bool decides(const Judgement& judgement, Metric metric) {
 std::vector<std::string> deciding_entries(const Measurement& m, const MetricValues& values,
                                           const Judgement& judgement) {
   std::vector<std::string> entries;
-  if (swap_was_abandoned(m)) entries.emplace_back("an interrupted swap is left");
+  if (swap_was_abandoned(m)) entries.emplace_back("an interrupted swap was left behind");
   std::vector<Metric> open = judgement.deciding;
   while (!open.empty()) {
     const MetricValue& value = values[open.front()];

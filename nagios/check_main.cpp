@@ -37,7 +37,7 @@ std::string server_of(const pg::Parameters& connection) {
   return connection.port.empty() ? host : host + ", port " + connection.port;
 }
 
-/// They are a help to the reader: a failure costs these lines and nothing else.
+/// They only help the reader: a failure costs these lines and nothing else.
 std::vector<TableSize> largest_tables(sessions::Probe& probe, pg::Deadline deadline) {
   try {
     return probe.largest_tables(deadline);
@@ -87,10 +87,10 @@ CheckResult statement_failure(const Options& options, const pg::Error& error) {
   if (error.statement_timed_out())
     return failure(State::critical, fmt::format("timed out: {}", error.what()));
   if (!error.insufficient_privilege()) return failure(State::unknown, error.what());
-  // Not on the table: of that the reading knows, and says so. Somebody has taken a right on the
-  // system's functions or catalogues away from everybody.
+  // Not on the table: of that the reading knows, and says so. An administrator has revoked a right
+  // on the system's functions or catalogues from PUBLIC.
   return failure(State::unknown,
-                 fmt::format("role {} misses a right: {}", role_of(options), error.what()));
+                 fmt::format("role {} lacks a right: {}", role_of(options), error.what()));
 }
 
 CheckResult check(const Options& options) try {

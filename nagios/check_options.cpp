@@ -1,4 +1,4 @@
-// The options of the check, and what its --help tells.
+// The options of the check, and its --help.
 #include "check_options.hpp"
 
 #include <fmt/format.h>
@@ -32,10 +32,9 @@ std::string footer_of_help() {
 /// The options that are there, by the names of their values.
 struct CheckLine : CommandLine {
   CheckLine()
-      : CommandLine(
-            "check_django_session",
-            "Watches the table of Django's sessions in PostgreSQL: sizes, expired sessions, "
-            "and what a cleanup would give back.") {
+      : CommandLine("check_django_session",
+                    "Checks Django's session table in PostgreSQL: sizes, expired sessions, and "
+                    "what a cleanup would give back.") {
     footer(footer_of_help());
   }
 
@@ -43,11 +42,10 @@ struct CheckLine : CommandLine {
                                "WARNING outside this range (repeatable; METRIC default: total)");
   CLI::Option* critical =
       value("-c,--critical", "[METRIC=]RANGE", "CRITICAL outside this range (repeatable)");
-  CLI::Option* timeout =
-      value("-t,--timeout", "SECONDS", "Time for everything together (default: 10)");
-  CLI::Option* exact = flag("--exact", "Count the sessions; the default is to estimate");
+  CLI::Option* timeout = value("-t,--timeout", "SECONDS", "Overall time limit (default: 10)");
+  CLI::Option* exact = flag("--exact", "Count the sessions instead of estimating");
   CLI::Option* verbose =
-      flag("-v,--verbose", "More lines; -vv also the thresholds, -vvv the connection");
+      flag("-v,--verbose", "Print more lines; -vv adds the thresholds, -vvv the connection");
 };
 
 void read_thresholds(const CLI::Option* option, State severity,

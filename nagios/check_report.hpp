@@ -20,7 +20,7 @@ struct Report {
   std::string server;                     ///< where we connected to, without secrets
 };
 
-/// Further lines are shown with -v, and whenever somebody has to act.
+/// Further lines are shown with -v, and whenever someone has to act.
 bool wants_more_lines(State state, int verbosity);
 
 /// The first line with perfdata, and further lines where wanted; each ends in a newline.

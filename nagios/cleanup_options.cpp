@@ -1,4 +1,4 @@
-// The options of the cleanup, what they may be, and what --help tells.
+// The options of the cleanup, their limits, and its --help.
 #include "cleanup_options.hpp"
 
 #include <fmt/format.h>
@@ -22,14 +22,14 @@ constexpr double kMinute = 60, kDay = 24 * 3600, kYear = 365 * kDay;  // seconds
 constexpr const char* kFooter =
     R"(Methods:
   delete  expired sessions in small batches, VACUUM, REINDEX CONCURRENTLY of bloated indexes.
-          Gives back index space; space in the table is used again.
-  swap    copies the live sessions into a new table while recording what changes, then exchanges the
+          Gives back index space; space in the table is reused.
+  swap    copies the live sessions into a new table while logging what changes, then exchanges the
           two under a lock of milliseconds. Gives back everything.
-  full    delete, then VACUUM (FULL, ANALYZE): stops the site while the table is rewritten.
-  auto    swap where it is possible and pays, else delete; never full.
+  full    delete, then VACUUM (FULL, ANALYZE): blocks the site while the table is rewritten.
+  auto    swap where it is possible and worthwhile, else delete; never full.
 
 Durations are seconds, or have a unit: 30s, 10m, 2h, 7d, 1w. Sizes: 64MB, 1GB.
-It may be stopped at any moment (Ctrl-C, SIGTERM, kill) and run again.
+It can be stopped at any moment (Ctrl-C, SIGTERM, kill) and run again.
 
 Examples:
   django_session_cleanup -d site --dry-run
@@ -44,28 +44,29 @@ struct CleanupLine : CommandLine {
   CleanupLine()
       : CommandLine("django_session_cleanup",
                     "Deletes expired Django sessions from PostgreSQL and gives their space back, "
-                    "while the site goes on serving.") {
+                    "without downtime.") {
     footer(kFooter);
   }
 
-  CLI::Option* timeout =
-      value("-t,--timeout", "SECONDS", "Time for each connect and each quick answer (default: 10)");
+  CLI::Option* timeout = value("-t,--timeout", "SECONDS",
+                               "Time limit for connecting and for each quick answer (default: 10)");
   CLI::Option* method = value("--method", "METHOD", "auto (default), delete, swap or full");
-  CLI::Option* keep =
-      value("--keep", "DURATION", "Leave sessions that expired less than this ago (default: 0)");
-  CLI::Option* dry_run = flag("--dry-run", "Change nothing: print what would be done, and why");
+  CLI::Option* keep = value("--keep", "DURATION",
+                            "Keep sessions that expired less than this long ago (default: 0)");
+  CLI::Option* dry_run = flag("--dry-run", "Change nothing; print what would be done, and why");
   CLI::Option* max_duration =
       value("--max-duration", "DURATION", "Stop after this time (default: no limit)");
-  CLI::Option* lock_timeout = value("--lock-timeout", "DURATION",
-                                    "For each try of an exclusive lock (default: 0.1, in seconds)");
+  CLI::Option* lock_timeout =
+      value("--lock-timeout", "DURATION",
+            "Time limit for each attempt at an exclusive lock (default: 0.1, in seconds)");
   CLI::Option* max_lag =
       value("--max-lag", "BYTES|DURATION",
             "Wait while a replica, a slot or the archiver is further behind (default: 1GB)");
-  CLI::Option* max_clock_skew =
-      value("--max-clock-skew", "DURATION",
-            "Clean nothing if the server's clock differs more from this machine's (default: 60)");
+  CLI::Option* max_clock_skew = value(
+      "--max-clock-skew", "DURATION",
+      "Clean nothing if the server's clock differs from this machine's by more (default: 60)");
   CLI::Option* abort = flag("--abort", "Only remove what an interrupted run left");
-  CLI::Option* no_progress = flag("--no-progress", "No progress bar and no progress lines");
+  CLI::Option* no_progress = flag("--no-progress", "Show no progress");
   CLI::Option* state =
       value("--state", "STATE", "As an event handler, $SERVICESTATE$: act on CRITICAL and WARNING");
   CLI::Option* state_type =
@@ -77,7 +78,7 @@ struct CleanupLine : CommandLine {
 double read_seconds(const CLI::Option* option, const std::string& text, double least, double most) {
   const double seconds = read_value(option, [&] { return parse_quantity(text, Unit::seconds); });
   if (least <= seconds && seconds <= most) return seconds;
-  throw ConfigError(fmt::format("{}: {} is not possible; it must be from {:g} to {:g} seconds",
+  throw ConfigError(fmt::format("{}: {} is out of range: it must be between {:g} and {:g} seconds",
                                 name_of(option), repeatable(text), least, most));
 }
 
@@ -97,15 +98,14 @@ Unit unit_of_lag(const CLI::Option* option, const std::string& text) {
   if (last == 'b' || last == 'k' || last == 'g' || last == 't') return Unit::bytes;
   if (last == 's' || last == 'h' || last == 'd' || last == 'w') return Unit::seconds;
   throw ConfigError(
-      fmt::format("{}: \"{}\" is neither clearly a size nor a duration; write, for "
-                  "example, 64MB or 30s",
+      fmt::format("{}: \"{}\" is not clearly a size or a duration; write 64MB or 30s, for example",
                   name_of(option), repeatable(text)));
 }
 
 double read_lag_bytes(const CLI::Option* option, const std::string& text) {
   const double bytes = read_value(option, [&] { return parse_quantity(text, Unit::bytes); });
   if (bytes <= 0)
-    throw ConfigError(fmt::format("{}: {} is not possible; it must be more than 0", name_of(option),
+    throw ConfigError(fmt::format("{}: {} is out of range: it must be more than 0", name_of(option),
                                   repeatable(text)));
   return bytes;
 }
@@ -155,7 +155,7 @@ bool read_state(const CleanupLine& line, CleanupCommand& command) {
   if (!has_state && !has_type) return true;
   if (!has_state || !has_type)
     throw ConfigError(
-        "--state and --state-type belong together: --state '$SERVICESTATE$' "
+        "--state and --state-type must be given together: --state '$SERVICESTATE$' "
         "--state-type '$SERVICESTATETYPE$'");
   const std::string state = read_word(line.state, kStates),
                     type = read_word(line.state_type, kTypes);
@@ -168,10 +168,9 @@ void refuse_contradictions(const CleanupLine& line) {
   for (const CLI::Option* other :
        {line.dry_run, line.method, line.keep, line.max_lag, line.max_clock_skew})
     if (count_of(other) > 0)
-      throw ConfigError(
-          fmt::format("--abort and {} don't go together: --abort only removes what an "
-                      "interrupted run left",
-                      name_of(other)));
+      throw ConfigError(fmt::format(
+          "--abort can't be combined with {}: it only removes what an interrupted run left",
+          name_of(other)));
 }
 
 CleanupCommand read_command(const CleanupLine& line) {

@@ -41,7 +41,7 @@ std::string rows_text(const CleanupProgress& progress) {
                      std::floor(100 * share_of(progress)));
 }
 
-/// Without figures there is the time alone, once it is worth telling.
+/// Without figures only the time is shown, once it is worth it.
 std::string phase_text(const std::string& phase, double seconds) {
   if (seconds < 1) return phase;
   return phase + ", " + format_quantity(std::floor(seconds), Unit::seconds);

@@ -66,10 +66,10 @@ std::string needs_text(const CleanupPlan& plan) {
 
 std::string fits_text(const CleanupPlan& plan) {
   if (plan.nothing_to_do) return "yes";
-  if (!plan.free_disk_bytes) return "unknown: the server's disk can't be seen from here";
+  if (!plan.free_disk_bytes) return "unknown: the server's disk is not visible from here";
   const std::string free = bytes(plan.free_disk_bytes) + " are free";
   if (!plan.fits && plan.disk.empty()) return "unknown: " + free;
-  if (!plan.fits) return fmt::format("unknown: the disk of {} can't be seen from here", plan.disk);
+  if (!plan.fits) return fmt::format("unknown: the disk of {} is not visible from here", plan.disk);
   if (*plan.fits) return "yes: " + free;
   return "no: only " + free + (plan.disk.empty() ? "" : " " + plan.disk);
 }

@@ -55,8 +55,8 @@ std::string read_dbname(const CLI::Option* option) {
 void refuse_password(const CLI::Option* option, bool may_hold_one) {
   if (may_hold_one)
     throw ConfigError(
-        fmt::format("{}: the value may hold a password (not repeated here); it takes a name alone. "
-                    "Passwords belong into a password file (~/.pgpass)",
+        fmt::format("{}: the value may hold a password (not repeated here); give only a name here, "
+                    "and put passwords into a password file (~/.pgpass)",
                     name_of(option)));
 }
 
@@ -88,15 +88,14 @@ CommandLine::CommandLine(const std::string& program, const std::string& descript
     : app_(std::make_unique<CLI::App>(description)) {
   app_->name(program);
   app_->get_formatter()->column_width(34);
-  app_->set_help_flag("-h,--help", "This text");
-  app_->set_version_flag("-V,--version", program + " " DJANGO_SESSION_VERSION, "The version");
+  app_->set_help_flag("-h,--help", "Print this help");
+  app_->set_version_flag("-V,--version", program + " " DJANGO_SESSION_VERSION, "Print the version");
   app_->allow_extras();
-  host_ = value("-H,--host", "HOST", "Server's name, address or socket folder");
-  port_ = value("-p,--port", "PORT", "Its port");
-  dbname_ =
-      value("-d,--dbname", "DBNAME", "Database, or a connection string, or a postgresql:// URI");
+  host_ = value("-H,--host", "HOST", "Server's name, address or socket directory");
+  port_ = value("-p,--port", "PORT", "Server port");
+  dbname_ = value("-d,--dbname", "DBNAME", "Database, connection string or postgresql:// URI");
   username_ = value("-U,--username", "USER", "Role to log in as");
-  service_ = value("--service", "NAME", "Service of libpq's service file");
+  service_ = value("--service", "NAME", "Section of libpq's service file");
   table_ = value("-T,--table", "[SCHEMA.]TABLE", "The session table (default: django_session)");
 }
 
@@ -126,8 +125,7 @@ std::optional<Notice> CommandLine::parse(const std::vector<std::string>& words) 
   } catch (const CLI::CallForVersion& version) {
     return Notice{std::string(version.what()) + "\n"};
   } catch (const CLI::ArgumentMismatch&) {  // the only mismatch left: the last word wants a value
-    throw ConfigError(
-        fmt::format("the value after {} is missing; see -h", option_name_in(words.back())));
+    throw ConfigError(fmt::format("{} needs a value; see -h", option_name_in(words.back())));
   } catch (const CLI::ParseError& error) {
     throw ConfigError(fmt::format("{}; see -h", error.what()));
   }
@@ -168,10 +166,10 @@ void CommandLine::refuse_unknown(const std::vector<std::string>& words) const {
   if (words.empty()) return;
   const std::string name = option_name_in(words.front());
   if (name.size() > 1 && name.front() == '-' && name != "--" && is_name(name))
-    throw ConfigError(
-        fmt::format("unknown option {}; the options are {}", name.substr(0, 40), known_options()));
+    throw ConfigError(fmt::format("unknown option {}; valid options are {}", name.substr(0, 40),
+                                  known_options()));
   throw ConfigError(
-      "a word belongs to no option (not repeated here, it may be a password); each value follows "
+      "unexpected argument (not repeated here: it may be a password); each value follows "
       "its option, for example -d site -T public.django_session; see -h");
 }
 
@@ -223,8 +221,8 @@ std::chrono::milliseconds read_timeout(const CLI::Option* option,
   const double seconds = read_value(option, [&] { return parse_quantity(*text, Unit::seconds); });
   if (seconds <= 0 || seconds > kLongestTimeout)
     throw ConfigError(
-        fmt::format("-t: {} seconds is not a time limit: it must be more than 0 and at most "
-                    "a day, for example -t 10",
+        fmt::format("-t: {} seconds is out of range: it must be more than 0 and at most a day, for "
+                    "example -t 10",
                     plain_number(seconds, Unit::seconds)));
   return std::chrono::milliseconds(static_cast<long long>(std::ceil(seconds * 1000)));
 }

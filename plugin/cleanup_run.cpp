@@ -18,7 +18,7 @@ namespace {
 
 using Log = std::function<void(const std::string&)>;
 
-/// What the engine asks and tells, from and to collectd.
+/// What the engine asks collectd for, and reports to it.
 class Observer : public CleanupObserver {
  public:
   Observer(const StopSignal& stop, const Log& log) : stop_(stop), log_(log) {}

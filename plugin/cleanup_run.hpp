@@ -23,7 +23,7 @@ struct CleanupCause {
 
 struct CleanupRun {
   std::string what;  ///< cleanup_name()
-  /// Whether the result's rows, bytes and locks mean something; a program doesn't tell them.
+  /// Whether the result's rows, bytes and locks mean something; a program doesn't report them.
   bool has_figures = true;
   /// Runs it to its end, in the calling thread.
   std::function<CleanupResult(const CleanupCause& cause, const StopSignal& stop,

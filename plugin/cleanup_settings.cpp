@@ -76,7 +76,7 @@ constexpr std::array<Option<CleanupSettings>, 12> kOptions = {{
     {"CommandUser", [](Item i, CleanupSettings& s) { s.command_user = text_of(i, kUser); }},
 }};
 
-/// What a Command would not be told.
+/// What a Command would not learn.
 constexpr std::array<std::string_view, 5> kOfTheBuiltInCleanup = {"Method", "Keep", "User",
                                                                   "Service", "PassFile"};
 
@@ -86,7 +86,7 @@ void check_against_command(const ConfigItem& block) {
       if (same_key(item.key, option))
         throw ConfigError(
             fmt::format("<Cleanup>: {} is for the built-in cleanup, and Command runs a program "
-                        "instead; one of the two is right",
+                        "instead; remove one of them",
                         option));
 }
 
@@ -119,7 +119,7 @@ CleanupSettings read_cleanup_block(const ConfigItem& block) {
   if (settings.rules.triggers.empty())
     throw ConfigError("<Cleanup>: Trigger is missing; it takes " + std::string(kTrigger));
   if (settings.command.empty() && !settings.command_user.empty())
-    settings.warnings.emplace_back("<Cleanup>: CommandUser is for a Command, and there is none");
+    settings.warnings.emplace_back("<Cleanup>: CommandUser has no effect without Command");
   if (settings.command.empty())
     check_triggers(settings);
   else

@@ -19,7 +19,7 @@ struct CleanupSettings {
   std::string user, service, passfile;  ///< of the cleaning role; empty: the reading one's
   std::vector<std::string> command;     ///< program and arguments instead of the built-in cleanup
   std::string command_user;             ///< whom it runs as; empty: the daemon's own user
-  std::vector<std::string> warnings;    ///< what is taken, but hardly meant so; each one line
+  std::vector<std::string> warnings;    ///< what is accepted but probably a mistake; each one line
 
   static CleanupOptions default_options();
 };

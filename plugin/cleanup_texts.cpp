@@ -41,7 +41,7 @@ std::string triggers_text(const DatabaseSettings& settings) {
   return fmt::format("<Cleanup> waits for {} ({})", triggers, cleanup_name(settings));
 }
 
-/// Whoever reaches the port of the network plugin can send values under any name.
+/// Anyone who reaches the port of the network plugin can send values under any name.
 std::string foreign_values_text(const std::string& host) {
   return fmt::format(
       "<Cleanup> obeys values of {} that come over the network. Let the network plugin take signed "

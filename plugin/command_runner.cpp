@@ -208,7 +208,7 @@ std::string describe(const CommandEnd& end) {
     case CommandEnd::How::timed_out:
       return "ended at its time limit";
     case CommandEnd::How::stopped:
-      return "ended since collectd stops";
+      return "ended because collectd is stopping";
     case CommandEnd::How::not_started:
       break;
   }

@@ -45,7 +45,7 @@ double seconds_of(const ConfigItem& item) {
   const auto* seconds = std::get_if<double>(&only_value(item, kWhat));
   if (seconds == nullptr) throw Wrong{fmt::format("takes {}, without quotes", kWhat)};
   if (!std::isfinite(*seconds) || *seconds < kLeastSeconds || *seconds > kDay)
-    throw Wrong{fmt::format("takes seconds from {} to {}", kLeastSeconds, kDay)};
+    throw Wrong{fmt::format("must be between {} and {} seconds", kLeastSeconds, kDay)};
   return *seconds;
 }
 
@@ -61,7 +61,7 @@ double duration_of(const ConfigItem& item, double least, double most) {
     throw Wrong{fmt::format("takes {}", kWhat)};
   }
   if (!std::isfinite(seconds) || seconds < least || seconds > most)
-    throw Wrong{fmt::format("takes a duration from {} to {}", format_quantity(least, Unit::seconds),
+    throw Wrong{fmt::format("must be between {} and {}", format_quantity(least, Unit::seconds),
                             format_quantity(most, Unit::seconds))};
   return seconds;
 }

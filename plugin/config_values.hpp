@@ -76,10 +76,10 @@ void read_options(const ConfigItem& block, const std::string& title,
       if (!known) {
         std::string names;
         for (const auto& each : options) names.append(names.empty() ? "" : ", ").append(each.name);
-        throw Wrong{"is not an option here; there are " + names};
+        throw Wrong{"is not a valid option; valid options are " + names};
       }
       if (!seen.insert(&*option).second && option->times != Times::repeated)
-        throw Wrong{"is given twice; once is right"};
+        throw Wrong{"may be given only once"};
       option->apply(item, settings);
     } catch (const Wrong& wrong) {
       throw ConfigError(fmt::format("{}: {} {}", title, item.key, wrong.text));

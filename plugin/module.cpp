@@ -33,11 +33,10 @@ using namespace django_session::plugin;
 
 constexpr const char* kPlugin = "django_session";
 
-/// Whoever may create an object in the database chooses its name, and messages repeat it. A newline
-/// in it would begin a line of its own: a forged log entry, or a command in Nagios' command file,
-/// into which notify_nagios writes.
-/// Nor may collectd cut a character in two, or pass on what isn't UTF-8: some of its plugins then
-/// fail for the whole host. `most` is in bytes.
+/// Anyone who may create an object in the database chooses its name, and messages repeat it. A
+/// newline in it would begin a line of its own: a forged log entry, or a command in Nagios' command
+/// file, into which notify_nagios writes. Nor may collectd cut a character in two, or pass on what
+/// isn't UTF-8: some of its plugins then fail for the whole host. `most` is in bytes.
 std::string one_line(std::string_view text, std::size_t most) {
   const std::string line = django_session::without_controls(text, '?');
   return std::string(django_session::cut_to_bytes(line, most));
@@ -152,7 +151,7 @@ constexpr std::chrono::milliseconds kStopTimeBesidesTimeout(500);
 
 void log_shortage_of_threads(const std::string& reason) {
   log_line(LogLevel::warning,
-           fmt::format("readings have to wait: no further thread could be started: {}", reason));
+           fmt::format("readings are delayed: no more threads could be started: {}", reason));
 }
 
 /// What callbacks without user data need. Filled while collectd reads its configuration, by its
@@ -260,8 +259,7 @@ static int on_init() {
   registry().main_thread = std::this_thread::get_id();
   return guarded(0, [] {
     if (!registry().has_databases)
-      log_line(LogLevel::warning,
-               "nothing is measured: there is no <Database> block, or none without a mistake");
+      log_line(LogLevel::warning, "nothing is measured: there is no valid <Database> block");
     const std::filesystem::path folder = base_folder();
     for (const std::shared_ptr<Hook>& hook : registry().hooks) hook->recall(folder);
     registry().hooks_are_ready = true;
@@ -343,8 +341,8 @@ void register_database(const ConfigItem& block) {
   user_data_t user_data = {new ReadContext(settings, hook), free_read_context};
   if (plugin_register_complex_read(nullptr, name.c_str(), on_read, interval, &user_data) != 0)
     throw django_session::ConfigError(
-        fmt::format("<Database \"{0}\">: Instance \"{1}\" is taken already; give each block of a "
-                    "database an Instance of its own",
+        fmt::format("<Database \"{0}\">: Instance \"{1}\" is already taken; give each block of a "
+                    "database its own Instance",
                     settings.database, settings.instance));
   registry().has_databases = true;
   registry().longest_timeout = std::max(registry().longest_timeout, settings.timeout());
@@ -353,7 +351,8 @@ void register_database(const ConfigItem& block) {
   for (const LogLine& line : introduction_of(settings)) log_line(line.level, line.text);
 }
 
-/// What is wrong is left out, with an error; the daemon, the other options and blocks go on.
+/// What is wrong is left out, with an error; the daemon continues with the other options and
+/// blocks.
 void register_item(const ConfigItem& item) {
   if (strcasecmp(item.key.c_str(), "Database") == 0) return register_database(item);
   registry().turns->set_at_once(read_plugin_option(item).max_cleanups);

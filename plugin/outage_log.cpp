@@ -25,7 +25,7 @@ std::optional<OutageLog::Line> OutageLog::next(const std::string& cause, const s
                                                Time now) {
   if (cause == standing_ || !take_line(now)) return std::nullopt;
   standing_ = cause;
-  if (cause.empty()) return Line{false, "readings are back"};
+  if (cause.empty()) return Line{false, "readings have resumed"};
   return Line{true, trouble};
 }
 

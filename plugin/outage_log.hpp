@@ -1,5 +1,5 @@
 // What is said in the log of readings that fail: when that begins, when its cause changes, and when
-// they are back. Pure.
+// they resume. Pure.
 #pragma once
 
 #include <chrono>

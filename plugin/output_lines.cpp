@@ -24,8 +24,7 @@ void OutputLines::add(std::string_view output) {
 
 void OutputLines::finish() {
   if (!line_.empty()) end_line();
-  if (count_ > kMostLines)
-    on_line_(fmt::format("({} further lines are not shown)", count_ - kMostLines));
+  if (count_ > kMostLines) on_line_(fmt::format("({} more lines not shown)", count_ - kMostLines));
 }
 
 void OutputLines::end_line() {

@@ -199,7 +199,7 @@ std::optional<CleanupPast> read_past(const std::string& path) {
   }
   const std::string text = content_of(file.number(), path);
   const std::optional<CleanupPast> past = parse_past(text);
-  if (!past) throw PastFileError(fmt::format("{}: it is damaged", path));
+  if (!past) throw PastFileError(fmt::format("{}: damaged", path));
   return past;
 }
 

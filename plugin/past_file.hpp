@@ -19,8 +19,8 @@ class PastFileError : public std::runtime_error {
 /// Nothing if there is no such file. Throws PastFileError.
 std::optional<CleanupPast> read_past(const std::string& path);
 
-/// Replaces the file at once: whoever reads it, whenever the machine fails, finds the old one or
-/// the new one. Waits for the disk. Throws PastFileError.
+/// Replaces the file atomically: whenever it is read, and whenever the machine fails, it is the old
+/// one or the new one. Waits for the disk. Throws PastFileError.
 void write_past(const std::string& path, const CleanupPast& past);
 
 /// The file's name for a plugin instance; it contains no slash.

@@ -30,7 +30,7 @@ ProgramUser find_user(const std::string& name) {
   } while (error == EINTR || (error == ERANGE && room.size() <= kMostRoom));
   if (found == nullptr && error != 0)
     refuse(name, "can't be looked up: " + std::generic_category().message(error));
-  if (found == nullptr) refuse(name, "is no user of this host; right is the name of one");
+  if (found == nullptr) refuse(name, "is not a user of this host");
   return {entry.pw_uid, entry.pw_gid, name, entry.pw_dir, entry.pw_shell};
 }
 
@@ -42,15 +42,15 @@ std::optional<ProgramUser> program_user_of(const CleanupSettings& settings, uid_
   if (name.empty() && daemon != 0) return std::nullopt;
   if (name.empty())
     throw ConfigError(
-        "<Cleanup>: Command needs CommandUser, since collectd runs as root: the name of an "
-        "ordinary user, whom the program runs as");
+        "<Cleanup>: Command needs CommandUser, because collectd runs as root: the name of an "
+        "ordinary user to run the program as");
   ProgramUser user = find_user(name);
-  if (user.user == 0) refuse(name, "is root; right is an ordinary user, whom the program runs as");
+  if (user.user == 0) refuse(name, "is root; give an ordinary user to run the program as");
   if (user.user == daemon) return std::nullopt;
   if (daemon != 0)
     refuse(name,
-           "can't be had: collectd doesn't run as root, so that the program runs as "
-           "collectd's own user; leave CommandUser out");
+           "can't be used: collectd doesn't run as root, so the program runs as collectd's own "
+           "user; remove CommandUser");
   return user;
 }
 

@@ -93,11 +93,10 @@ void Reader::note_abandoned_swap(bool abandoned, const Output& output) {
   if (abandoned == swap_abandoned_) return;
   swap_abandoned_ = abandoned;
   if (abandoned)
-    output.log(
-        LogLevel::warning,
-        fmt::format("{}: an interrupted swap left triggers whose log grows: run it again, or "
-                    "django_session_cleanup --abort",
-                    instance_));
+    output.log(LogLevel::warning,
+               fmt::format("{}: an interrupted swap left triggers whose log grows: run it again, "
+                           "or run django_session_cleanup --abort",
+                           instance_));
 }
 
 void Reader::note_outage(const std::string& cause, const std::string& trouble,

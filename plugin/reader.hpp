@@ -1,5 +1,4 @@
-// One <Database>: measures, hands the samples on, and says once when something begins or ends to be
-// wrong.
+// One <Database>: measures, hands the samples on, and says once when a problem begins or ends.
 #pragma once
 
 #include <chrono>
@@ -35,7 +34,7 @@ class Reader {
   /// too: `up` = 0 and one log line when it begins. Whether the database is up.
   bool read(const Output& output);
 
-  /// Instead of a reading that couldn't even be begun.
+  /// Instead of a reading that couldn't even start.
   void fail(const std::string& trouble, const Output& output);
 
  private:

@@ -191,8 +191,8 @@ bool ReadingPool::Shared::await_a_stall() {
   return !stopping;
 }
 
-/// Where nothing at all comes to its end, twice as many: so sixty databases that hang from the same
-/// moment on hold up the others for four looks, once.
+/// Where nothing at all comes to its end, twice as many: so sixty databases that begin to hang
+/// together hold up the others for four looks, once.
 void ReadingPool::Shared::allow_as_many_as_are_stuck() {
   const auto now = Clock::now();
   const auto stuck = static_cast<std::size_t>(

@@ -29,7 +29,7 @@ class ReadingPool {
     std::chrono::milliseconds keep{20'000};     ///< when a thread with nothing to do goes
   };
 
-  /// `on_shortage`: told once when tasks have to wait because no further thread can be started.
+  /// `on_shortage`: called once when tasks have to wait because no further thread can be started.
   explicit ReadingPool(std::function<void(const std::string& reason)> on_shortage)
       : ReadingPool(std::move(on_shortage), Rules()) {}
   ReadingPool(std::function<void(const std::string& reason)> on_shortage, Rules rules);

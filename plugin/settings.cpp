@@ -71,8 +71,8 @@ std::string name_of(const ConfigItem& item) {
       same_key(item.key, "Host") ? host_may_hold_password(name) : may_hold_password(name);
   if (secret)
     throw Wrong{
-        "may hold a password (not repeated here); it takes a name alone, and a password "
-        "belongs to Password or PassFile"};
+        "may hold a password (not repeated here); it takes only a name, and a password belongs in "
+        "Password or PassFile"};
   return name;
 }
 
@@ -119,7 +119,8 @@ constexpr std::array<Option<DatabaseSettings>, 14> kOptions = {{
 PluginSettings read_plugin_option(const ConfigItem& item) {
   if (!same_key(item.key, kPluginOptions.front().name))
     throw ConfigError(fmt::format(
-        "{} is not an option here; there are <Database \"name\"> and MaxCleanups", item.key));
+        "{} is not a valid option; valid options are <Database \"name\"> and MaxCleanups",
+        item.key));
   PluginSettings settings;
   read_options({"Plugin", {}, {item}}, "<Plugin django_session>", kPluginOptions, settings);
   return settings;
@@ -143,14 +144,12 @@ DatabaseSettings read_database_block(const ConfigItem& block) {
   if (!is_printable(settings.instance))
     throw ConfigError(title +
                       ": Instance has a control character, such as a line break, or bytes that are "
-                      "not UTF-8; right is a name of printable characters. Its default is the "
-                      "database's name");
+                      "not UTF-8; use printable characters (the default is the database's name)");
   if (!settings.read && !settings.cleanup)
     throw ConfigError(title +
-                      ": Read is false, and there is no <Cleanup>; one of the two is needed");
+                      ": Read is false and there is no <Cleanup>, so there is nothing to do");
   if (!settings.read && settings.cleanup->host.empty())
-    throw ConfigError(title +
-                      ": Read is false, so that <Cleanup> needs Host: whose values it obeys");
+    throw ConfigError(title + ": with Read false, <Cleanup> needs Host: whose values it obeys");
   return settings;
 }
 

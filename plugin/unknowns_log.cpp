@@ -1,4 +1,4 @@
-// The log's last word follows the values, but for what it has said within the hour.
+// The log's last word follows the values, except for what it has said within the hour.
 #include "plugin/unknowns_log.hpp"
 
 #include "plugin/outage_log.hpp"

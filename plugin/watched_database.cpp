@@ -26,7 +26,7 @@ void WatchedDatabase::read_in(ReadingPool& pool, Preparation prepare) {
         },
         expected());
   } catch (const std::system_error& error) {
-    fail(fmt::format("no thread to read in could be started: {}", error.code().message()));
+    fail(fmt::format("no thread for the reading could be started: {}", error.code().message()));
   }
 }
 

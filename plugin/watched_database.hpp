@@ -1,5 +1,5 @@
 // One <Database> by collectd's schedule: when a reading is due it runs in a thread of ours, so that
-// whatever hangs holds up nothing else.
+// what hangs holds up nothing else.
 #pragma once
 
 #include <chrono>

@@ -15,7 +15,7 @@ class BatchSize {
   /// A batch of rows() took this long, from sending it to the answer to COMMIT.
   void took(std::chrono::milliseconds elapsed);
 
-  /// A batch ran into its time limit, or into somebody's lock. False: it can't be smaller.
+  /// A batch ran into its time limit, or into another session's lock. False: it can't be smaller.
   bool was_too_much();
 
  private:
@@ -24,7 +24,7 @@ class BatchSize {
 
 /// The same for deleting beside a site's traffic. Its clients wait at each of their COMMITs until
 /// the WAL is on the disk, with ours in front of it; so batches are small in bytes of WAL as well
-/// as short, and most of the time is the clients'.
+/// as short, and most of the time is left to the clients.
 class DeletePace {
  public:
   int rows() const { return static_cast<int>(rows_); }

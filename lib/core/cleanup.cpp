@@ -38,7 +38,7 @@ Method parse_method(std::string_view name) {
                                    [name](const auto& known) { return known.name == name; });
   if (found == kMethods.end())
     throw ConfigError(fmt::format(
-        "\"{}\" is not a method; the methods are auto, delete, swap, full", repeatable(name)));
+        "unknown method \"{}\"; valid methods are auto, delete, swap, full", repeatable(name)));
   return found->method;
 }
 

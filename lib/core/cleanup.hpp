@@ -15,7 +15,7 @@ enum class Method {
   automatic,  ///< swap where the pre-flight allows it and it pays, else delete; never full
   remove,     ///< "delete": batches, VACUUM, REINDEX CONCURRENTLY of bloated indexes
   swap,       ///< copy the live rows beside the table, then exchange the two
-  full,       ///< delete, then VACUUM (FULL, ANALYZE): stops the site for the rewrite
+  full,       ///< delete, then VACUUM (FULL, ANALYZE): blocks the site during the rewrite
 };
 
 std::string_view method_name(Method method);  ///< "auto", "delete", "swap", "full"
@@ -75,7 +75,7 @@ struct CleanupResult {
   Method method = Method::remove;
   std::string message;  ///< what happened, one line, fit for a log, a notification and a terminal
   bool left_to_another =
-      false;  ///< `stopped`, since another cleanup is at work on the table, or was
+      false;  ///< `stopped` because another cleanup is or was running on the table
   // Nothing where it isn't known, say without a connection.
   std::optional<double> rows_deleted;  ///< by a swap: an estimate
   std::optional<double> bytes_before, bytes_after;
@@ -99,7 +99,7 @@ struct CleanupProgress {
   double bytes = 0;
 };
 
-/// What a running cleanup asks and tells; called in the thread that runs it.
+/// What a running cleanup asks and reports; called in the thread that runs it.
 class CleanupObserver {
  public:
   virtual ~CleanupObserver() = default;

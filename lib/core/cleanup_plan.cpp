@@ -186,21 +186,17 @@ class Outlook {
 /// Why a swap wouldn't pay; empty where it does.
 std::string not_worth_a_swap(const Outlook& outlook) {
   if (!outlook.known())
-    return fmt::format("it isn't known what a swap would give back: {}", outlook.unknown());
+    return fmt::format("what a swap would give back is unknown: {}", outlook.unknown());
   const double total = *outlook.number(Metric::total);
   const double swapped = *outlook.of(Method::swap).bytes_after;
   const double more = *outlook.of(Method::remove).bytes_after - swapped;
   if (more < kSwapWorthBytes)
-    return fmt::format(
-        "a swap (--method swap) would give back {} more, less than the {} that it "
-        "is worth",
-        bytes_text(std::max(more, 0.0)), bytes_text(kSwapWorthBytes));
+    return fmt::format("a swap (--method swap) would give back only {} more; it pays above {}",
+                       bytes_text(std::max(more, 0.0)), bytes_text(kSwapWorthBytes));
   if (swapped > kSwapMostWritten * total)
-    return fmt::format(
-        "a swap would write {} of the bytes anew, more than the {} up to which it "
-        "pays",
-        format_quantity(100 * swapped / total, Unit::percent),
-        format_quantity(100 * kSwapMostWritten, Unit::percent));
+    return fmt::format("a swap would rewrite {} of the bytes; it pays up to {}",
+                       format_quantity(100 * swapped / total, Unit::percent),
+                       format_quantity(100 * kSwapMostWritten, Unit::percent));
   return "";
 }
 
@@ -227,8 +223,8 @@ void choose(CleanupPlan& plan, const Circumstances& c, const Outlook& outlook) {
     const double total = *outlook.number(Metric::total);
     const double after = *outlook.of(Method::swap).bytes_after;
     plan.method = Method::swap;
-    plan.reason = fmt::format("gives back {} and writes {} anew", bytes_text(total - after),
-                              bytes_text(after));
+    plan.reason =
+        fmt::format("gives back {} and rewrites {}", bytes_text(total - after), bytes_text(after));
   }
 }
 
@@ -241,7 +237,7 @@ std::string contents(const DiskNeed& need) {
 }
 
 std::string why_too_little(const DiskNeed& need) {
-  return fmt::format("has {} free in {}, not the {} for {}", bytes_text(*need.room.free),
+  return fmt::format("has {} free in {}, not the {} needed for {}", bytes_text(*need.room.free),
                      need.room.folder, bytes_text(need.bytes), contents(need));
 }
 
@@ -255,7 +251,7 @@ void refuse_for_want_of_room(CleanupPlan& plan, const Outlook& outlook, const Ci
     if (limit && *limit < *cost.temporary)
       plan.refusals.push_back(
           {method, "the server's temp_file_limit",
-           fmt::format("is {}: to build the largest index takes {} of temporary files, or more "
+           fmt::format("is {}: building the largest index needs {} of temporary files, or more "
                        "maintenance_work_mem",
                        bytes_text(*limit), bytes_text(*cost.temporary))});
   }
@@ -268,7 +264,7 @@ void judge_the_room(CleanupPlan& plan, const Forecast& cost, const Circumstances
   if (least != nullptr) plan.free_disk_bytes = least->room.free;
   if (least != nullptr && left_over(*least) < 0) {
     plan.fits = false;
-    plan.disk = fmt::format("in {}, not the {} for {}", least->room.folder,
+    plan.disk = fmt::format("in {}, not the {} needed for {}", least->room.folder,
                             bytes_text(least->bytes), contents(*least));
   } else if (hidden == nullptr) {
     plan.fits = true;
@@ -296,8 +292,8 @@ void foresee(CleanupPlan& plan, const Outlook& outlook, const Circumstances& c) 
   judge_the_room(plan, cost, c);
 }
 
-/// Nothing has expired, and what the method gives back isn't worth the word. A rewrite that was
-/// asked for is done all the same.
+/// Nothing has expired, and what the method would give back isn't worth mentioning. A rewrite that
+/// was asked for is done all the same.
 void look_for_nothing_to_do(CleanupPlan& plan) {
   constexpr double kWorthAWord = 1024 * 1024;
   const bool none = plan.expired_is_counted && plan.expired_rows == 0.0;
@@ -313,19 +309,18 @@ void look_for_nothing_to_do(CleanupPlan& plan) {
   plan.reason = plan.nothing_to_do ? "nothing to do: " + why : plan.reason + ", though " + why;
 }
 
-constexpr double kGrows = 1.05;  // the forecast isn't better known
+constexpr double kGrows = 1.05;  // the forecast is no more precise
 
 /// Of the method that was chosen.
 void add_notes(CleanupPlan& plan, const Circumstances& c) {
   const bool locks = plan.method != Method::remove;
   if (!locks && !c.giving_back.who_can.empty()) plan.notes.push_back(c.giving_back.who_can);
   if (plan.method == Method::full)
-    plan.notes.push_back(
-        "the site stands still while the table is rewritten: VACUUM FULL locks it");
+    plan.notes.push_back("the site is blocked while the table is rewritten: VACUUM FULL locks it");
   if (locks && plan.bytes_after.value_or(0) > kGrows * plan.bytes_before.value_or(0))
     plan.notes.push_back(
-        "the table will be larger than it is now: its fillfactor, or an index's, was lowered after "
-        "its pages had been filled");
+        "the table will grow: its fillfactor, or an index's, was lowered after its pages were "
+        "filled");
   if (!locks && !c.giving_back.vacuum) return;  // nothing that a standby's queries would notice
   for (const std::string& standby : c.standbys)
     plan.notes.push_back(

@@ -63,13 +63,14 @@ bool got_on(const CleanupResult& result) {
 
 TimeWindow parse_window(std::string_view text) {
   const std::size_t dash = text.find('-');
-  if (dash == std::string_view::npos) throw no_window(text, text.size(), "there is no '-'");
+  if (dash == std::string_view::npos) throw no_window(text, text.size(), "the '-' is missing");
   const std::optional<int> start = minutes_of(text.substr(0, dash));
   const std::optional<int> end = minutes_of(text.substr(dash + 1));
   if (!start || *start == kMinutesOfDay)
     throw no_window(text, 0, "a time of day has the form 01:00");
   if (!end) throw no_window(text, dash + 1, "a time of day has the form 01:00");
-  if (*start == *end) throw no_window(text, 0, "it is empty (any time of day is no window at all)");
+  if (*start == *end)
+    throw no_window(text, 0, "it is empty (leave Window out to allow any time of day)");
   return {*start, *end};
 }
 
@@ -103,14 +104,13 @@ std::optional<std::string> advice_on(const CleanupTrigger& trigger, Method metho
   if (!can_hardly_end(method, metric)) return std::nullopt;
   if (metric == Metric::live)
     return fmt::format(
-        "Trigger \"{}\": no cleanup deletes sessions that have not expired; Trigger "
-        "\"expired_percent=50\" with Method \"{}\" works",
+        "Trigger \"{}\": no cleanup deletes sessions that have not expired; use Trigger "
+        "\"expired_percent=50\" with Method \"{}\"",
         trigger.text, method_name(method));
   return fmt::format(
-      "Trigger \"{}\" with Method \"delete\": deleting leaves the table's space to the table, and "
-      "the disk gets hardly any back, so that each cleanup waits longer than the one before; the "
-      "same Trigger with Method \"auto\" and a role that may swap works, or Trigger \"overdue=2d\" "
-      "with Method \"delete\"",
+      "Trigger \"{}\" with Method \"delete\": deleting frees space inside the table but gives the "
+      "disk hardly any back, so each cleanup would wait longer than the one before; use Method "
+      "\"auto\" with a role that may swap, or Trigger \"overdue=2d\"",
       trigger.text);
 }
 
@@ -135,7 +135,7 @@ void check_against_keep(const CleanupTrigger& trigger, std::chrono::seconds keep
       beyond % kDay == 0 ? fmt::format("{}d", beyond / kDay) : fmt::format("{}", beyond);
   throw ConfigError(
       fmt::format("\"{}\" can't be ended by a cleanup, because Keep spares sessions for {}; set "
-                  "the Trigger above Keep, say \"overdue={}\", or a smaller Keep",
+                  "the Trigger above Keep, for example \"overdue={}\", or make Keep smaller",
                   trigger.text, format_quantity(kept, Unit::seconds), right));
 }
 
@@ -208,7 +208,7 @@ CleanupDecision CleanupPolicy::decide(Moment now) const {
   }
   if (!in_window(now.minute_of_day)) {
     return {Verdict::outside_window,
-            fmt::format(", but a cleanup may start within {} only (Window)",
+            fmt::format(", but a cleanup may start only within {} (Window)",
                         windows_text(rules_.windows)),
             {}};
   }

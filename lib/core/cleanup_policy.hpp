@@ -44,12 +44,12 @@ CleanupTrigger parse_trigger(std::string_view text);
 /// Whether a cleanup by this method can hardly bring the metric down, whatever the threshold.
 bool can_hardly_end(Method method, Metric metric);
 
-/// What is to be said of a trigger that its method can hardly end, with a pair that works: "Trigger
+/// Advice about a trigger that its method can hardly end, with a pair that works: "Trigger
 /// "reclaimable=1GB" ...". Nothing if there is nothing to say.
 std::optional<std::string> advice_on(const CleanupTrigger& trigger, Method method);
 
-/// Throws ConfigError if the trigger alerts on sessions that `keep` leaves: it would alert for
-/// ever.
+/// Throws ConfigError if the trigger alerts on sessions that `keep` leaves: it would never stop
+/// alerting.
 void check_against_keep(const CleanupTrigger& trigger, std::chrono::seconds keep);
 
 struct CleanupRules {
@@ -94,9 +94,9 @@ struct CleanupSource {
 /// What has to be known of a table's cleanups when the daemon starts again.
 struct CleanupPast {
   std::optional<std::chrono::sys_seconds> last;  ///< the end of the last one, or else its start
-  bool ended = true;                             ///< false: it was under way when this was noted
+  bool ended = true;                             ///< false: it was running when this was noted
   int useless_cleanups = 0;                      ///< in a row
-  std::optional<Outcome> trouble;      ///< that the last one ended with and nobody heard the end of
+  std::optional<Outcome> trouble;  ///< that the last one ended with, until it is reported as over
   std::optional<CleanupSource> cause;  ///< of the last one
   bool operator==(const CleanupPast& other) const = default;
 };
@@ -105,13 +105,13 @@ struct CleanupPast {
 ///
 /// Whether a cleanup was of use is judged by the values that come after it, not by its own account:
 /// it was if what caused it came to an end, by the word of the host that had it start. As long as
-/// it doesn't, each further cleanup of the table waits twice as long as the one before, whoever
-/// triggers it: 2, 4, 8... times the cooldown (at least a minute), up to 7 days. A heap that
-/// `delete` has emptied but can't give back, a missing right or a threshold below what the live
-/// sessions need thus cost one try a week, not one an hour. The cause's first value that no longer
-/// alerts ends it. A cleanup that was stopped on its way, by its time limit say, and got something
-/// done doesn't count: the next one goes on after the plain cooldown. Nor does one that found
-/// another host's under way.
+/// it doesn't, each further cleanup of the table waits twice as long as the one before, no matter
+/// which host triggers it: 2, 4, 8... times the cooldown (at least a minute), up to 7 days. A heap
+/// that `delete` has emptied but can't give back, a missing right or a threshold below what the
+/// live sessions need thus cost one try a week, not one an hour. The cause's first value that no
+/// longer alerts ends it. A cleanup that was stopped on its way, by its time limit say, and got
+/// something done doesn't count: the next one resumes after the plain cooldown. Nor does one that
+/// found another host's running.
 ///
 /// Not thread-safe. Its size doesn't depend on how many hosts there are.
 class CleanupPolicy {
@@ -144,9 +144,9 @@ class CleanupPolicy {
   std::optional<Outcome> trouble() const { return history_.trouble; }
 
   CleanupPast past() const;
-  /// Goes on where an earlier daemon was. A cleanup that this one never heard the end of counts as
-  /// of no use: it may be what ended it. An end in the future, by a clock that was wrong then or is
-  /// now, counts as now.
+  /// Resumes where an earlier daemon stopped. A cleanup that this one never heard the end of counts
+  /// as of no use: it may be what ended it. An end in the future, by a clock that was wrong then or
+  /// is now, counts as now.
   void recall(const CleanupPast& past, Moment now);
   /// Nothing is known of the past: as if a cleanup had just ended.
   void suppose_the_worst(Moment now);

@@ -50,9 +50,9 @@ std::string roles_script(const Measurement& m) {
 
 void advise_on_lock(const Measurement& m, Advices& advices) {
   advices.push_back(
-      {fmt::format(
-           "the table is locked{}{}: wait for it; sizes may be out of date until then. Who it is:",
-           m.locked_by.empty() ? "" : " by ", m.locked_by),
+      {fmt::format("the table is locked{}{}: wait until it is free; sizes may be out of date until "
+                   "then. Who holds the lock:",
+                   m.locked_by.empty() ? "" : " by ", m.locked_by),
        fmt::format("SELECT a.pid, l.mode, l.granted, a.state, a.query FROM pg_locks l JOIN "
                    "pg_stat_activity a USING (pid) "
                    "WHERE l.relation = {}::regclass;",
@@ -83,13 +83,13 @@ void advise_on_counters(const Measurement& m, const Findings& findings, Advices&
   if (!m.facts.counters.stand_still.empty())
     advices.push_back({m.facts.counters.stand_still +
                            ": autovacuum needs the server's counters, and so do the figures here; "
-                           "as a superuser, find the setting, and RESET it where it is:",
+                           "as a superuser, find where it is set and RESET it:",
                        "SELECT setdatabase, setrole::regrole, setconfig FROM "
                        "pg_db_role_setting; SHOW track_counts;"});
   else if (!m.facts.standby && !findings.values[Metric::dead].number)
     advices.push_back(
-        {"the server's counters can't be relied on before a vacuum or analyze; this "
-         "reads a sample:",
+        {"the server's counters are unreliable until the next vacuum or analyze; this reads a "
+         "sample:",
          fmt::format("ANALYZE {};", table_of(m))});
 }
 
@@ -147,8 +147,8 @@ std::string table_option(const Measurement& m) {
 void advise_on_cleanup(const Measurement& m, const Reclaimable& parts, Advices& advices) {
   if (m.facts.standby || (!worth_it(parts.expired, m) && !worth_it(parts.free, m))) return;
   advices.push_back(
-      {"an online cleanup deletes what has expired and gives the space back while the "
-       "site goes on; see its plan, then run it without --dry-run:",
+      {"an online cleanup deletes what has expired and gives the space back without downtime; look "
+       "at its plan, then run it without --dry-run:",
        fmt::format("django_session_cleanup -d {} -T {} --dry-run", shell_word(m.table.database),
                    shell_word(table_option(m)))});
 }
@@ -166,11 +166,9 @@ void advise_on_abandoned_swap(const Measurement& m, Advices& advices) {
 
 /// The remedy by hand for space that lies idle inside heap and TOAST.
 void advise_on_idle_space(const Measurement& m, std::string what, Advices& advices) {
-  advices.push_back(
-      {std::move(what) +
-           ": give the space back to the disk; this locks the table, so the site stands still for "
-           "the whole rewrite",
-       fmt::format("VACUUM (FULL, ANALYZE) {};", table_of(m))});
+  advices.push_back({std::move(what) + ": give the space back to the disk; this locks the table, "
+                                       "so the site is blocked for the whole rewrite",
+                     fmt::format("VACUUM (FULL, ANALYZE) {};", table_of(m))});
 }
 
 void advise_on_space(const Measurement& m, const Reclaimable& parts, Advices& advices) {
@@ -180,7 +178,7 @@ void advise_on_space(const Measurement& m, const Reclaimable& parts, Advices& ad
   if (expired) advise_on_expired(parts, advices);
   if (worth_it(parts.dead, m))
     advices.push_back(
-        {fmt::format("dead rows take about {}: make their space usable again; the site goes on",
+        {fmt::format("dead rows take about {}: make their space usable again; the site stays up",
                      size(parts.dead)),
          fmt::format("VACUUM (ANALYZE) {};", table_of(m))});
   if (free)
@@ -192,9 +190,8 @@ void advise_on_space(const Measurement& m, const Reclaimable& parts, Advices& ad
     advise_on_idle_space(m, "after clearsessions the files are as large as before", advices);
   if (worth_it(parts.bloat, m))
     advices.push_back(
-        {fmt::format(
-             "half-empty index pages take about {}: build the indexes anew; the site goes on",
-             size(parts.bloat)),
+        {fmt::format("half-empty index pages take about {}: rebuild the indexes; the site stays up",
+                     size(parts.bloat)),
          fmt::format("REINDEX TABLE CONCURRENTLY {};", table_of(m))});
 }
 
@@ -221,16 +218,15 @@ void advise_on_invalid_indexes(const Measurement& m, Advices& advices) {
     if (index.valid) continue;
     const std::string name = sql_table(m.table.schema, index.name);
     if (is_left_over(index.name))
-      advices.push_back(
-          {fmt::format(
-               "index {} ({}) is left over from an interrupted REINDEX; unless one is running now:",
-               index.name, size(index.bytes)),
-           fmt::format("DROP INDEX CONCURRENTLY {};", name)});
+      advices.push_back({fmt::format("index {} ({}) was left by an interrupted REINDEX; unless one "
+                                     "is running now, drop it:",
+                                     index.name, size(index.bytes)),
+                         fmt::format("DROP INDEX CONCURRENTLY {};", name)});
     else
       advices.push_back(
           {fmt::format("index {} ({}) is not valid: its creation failed and no query uses it; "
-                       "unless it is being "
-                       "created now (REINDEX INDEX CONCURRENTLY finishes it, this removes it):",
+                       "unless it is being created now, drop it (or finish it with REINDEX INDEX "
+                       "CONCURRENTLY):",
                        index.name, size(index.bytes)),
            fmt::format("DROP INDEX CONCURRENTLY {};", name)});
   }

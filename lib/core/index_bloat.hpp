@@ -1,4 +1,4 @@
-// Which indexes are worth building anew. Pure.
+// Which indexes are worth rebuilding. Pure.
 #pragma once
 
 #include <string>

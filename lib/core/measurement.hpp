@@ -84,8 +84,8 @@ struct Measurement {
   PlannerStatistics statistics;
   ServerFacts facts;
 
-  // Sizes: exact, or (while the table is locked away from us) as last seen, or by the catalogue's
-  // pages, which date from the last vacuum or analyze
+  // Sizes: exact, or (while another session has locked the table) as last seen, or by the
+  // catalogue's pages, which date from the last vacuum or analyze
   bool locked = false;
   std::string locked_by;  ///< "pid 4711, VACUUM FULL, for 90 s", or empty
   bool sizes_are_exact = false;

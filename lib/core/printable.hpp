@@ -1,5 +1,5 @@
 // Text from elsewhere (command lines, names and messages of the database, a program's output), made
-// fit to be shown on one line, and to be sent to whoever insists on valid UTF-8.
+// fit to be shown on one line, and to be sent to readers that insist on valid UTF-8.
 #pragma once
 
 #include <cstddef>

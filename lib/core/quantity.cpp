@@ -183,7 +183,7 @@ void strip_zero_decimals(std::string& digits) {
 
 std::variant<double, Fault> read_quantity(std::string_view text, Unit unit) {
   const std::size_t length = number_length(text);
-  if (length == 0) return Fault{0, "a number is expected here"};
+  if (length == 0) return Fault{0, "expected a number"};
   double value = 0;
   const auto read =
       std::from_chars(text.data(), text.data() + length, value, std::chars_format::fixed);

@@ -26,7 +26,8 @@ class RangeText {
     if (colon == std::string_view::npos) {
       range.end = quantity(begin, text_.size());
     } else {
-      if (begin + 1 == text_.size()) throw refused(begin, "a ':' needs a number beside it");
+      if (begin + 1 == text_.size())
+        throw refused(begin, "a ':' needs a number before or after it");
       if (colon > begin) range.start = start(begin, colon);
       if (colon + 1 < text_.size()) range.end = quantity(colon + 1, text_.size());
     }
@@ -52,10 +53,10 @@ class RangeText {
     if (rest.empty()) return wrong;
     if (rest.front() == '-' && position > 0 && rest.size() > 1)
       return "start and end are separated by ':'";
-    if (rest.front() == '~') return "'~' stands only before the ':', as start";
-    if (rest.front() == '@') return "'@' stands only at the beginning";
+    if (rest.front() == '~') return "'~' is allowed only before the ':'";
+    if (rest.front() == '@') return "'@' is allowed only at the beginning";
     if (rest.find(':') != std::string_view::npos && text_.find(':') < position)
-      return "there is only one ':' in a range";
+      return "a range has only one ':'";
     return wrong;
   }
 

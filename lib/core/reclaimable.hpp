@@ -4,13 +4,12 @@
 // Where each figure comes from:
 //   sizes now      stat() of the files, by PostgreSQL's size functions
 //   rows           row_estimate.hpp
-//   row width      average widths of the columns (pg_stats; hidden from a role that can't read the
-//   column, so conf.d/roles.sql
-//                  has a function that tells the widths alone), else the file's own density, which
-//                  hides free space
-//   TOAST          the number of chunks; all but a value's last hold 1,996 bytes. Statistics only
-//   have the pointer's width index entries  fixed by the columns' types; session keys of Django
-//   have 32 characters
+//   row width      average widths of the columns: from pg_stats, or, for a role that can't read the
+//                  column, from the function of conf.d/roles.sql that gives the widths alone;
+//                  else the file's own density, which hides free space
+//   TOAST          the number of chunks; all but a value's last hold 1,996 bytes (the statistics
+//                  know only the pointer's width)
+//   index entries  fixed by the columns' types; Django's session keys have 32 characters
 #pragma once
 
 #include <optional>
@@ -75,8 +74,8 @@ Reclaimable estimate_reclaimable(const RowKinds& rows, const HeapFile& heap,
 /// Where one part grows, the others give so much less back; none is negative.
 Reclaimable without_growth(Reclaimable reclaimable);
 
-/// The size of an index of so many rows, built anew. Where it is smaller now than its widths say,
-/// it grows only by what a lower fill factor explains.
+/// The size of an index of so many rows, rebuilt. Where it is smaller now than its widths say, it
+/// grows only by what a lower fill factor explains.
 double rebuilt_index_bytes(double rows, double bytes_now, const IndexFile& index);
 
 /// Size of a freshly built B-tree.

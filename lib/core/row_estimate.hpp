@@ -21,7 +21,7 @@ struct ValueDistribution {
 
   /// A count at some time after the statistics were made: what they say on either side of it is
   /// scaled to agree with it. A sample of 30,000 rows knows a share of 3 % no better than to 3 % of
-  /// itself; one count a statistics run mends that.
+  /// itself; one count for each statistics run fixes that.
   struct Counted {
     double time, fraction_before;
     double changes = 0;  ///< RelationCounters::changed of that time: known of since
@@ -32,7 +32,7 @@ struct ValueDistribution {
 
   /// Fraction of all rows (0..1) whose value is before `time`; linear within a bucket.
   double fraction_before(double time) const;
-  /// Agrees from now on with a share of expired rows among those that the statistics know of and
+  /// Agrees from then on with a share of expired rows among those that the statistics know of and
   /// are still there. `oldest` as for estimate_sessions().
   void agree_with(double expired_share, double now, std::optional<double> oldest);
 

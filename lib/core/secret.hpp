@@ -9,7 +9,7 @@
 namespace django_session {
 
 /// For a name (of a role, database, service, table): a URI, a connection string, "user:password".
-/// (Not '@' alone: roles are called by addresses of mail.) A name with ':' or '=' in it can be
+/// (Not '@' alone: roles are called by mail addresses.) A name with ':' or '=' in it can be
 /// given where a password has a place of its own.
 bool may_hold_password(std::string_view name);
 

@@ -36,7 +36,7 @@ std::string read_part(std::string_view text, std::size_t& position) {
         throw ConfigError(
             "a table's name with a ':' or '=' needs double quotes (not repeated here, it may "
             "hold a password), for example public.\"odd:name\"");
-      if (text[position] == '"') throw fail("a quote must open the name");
+      if (text[position] == '"') throw fail("a quote is allowed only around a whole name");
       part += text[position++];
     }
   }

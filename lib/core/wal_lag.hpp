@@ -24,7 +24,7 @@ struct WalReader {
   bool about_to_be_lost = false;         ///< a slot that has used up most of max_slot_wal_keep_size
 };
 
-/// Who is too far behind, and how far, for a message; empty when everybody keeps up.
+/// Who is too far behind, and how far, for a message; empty when all keep up.
 std::string too_far_behind(const std::vector<WalReader>& readers, const LagLimit& limit);
 
 }  // namespace django_session

@@ -381,8 +381,8 @@ WRONG = [
     (["-p", "0"], "a port is a number from 1 to 65535"),
     (["-p", "70000"], "a port is a number from 1 to 65535"),
     (["-p", ""], "a port is a number from 1 to 65535"),
-    (["-p"], "the value after -p is missing"),
-    (["-H"], "the value after -H is missing"),
+    (["-p"], "-p needs a value"),
+    (["-H"], "-H needs a value"),
     (["-d", ""], "-d: the value is empty"),
     (["-U", ""], "-U: the value is empty"),
     (["--service="], "--service: the value is empty"),
@@ -395,7 +395,7 @@ WRONG = [
     (["-T", "x" * 64], "at most 63 bytes"),
     (["-T", '"a'], "the closing quote is missing"),
     (["-w", "1-10"], "start and end are separated by ':'"),
-    (["-w", ":"], "a ':' needs a number beside it"),
+    (["-w", ":"], "a ':' needs a number before or after it"),
     (["-w", ""], 'cannot read ""'),
     (["--warning="], 'cannot read ""'),
     (["-c", "foo"], 'cannot read "foo" as a range of sizes'),
@@ -405,7 +405,7 @@ WRONG = [
     (["-w", "overdue=1GB"], "ends in s, m, h, d or w"),
     (["-w", "size=1GB"], "the metrics are database, table, toast"),
     (["-w", "a|b=1"], "no such metric"),
-    (["-c"], "the value after -c is missing"),
+    (["-c"], "-c needs a value"),
     (["-t", "0"], "must be more than 0"),
     (["-t", "-1"], "must be more than 0"),
     (["-t", "x"], 'cannot read "x" as a duration'),
@@ -416,10 +416,10 @@ WRONG = [
     (["--password=s3cret"], "unknown option --password"),
     (["--password", "s3cret"], "unknown option --password"),
     (["-v3"], "unknown option -3"),
-    (["s3cret"], "a word belongs to no option"),
-    (["-v", "s3cret"], "a word belongs to no option"),
-    (["--", "s3cret"], "a word belongs to no option"),
-    ([""], "a word belongs to no option"),
+    (["s3cret"], "unexpected argument"),
+    (["-v", "s3cret"], "unexpected argument"),
+    (["--", "s3cret"], "unexpected argument"),
+    ([""], "unexpected argument"),
     (["-w", "\x1b[31m\n"], 'cannot read "?[31m?"'),
 ]
 
@@ -474,7 +474,7 @@ def test_an_interrupted_swap_is_reported(site, ask):
           EXECUTE FUNCTION djs_{oid}_note()""")
     answer = ask()
     assert answer.state == "WARNING"
-    assert answer.line.startswith("DJANGO_SESSION WARNING - an interrupted swap is left: ")
+    assert answer.line.startswith("DJANGO_SESSION WARNING - an interrupted swap was left behind: ")
     assert f"  django_session_cleanup -d site -T {TABLE} --abort" in lines(answer)
     site.psql(f"COMMENT ON TABLE djs_{oid}_state IS 'django_session_cleanup, started '")
     assert ask().state == "WARNING"

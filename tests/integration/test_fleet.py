@@ -125,7 +125,7 @@ def test_each_hung_database_is_logged_once(fleet):
     assert "read-function" not in fleet.log_text()
     mark = fleet.log_mark()
     fleet.hanging.resume()
-    fleet.wait_for_log(r"stopped0: (no table|readings are back)", mark)
+    fleet.wait_for_log(r"stopped0: (no table|readings have resumed)", mark)
 
 
 def threads_of(daemon):

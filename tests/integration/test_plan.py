@@ -153,7 +153,7 @@ def test_a_table_that_will_grow_is_said_to(cleaned_site, plan, run_check):
     planned = plan("--method", "swap", "--keep", "400d")
     assert planned.after > 1.1 * cleaned_site.sizes()["total"], planned.text
     assert float(re.match(r"([\d.]+) MB of disk", planned.lines["needs"])[1]) * UNITS["MB"] == planned.after
-    assert "the table will be larger than it is now" in planned.lines["note"]
+    assert "the table will grow" in planned.lines["note"]
     answer = run_check("-v", environment=cleaned_site.cluster.environment("site", MONITOR))
     assert answer.perfdata["reclaimable"][0] == 0, answer.stdout
 
@@ -427,7 +427,7 @@ def test_a_servers_folder_that_is_another_one_here_is_not_looked_at(own_cluster,
     cluster.data.rename(elsewhere)
     private_folder(cluster.data.parent, cluster.data.name)
     try:
-        assert fits() == "unknown: the server's disk can't be seen from here"
+        assert fits() == "unknown: the server's disk is not visible from here"
     finally:
         cluster.data.rmdir()
         elsewhere.rename(cluster.data)

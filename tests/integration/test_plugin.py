@@ -46,7 +46,7 @@ def test_an_outage_is_logged_once_and_so_is_the_recovery(watched, running_cluste
     # A reading in the moment of the server's stop or start has a reason of its own.
     assert len([line for line in errors if not re.search("shutting down|starting up", line)]) == 1
     assert len(errors) < 4
-    assert watched.log_text().count("django_session plugin: site: readings are back") == 1
+    assert watched.log_text().count("django_session plugin: site: readings have resumed") == 1
     assert "suspending" not in watched.log_text().lower()
 
 
@@ -61,7 +61,7 @@ def test_an_outage_whose_reason_changes_is_logged_once_for_each_reason(collectd,
     daemon.wait_for_log('site: .*role "watcher" does not exist')
     daemon.wait_for_reads(UP, 3)
     site.psql(f"CREATE ROLE watcher LOGIN IN ROLE {MONITOR}")
-    daemon.wait_for_log("site: readings are back")
+    daemon.wait_for_log("site: readings have resumed")
     daemon.wait_for_reads(UP, 2)
     site.psql("DROP ROLE watcher")
     lines = re.findall(r"\] django_session plugin: (site: .*)", daemon.log_text())
@@ -77,13 +77,13 @@ def is_logged_once_and_recovers(daemon, message, mend):
     daemon.wait_for_value(UP, lambda up: up == 1)
     errors = [line for line in daemon.log_text().splitlines() if "[error]" in line]
     assert len(errors) == 1 and message in errors[0], errors
-    assert daemon.log_text().count("django_session plugin: site: readings are back") == 1
+    assert daemon.log_text().count("django_session plugin: site: readings have resumed") == 1
     assert "suspend" not in daemon.log_text().lower()
 
 
 def test_without_a_database_one_warning_says_so(collectd):
     daemon = collectd("LoadPlugin django_session\n")
-    daemon.wait_for_log("nothing is measured: there is no <Database> block")
+    daemon.wait_for_log("nothing is measured: there is no valid <Database> block")
     assert daemon.log_text().count("nothing is measured") == 1
 
 
@@ -227,7 +227,7 @@ def test_a_missing_table_is_named_once_and_found_again(watched, site):
     assert watched.values()[UP] == 1
     assert watched.log_text().count("no table django_session") == 1
     site.psql(f"ALTER TABLE public.elsewhere RENAME TO django_session")
-    watched.wait_for_log("readings are back")
+    watched.wait_for_log("readings have resumed")
 
 
 def test_a_right_that_is_revoked_is_named_with_its_grant(collectd, cluster, site):
@@ -322,7 +322,7 @@ def test_a_missing_right_is_logged_once_with_its_grant(collectd, cluster, site):
 
 
 WRONG = [
-    ('Hots "db1"', "Hots is not an option here; there are Host, Port"),
+    ('Hots "db1"', "Hots is not a valid option; valid options are Host, Port"),
     ("Port 0", "Port takes a port number from 1 to 65535"),
     ("Port 65536", "Port takes a port number from 1 to 65535"),
     ('Port "54x2"', "Port takes a port number from 1 to 65535"),
@@ -336,7 +336,7 @@ WRONG = [
     ("Interval 0", "Interval takes seconds from 0.1"),
     ("Interval -1", "Interval takes seconds from 0.1"),
     ("Timeout 0", "Timeout takes seconds from 0.1"),
-    ("Timeout 100000", "Timeout takes seconds from 0.1 to 86400"),
+    ("Timeout 100000", "Timeout must be between 0.1 and 86400 seconds"),
     ("Timeout true", "Timeout takes a number of seconds"),
     ('Exact "maybe"', "Exact takes true or false (or yes or no, on or off)"),
     ("Exact 1", "Exact takes true or false"),
@@ -365,7 +365,7 @@ def test_a_wrong_block_is_left_out_with_a_message(collectd, cluster, site, wrong
 @pytest.mark.parametrize("block, message", [
     ("<Database>\nPort 1\n</Database>\n", '<Database> takes the database\'s name in quotes: <Database "site">'),
     ("<Database 5>\nPort 1\n</Database>\n", "<Database> takes the database's name in quotes"),
-    ('<Databases "x">\n</Databases>\n', 'Databases is not an option here; there are <Database "name"> and MaxCleanups'),
+    ('<Databases "x">\n</Databases>\n', 'Databases is not a valid option; valid options are <Database "name"> and MaxCleanups'),
     ('Host "x"\n', "Host is not an option here"),
     ('<Database "host=x password=hunter2 y">\n</Database>\n', "not a valid connection string"),
 ], ids=["no name", "a number", "Databases", "an option outside", "conninfo"])
@@ -380,7 +380,7 @@ def test_two_blocks_need_two_instances(collectd, cluster, site):
     block = database_block(cluster, "site")
     daemon = collectd(plugin_block(block, block, database_block(cluster, "site", Instance="two")))
     daemon.wait_for_value("django_session-two/bool-up", bool)
-    assert 'Instance "site" is taken already' in daemon.log_text()
+    assert 'Instance "site" is already taken' in daemon.log_text()
 
 
 def test_a_connection_string_shows_its_database_alone(collectd, cluster, site):

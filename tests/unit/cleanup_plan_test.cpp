@@ -43,25 +43,22 @@ void chosen(Method method, const char* reason, const Circumstances& circumstance
 TEST_GROUP(CleanupPlan){};
 
 TEST(CleanupPlan, a_swap_where_it_pays) {
-  chosen(Method::swap, "gives back 970 MB and writes 30 MB anew", neglected());
+  chosen(Method::swap, "gives back 970 MB and rewrites 30 MB", neglected());
 }
 
 TEST(CleanupPlan, else_delete) {
   Circumstances little = neglected();
   little.values[Metric::total] = known(583 * kMb);
   chosen(Method::remove,
-         "a swap (--method swap) would give back 63 MB more, less than the 64 MB that it is worth",
-         little);
+         "a swap (--method swap) would give back only 63 MB more; it pays above 64 MB", little);
 
   Circumstances lively = neglected();
   lively.afresh->table = 411 * kMb;
-  chosen(Method::remove,
-         "a swap would write 42% of the bytes anew, more than the 40% up to which it pays", lively);
+  chosen(Method::remove, "a swap would rewrite 42% of the bytes; it pays up to 40%", lively);
 
   Circumstances not_analyzed = neglected();
   not_analyzed.values[Metric::expired] = MetricValue::unknown("no statistics yet");
-  chosen(Method::remove, "it isn't known what a swap would give back: no statistics yet",
-         not_analyzed);
+  chosen(Method::remove, "what a swap would give back is unknown: no statistics yet", not_analyzed);
 
   Circumstances with_a_view = neglected();
   with_a_view.refusals = {{Method::swap, "view public.v", "depends on the table"}};
@@ -79,7 +76,7 @@ TEST(CleanupPlan, bytes_decide_and_not_rows) {
   Circumstances cleaned = neglected();  // but not compacted
   cleaned.values[Metric::live] = known(30'000);
   cleaned.values[Metric::expired] = known(0);
-  chosen(Method::swap, "gives back 970 MB and writes 30 MB anew", cleaned);
+  chosen(Method::swap, "gives back 970 MB and rewrites 30 MB", cleaned);
 }
 
 TEST(CleanupPlan, the_thresholds_themselves_are_good_for_a_swap) {
@@ -197,7 +194,7 @@ TEST(CleanupPlan, a_new_table_needs_room_on_the_disk) {
   one_disk(c, 62.9 * kMb);
   chosen(Method::remove,
          "a swap is not possible: the server's disk has 62.9 MB free in /srv/pg, not the 63 MB "
-         "for the new table, its indexes and WAL",
+         "needed for the new table, its indexes and WAL",
          c);
   CHECK_TRUE(planned(c, Method::full).refused);
   CHECK_FALSE(planned(c, Method::remove).refused);
@@ -221,10 +218,13 @@ TEST(CleanupPlan, each_file_system_gets_what_goes_there) {
     CHECK_TRUE(planned(c).method == Method::remove);
     room.free = before;
   };
-  lacks(c.room.table, 19 * kMb, "has 19 MB free in /table, not the 20 MB for the new table;");
-  lacks(c.room.indexes["i"], 9 * kMb, "has 9 MB free in /index, not the 10 MB for its indexes;");
-  lacks(c.room.wal, 32 * kMb, "has 32 MB free in /wal, not the 33 MB for WAL;");
-  lacks(c.room.temporary[0], 10 * kMb, "has 10 MB free in /temporary, not the 11 MB for temporary");
+  lacks(c.room.table, 19 * kMb,
+        "has 19 MB free in /table, not the 20 MB needed for the new table;");
+  lacks(c.room.indexes["i"], 9 * kMb,
+        "has 9 MB free in /index, not the 10 MB needed for its indexes;");
+  lacks(c.room.wal, 32 * kMb, "has 32 MB free in /wal, not the 33 MB needed for WAL;");
+  lacks(c.room.temporary[0], 10 * kMb,
+        "has 10 MB free in /temporary, not the 11 MB needed for temporary");
   c.room.wal_kept = 30 * kMb;
   c.room.wal.free = 32 * kMb;
   CHECK_TRUE(*planned(c, Method::swap).fits);
@@ -235,8 +235,9 @@ TEST(CleanupPlan, what_shares_a_file_system_adds_up_there) {
   const DiskRoom table{29 * kMb, "/table", "1"}, index{29 * kMb, "/index", "1"},
       wal{34 * kMb, "/wal", "2"};
   c.room = {table, {{"i", index}}, wal, {}, std::nullopt};
-  STRCMP_CONTAINS("has 29 MB free in /table, not the 30 MB for the new table and its indexes",
-                  planned(c, Method::swap).reason.c_str());
+  STRCMP_CONTAINS(
+      "has 29 MB free in /table, not the 30 MB needed for the new table and its indexes",
+      planned(c, Method::swap).reason.c_str());
 }
 
 TEST(CleanupPlan, what_cannot_be_seen_is_named) {

@@ -419,8 +419,8 @@ TEST(CleanupPolicy, waits_until_the_window_opens) {
   minute_of_day = 59;
   STRCMP_EQUAL("outside window", too_much().c_str());
   STRCMP_EQUAL(
-      "reclaimable is 12.5 GB (Trigger \"reclaimable=1GB\"), but a cleanup may start "
-      "within 01:00-05:00 only (Window)",
+      "reclaimable is 12.5 GB (Trigger \"reclaimable=1GB\"), but a cleanup may start only within "
+      "01:00-05:00 (Window)",
       reason.c_str());
   minute_of_day = 60;
   STRCMP_EQUAL("start", too_much().c_str());
@@ -481,7 +481,7 @@ TEST(TimeWindow, of_a_whole_day_contains_every_minute) {
 TEST(TimeWindow, is_refused_with_the_place_and_an_example) {
   const auto why = [](std::string_view text) { return refusal([&] { parse_window(text); }); };
   STRCMP_EQUAL(
-      "cannot read \"01:00\" as a window at its end: there is no '-', for example 01:00-05:00",
+      "cannot read \"01:00\" as a window at its end: the '-' is missing, for example 01:00-05:00",
       why("01:00").c_str());
   STRCMP_EQUAL(
       "cannot read \"1:00-05:00\" as a window: a time of day has the form 01:00, for "

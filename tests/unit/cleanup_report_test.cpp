@@ -55,7 +55,7 @@ TEST(CleanupReport, the_plan_is_for_people) {
       "  sessions   ~2.9M expired, 98.6k live\n"
       "  size       1.1 GB now, about 585 MB afterwards\n"
       "  needs      13 MB of disk temporarily, and writes about 1.1 GB of WAL\n"
-      "  fits       unknown: the server's disk can't be seen from here\n"
+      "  fits       unknown: the server's disk is not visible from here\n"
       "  note       pid 4711 is in the way\n"
       "Not possible:\n"
       "  swap       view public.v depends on the table\n"
@@ -160,7 +160,7 @@ TEST(CleanupReport, a_plan_says_what_is_unknown_and_why) {
       "  sessions   unknown expired, unknown live\n"
       "  size       8 MB now, unknown afterwards\n"
       "  needs      unknown\n"
-      "  fits       unknown: the server's disk can't be seen from here\n"
+      "  fits       unknown: the server's disk is not visible from here\n"
       "  unknown    no statistics yet: ANALYZE public.django_session\n",
       write_plan("t", p).c_str());
 }

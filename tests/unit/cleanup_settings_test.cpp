@@ -120,12 +120,11 @@ TEST(CleanupSettings, say_what_is_wrong_and_what_would_be_right) {
       {{kTrigger, line("Host", {true})},
        "<Cleanup>: Host takes a host's name in quotes, or \"*\" for any host"},
       {{kTrigger, line("Host", "db1"), line("host", "db2")},
-       "<Cleanup>: host is given twice; once is right"},
+       "<Cleanup>: host may be given only once"},
       {{kTrigger, line("Method", "truncate")}, "<Cleanup>: Method: "},
       {{kTrigger, line("Method", {1.0})},
        "<Cleanup>: Method takes one of \"auto\", \"delete\", \"swap\", \"full\""},
-      {{kTrigger, line("Cooldown", {-1.0})},
-       "<Cleanup>: Cooldown takes a duration from 0 s to 366 d"},
+      {{kTrigger, line("Cooldown", {-1.0})}, "<Cleanup>: Cooldown must be between 0 s and 366 d"},
       {{kTrigger, line("Cooldown", "soon")},
        "<Cleanup>: Cooldown: cannot read \"soon\" as a duration"},
       {{kTrigger, line("Cooldown", {true})},
@@ -136,10 +135,9 @@ TEST(CleanupSettings, say_what_is_wrong_and_what_would_be_right) {
       {{kTrigger, line("Window", {105.0})},
        "<Cleanup>: Window takes a part of the day in quotes, for example \"01:00-05:00\""},
       {{kTrigger, line("MaxDuration", {0.0})},
-       "<Cleanup>: MaxDuration takes a duration from 1 s to 7 d"},
-      {{kTrigger, line("MaxDuration", "8d")},
-       "<Cleanup>: MaxDuration takes a duration from 1 s to 7 d"},
-      {{kTrigger, line("Keep", "-1d")}, "<Cleanup>: Keep takes a duration from 0 s to 3660 d"},
+       "<Cleanup>: MaxDuration must be between 1 s and 7 d"},
+      {{kTrigger, line("MaxDuration", "8d")}, "<Cleanup>: MaxDuration must be between 1 s and 7 d"},
+      {{kTrigger, line("Keep", "-1d")}, "<Cleanup>: Keep must be between 0 s and 3660 d"},
       {{kTrigger, line("Keep", "7 days")}, "<Cleanup>: Keep: cannot read \"7 days\" as a duration"},
       {{kTrigger, line("User", "")}, "<Cleanup>: User is empty, but takes one text in quotes"},
       {{kTrigger, line("Service", Values{})},
@@ -153,17 +151,18 @@ TEST(CleanupSettings, say_what_is_wrong_and_what_would_be_right) {
       {{kTrigger, line("Command", Values{})},
        "<Cleanup>: Command has no value, but takes a program's full path"},
       {{kTrigger, line("Command", "/bin/clean"), line("Keep", {5.0})},
-       "<Cleanup>: Keep is for the built-in cleanup, and Command runs a program instead; one of "
-       "the two is right"},
+       "<Cleanup>: Keep is for the built-in cleanup, and Command runs a program instead; remove "
+       "one of them"},
       {{kTrigger, line("Password", "x")},
-       "<Cleanup>: Password is not an option here; there are Trigger, Host, Method, Cooldown, "
+       "<Cleanup>: Password is not a valid option; valid options are Trigger, Host, Method, "
+       "Cooldown, "
        "Window, MaxDuration, Keep, User, Service, PassFile, Command, CommandUser"},
       {{kTrigger, line("CommandUser", {65534.0})},
        "<Cleanup>: CommandUser takes the name of an ordinary user in quotes"},
       {{line("Trigger", "overdue=2d"), line("Keep", "7d")},
        "<Cleanup>: Trigger \"overdue=2d\" can't be ended by a cleanup, because Keep spares "
-       "sessions "
-       "for 7 d; set the Trigger above Keep, say \"overdue=9d\", or a smaller Keep"},
+       "sessions for 7 d; set the Trigger above Keep, for example \"overdue=9d\", or make Keep "
+       "smaller"},
       {{kTrigger, {"Host", {}, {line("Name", "db1")}}},
        "<Cleanup>: Host is a block, but takes a host's name in quotes, or \"*\" for any host"},
   };
@@ -208,8 +207,8 @@ TEST(CleanupSettings, warn_of_a_trigger_that_its_method_can_hardly_end) {
     LONGS_EQUAL_TEXT(pair.works ? 0 : 1, settings.warnings.size(), pair.trigger);
   }
   STRCMP_CONTAINS(
-      "<Cleanup>: Trigger \"reclaimable=1GB\" with Method \"delete\": deleting leaves the table's "
-      "space to the table",
+      "<Cleanup>: Trigger \"reclaimable=1GB\" with Method \"delete\": deleting frees space inside "
+      "the table",
       settings_of({kTrigger}).warnings.front().c_str());
   CHECK_TRUE(with(line("Command", "/bin/clean")).warnings.empty());
 }
@@ -217,7 +216,7 @@ TEST(CleanupSettings, warn_of_a_trigger_that_its_method_can_hardly_end) {
 TEST(CleanupSettings, warn_of_a_user_without_a_program) {
   const CleanupSettings settings =
       settings_of({line("Trigger", "overdue=2d"), line("CommandUser", "nobody")});
-  STRCMP_EQUAL("<Cleanup>: CommandUser is for a Command, and there is none",
+  STRCMP_EQUAL("<Cleanup>: CommandUser has no effect without Command",
                settings.warnings.front().c_str());
 }
 
@@ -231,20 +230,19 @@ TEST(CleanupSettings, are_refused_with_the_name_of_their_database) {
   STRCMP_EQUAL("<Database \"site\">: <Cleanup>: User is empty, but takes one text in quotes",
                why_database_refused({cleanup_block({kTrigger, line("User", "")})}).c_str());
   STRCMP_EQUAL(
-      "<Database \"site\">: Cleanup is given twice; once is right",
+      "<Database \"site\">: Cleanup may be given only once",
       why_database_refused({cleanup_block({kTrigger}), cleanup_block({kTrigger})}).c_str());
 }
 
 TEST(CleanupSettings, are_needed_where_nothing_is_read) {
   STRCMP_EQUAL(
-      "<Database \"site\">: Read is false, and there is no <Cleanup>; one of the two is needed",
+      "<Database \"site\">: Read is false and there is no <Cleanup>, so there is nothing to do",
       why_database_refused({line("Read", {false})}).c_str());
 }
 
 TEST(CleanupSettings, name_the_host_where_nothing_is_read) {
-  STRCMP_EQUAL(
-      "<Database \"site\">: Read is false, so that <Cleanup> needs Host: whose values it obeys",
-      why_database_refused({line("Read", {false}), cleanup_block({kTrigger})}).c_str());
+  STRCMP_EQUAL("<Database \"site\">: with Read false, <Cleanup> needs Host: whose values it obeys",
+               why_database_refused({line("Read", {false}), cleanup_block({kTrigger})}).c_str());
 }
 
 TEST_GROUP(CleaningConnection) {

@@ -165,7 +165,7 @@ TEST(CommandRunner, ends_another_users_program_too) {
 TEST(CommandRunner, counts_the_lines_that_are_too_many) {
   run_script("seq 1 100000");
   UNSIGNED_LONGS_EQUAL(201, lines.size());
-  STRCMP_EQUAL("(99800 further lines are not shown)", lines.back().c_str());
+  STRCMP_EQUAL("(99800 more lines not shown)", lines.back().c_str());
 }
 
 TEST(CommandRunner, gives_the_environment_without_secrets) {
@@ -233,7 +233,7 @@ TEST(CommandRunner, ends_a_program_when_the_daemon_stops) {
     stop.request(Clock::now() + 1s);
   });
   const auto started = Clock::now();
-  STRCMP_EQUAL("ended since collectd stops",
+  STRCMP_EQUAL("ended because collectd is stopping",
                end_of("trap '' TERM; while :; do sleep 0.1; done").c_str());
   stopper.join();
   CHECK_TRUE(Clock::now() < stop.give_up());

@@ -196,7 +196,7 @@ TEST(Diagnosis, invalid_indexes_are_dropped) {
       "DROP INDEX CONCURRENTLY public.django_session_pkey_ccnew1;\nDROP INDEX CONCURRENTLY "
       "public.extra;\n",
       commands(m, findings_of()).c_str());
-  STRCMP_CONTAINS("pkey_ccnew1 (0 bytes) is left over from an interrupted REINDEX",
+  STRCMP_CONTAINS("pkey_ccnew1 (0 bytes) was left by an interrupted REINDEX",
                   text_of(m, findings_of()).c_str());
 }
 

@@ -35,7 +35,7 @@ TEST(OutageLog, has_nothing_to_say_while_all_is_well) { STRCMP_EQUAL("", next(""
 TEST(OutageLog, tells_once_of_the_beginning_and_of_the_end) {
   STRCMP_EQUAL("error refused", next("refused").c_str());
   STRCMP_EQUAL("", next("refused").c_str());
-  STRCMP_EQUAL("notice readings are back", next("").c_str());
+  STRCMP_EQUAL("notice readings have resumed", next("").c_str());
   STRCMP_EQUAL("", next("").c_str());
 }
 
@@ -44,7 +44,7 @@ TEST(OutageLog, tells_at_once_of_another_cause) {
   STRCMP_EQUAL("error role a does not exist", next("role a does not exist").c_str());
   STRCMP_EQUAL("", next("role a does not exist").c_str());
   STRCMP_EQUAL("error refused", next("refused").c_str());
-  STRCMP_EQUAL("notice readings are back", next("").c_str());
+  STRCMP_EQUAL("notice readings have resumed", next("").c_str());
 }
 
 TEST(OutageLog, does_not_tell_of_other_numbers) {
@@ -75,7 +75,7 @@ TEST(OutageLog, has_several_lines_again_after_a_while) {
   next("");
   STRCMP_EQUAL("error one", next("one").c_str());
   STRCMP_EQUAL("error two", next("two").c_str());
-  STRCMP_EQUAL("notice readings are back", next("").c_str());
+  STRCMP_EQUAL("notice readings have resumed", next("").c_str());
 }
 
 TEST_GROUP(CauseOf){static void same(const std::string& one, const std::string& other){

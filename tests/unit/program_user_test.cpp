@@ -26,8 +26,8 @@ TEST_GROUP(ProgramUser) {
 
 TEST(ProgramUser, must_be_given_to_root) {
   STRCMP_EQUAL(
-      "<Cleanup>: Command needs CommandUser, since collectd runs as root: the name of an "
-      "ordinary user, whom the program runs as",
+      "<Cleanup>: Command needs CommandUser, because collectd runs as root: the name of an "
+      "ordinary user to run the program as",
       why_refused("", kRoot).c_str());
   STRCMP_EQUAL("", why_refused("", kOther).c_str());
   settings.command.clear();
@@ -36,19 +36,17 @@ TEST(ProgramUser, must_be_given_to_root) {
 
 TEST(ProgramUser, is_not_root) {
   STRCMP_EQUAL(
-      "<Cleanup>: CommandUser \"root\" is root; right is an ordinary user, whom the "
-      "program runs as",
+      "<Cleanup>: CommandUser \"root\" is root; give an ordinary user to run the program as",
       why_refused("root", kRoot).c_str());
 }
 
 TEST(ProgramUser, must_be_known) {
-  STRCMP_EQUAL(
-      "<Cleanup>: CommandUser \"no?one\" is no user of this host; right is the name of one",
-      why_refused("no\none", kRoot).c_str());
+  STRCMP_EQUAL("<Cleanup>: CommandUser \"no?one\" is not a user of this host",
+               why_refused("no\none", kRoot).c_str());
 }
 
 TEST(ProgramUser, cannot_be_changed_by_an_ordinary_user) {
-  STRCMP_CONTAINS("CommandUser \"nobody\" can't be had: collectd doesn't run as root",
+  STRCMP_CONTAINS("CommandUser \"nobody\" can't be used: collectd doesn't run as root",
                   why_refused("nobody", kOther).c_str());
 }
 

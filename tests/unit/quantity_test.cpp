@@ -132,7 +132,7 @@ TEST(Quantity, refuses_with_the_place_the_units_there_are_and_an_example) {
       "cannot read \"5k\" as a number of rows at \"k\": a number of rows has no unit, for example "
       "100000",
       why_refused("5k", Unit::rows).c_str());
-  STRCMP_EQUAL("cannot read \"\" as a duration: a number is expected here, for example 2d",
+  STRCMP_EQUAL("cannot read \"\" as a duration: expected a number, for example 2d",
                why_refused("", Unit::seconds).c_str());
 }
 

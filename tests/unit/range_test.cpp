@@ -133,10 +133,11 @@ TEST(Range, refuses_with_the_place_the_reason_and_an_example) {
        "cannot read \"@\" as a range of rows at its end: a number is missing, for example "
        "1000:5000"},
       {":", Unit::seconds,
-       "cannot read \":\" as a range of durations: a ':' needs a number beside it, for example "
+       "cannot read \":\" as a range of durations: a ':' needs a number before or after it, for "
+       "example "
        "1h:2d"},
       {"foo", Unit::percent,
-       "cannot read \"foo\" as a range of percentages: a number is expected here, for example "
+       "cannot read \"foo\" as a range of percentages: expected a number, for example "
        "50%:90%"},
       {"10:5", Unit::rows,
        "cannot read \"10:5\" as a range of rows at \"5\": the start, 10, is above the end, 5, for "
@@ -145,11 +146,11 @@ TEST(Range, refuses_with_the_place_the_reason_and_an_example) {
        "cannot read \"-5\" as a range of rows: the start, 0, is above the end, -5, for example "
        "1000:5000"},
       {"5:~", Unit::rows,
-       "cannot read \"5:~\" as a range of rows at \"~\": '~' stands only before the ':', as start, "
+       "cannot read \"5:~\" as a range of rows at \"~\": '~' is allowed only before the ':', "
        "for "
        "example 1000:5000"},
       {"1:2:3", Unit::rows,
-       "cannot read \"1:2:3\" as a range of rows at \":3\": there is only one ':' in a range, for "
+       "cannot read \"1:2:3\" as a range of rows at \":3\": a range has only one ':', for "
        "example 1000:5000"},
       {"1:12%%", Unit::percent,
        "cannot read \"1:12%%\" as a range of percentages at \"%%\": a percentage may end in one % "

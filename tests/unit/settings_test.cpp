@@ -28,7 +28,7 @@ TEST_GROUP(DatabaseSettings){};
 TEST(DatabaseSettings, take_no_instance_with_a_control_character) {
   STRCMP_EQUAL(
       "<Database \"site\">: Instance has a control character, such as a line break, or bytes that "
-      "are not UTF-8; right is a name of printable characters. Its default is the database's name",
+      "are not UTF-8; use printable characters (the default is the database's name)",
       why_refused("site", {{"Instance", {std::string("a\nb")}, {}}}).c_str());
 }
 
@@ -50,8 +50,9 @@ TEST(DatabaseSettings, are_told_apart_by_their_instance_in_what_is_wrong) {
   const auto why = [&](const std::string& instance) {
     return why_refused("site", {wrong, {"Instance", {instance}, {}}});
   };
-  STRCMP_EQUAL("<Database \"site\"> (Instance \"shop\"): Timeout takes seconds from 0.1 to 86400",
-               why("shop").c_str());
+  STRCMP_EQUAL(
+      "<Database \"site\"> (Instance \"shop\"): Timeout must be between 0.1 and 86400 seconds",
+      why("shop").c_str());
   STRCMP_CONTAINS("<Database \"site\">: Timeout", why("a\nb").c_str());
 }
 
@@ -70,7 +71,7 @@ TEST(DatabaseSettings, take_no_times_that_come_out_as_nothing) {
   for (const char* option : {"Timeout", "Interval"}) {
     for (const double seconds : {0.0, 0.0004, 0.0999, -1.0, 86401.0})
       STRCMP_EQUAL(
-          (std::string("<Database \"site\">: ") + option + " takes seconds from 0.1 to 86400")
+          (std::string("<Database \"site\">: ") + option + " must be between 0.1 and 86400 seconds")
               .c_str(),
           why_refused("site", {{option, {seconds}, {}}}).c_str());
     STRCMP_EQUAL("", why_refused("site", {{option, {0.1}, {}}}).c_str());
