@@ -1,5 +1,5 @@
 -- Roles for django_session, each with the least rights that work. Run it with psql as the owner of the table (or as a
--- superuser), in the site's database; run it again after the table has been created anew:
+-- superuser), in the site's database; run it again after the table has been recreated:
 --
 --   psql -d site -f roles.sql
 --   psql -d site -v table=accounts.custom_session -v monitor=watcher -f roles.sql
@@ -17,7 +17,7 @@
 BEGIN;
 
 -- The table's name may leave it to the session's search_path where the table is. For all else only pg_catalog is looked into,
--- so that no function and no operator is called that somebody has put into another schema. Names are compared as text below:
+-- so that no function and no operator is called that a stranger has put into another schema. Names are compared as text below:
 -- quote_all_identifiers would write them otherwise than the catalogue has them.
 SELECT pg_catalog.set_config('django_session.table', :'table'::pg_catalog.regclass::pg_catalog.oid::pg_catalog.text, true)
   AS ignored \gset
@@ -39,12 +39,12 @@ GRANT CONNECT ON DATABASE :"database" TO :"monitor";
 GRANT USAGE ON SCHEMA :"schema" TO :"monitor";
 GRANT SELECT (expire_date) ON :full_name TO :"monitor";
 
--- How wide the columns are on average tells full pages from half-empty ones, but PostgreSQL shows the statistics of a
+-- How wide the columns are on average distinguishes full pages from half-empty ones, but PostgreSQL shows the statistics of a
 -- column only to those who may read the column. This function, run as the table's owner, passes on three numbers of each
 -- column, and of expire_date, which the role may read anyway, how its values are spread. Nothing of a session's key or data.
 -- Without it everything works, but free space in the table is reported as "at least".
 --
--- It is called django_session_statistics, and serves all session tables of its owner. Where somebody else has a function of
+-- It is called django_session_statistics, and serves all session tables of its owner. Where another role has a function of
 -- that name in this schema (he has session tables of his own there, say), his is left alone, and ours has the owner's name
 -- behind its own.
 WITH candidate AS (
@@ -100,7 +100,7 @@ GRANT EXECUTE ON FUNCTION :statistics(regclass) TO :"cleaner";
 
 -- Deletes sessions that expired before `cutoff`, and before now, from any session table of its owner: at most `most`, from
 -- those on that expired at `beginning`, but for those at the addresses `passing_over`; or those at the addresses `only`.
--- Where somebody else has a function of that name in this schema, his is left alone, and ours has the owner's name behind it.
+-- Where another role has a function of that name in this schema, his is left alone, and ours has the owner's name behind it.
 WITH candidate AS (
   SELECT wanted.place, wanted.name, p.proowner
   FROM (VALUES (1, 'django_session_delete_expired'::name),
@@ -142,7 +142,7 @@ BEGIN
   SELECT false, false, false, 0, 0, 0, '{}', '{}', '{}', 0
   INTO is_ours, is_locked, swap_lives, seen, free, deleted, left_over, left_last, lockers, wal_bytes;
 
-  -- An exchange of the whole table that is under way must not be disturbed. Its state is an ordinary table of this owner:
+  -- A running exchange of the whole table must not be disturbed. Its state is an ordinary table of this owner:
   -- others may have put something of that name here, a view that runs code of theirs. What is locked keeps its name.
   BEGIN
     SELECT c.oid INTO state_oid FROM pg_class c WHERE c.oid = to_regclass(state) AND c.relkind = 'r' AND c.relowner = me;
@@ -226,7 +226,7 @@ GRANT MAINTAIN ON :full_name TO :"cleaner";
 \endif
 
 -- Not granted: pg_read_all_stats (or pg_monitor, which has it). With it the cleanup would see how far a replica without a
--- replication slot is behind, and for how long others' transactions have been going on. But it shows every statement that is
+-- replication slot is behind, and for how long others' transactions have been open. But it shows every statement that is
 -- running, and in those of Django are the keys of sessions; and the table's owner, whose code this role calls, hasn't got it.
 \endif
 
@@ -239,9 +239,9 @@ WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'swapper') \gexec
 GRANT CONNECT ON DATABASE :"database" TO :"swapper";
 GRANT USAGE ON SCHEMA :"schema" TO :"swapper";
 
--- Membership in a superuser, or in a member of one, would make it one. And whoever is a member of this role, or may make
--- himself one (since PostgreSQL 16 by his ADMIN on it, which CREATEROLE gives to who has made it; before, CREATEROLE lets him
--- do that with every role), would be a member of the owner, too.
+-- Membership in a superuser, or in a member of one, would make it one. And each member of this role, or role
+-- that may make itself one, would be a member of the owner, too. (Since PostgreSQL 16 that takes ADMIN on it, which CREATEROLE
+-- gives to its maker; before, CREATEROLE suffices, for every role.)
 WITH RECURSIVE of_owner AS (  -- without those who are it by this role
   SELECT :owner_oid::oid AS member
   UNION

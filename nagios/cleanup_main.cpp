@@ -29,7 +29,7 @@ volatile std::sig_atomic_t stop_signal = 0;
 
 void on_signal(int number) { stop_signal = number; }
 
-/// Whoever started us may want that: nohup does.
+/// The program that started us may want that: nohup does.
 bool is_ignored(int number) {
   struct sigaction inherited {};
   return sigaction(number, nullptr, &inherited) == 0 && inherited.sa_handler == SIG_IGN;

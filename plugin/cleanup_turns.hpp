@@ -24,7 +24,7 @@ class CleanupTurns : public std::enable_shared_from_this<CleanupTurns> {
   /// stops; then wake() has to be called, too.
   Turn take(const StopSignal& stop, const std::function<void()>& on_wait);
 
-  /// Whoever waits looks at its StopSignal.
+  /// A waiting hook looks at its StopSignal.
   void wake();
 
  private:

@@ -100,7 +100,7 @@ class Running {
     guard_ = start_guard({word_pointers.data(), environment_pointers.data(),
                           command_.user ? &*command_.user : nullptr, null.number(),
                           output.write_end.number(), report.write_end.number()});
-    setpgid(guard_, guard_);  // whoever comes first: from here on the group exists
+    setpgid(guard_, guard_);  // either side may come first: from here on the group exists
     output_ = std::move(output.read_end);
     report_ = std::move(report.read_end);
     fcntl(output_.number(), F_SETFL, O_NONBLOCK);

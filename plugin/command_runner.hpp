@@ -43,7 +43,7 @@ std::string describe(const CommandEnd& end);  ///< "exit code 3", "ended by sign
 /// signals, and the daemon's environment without what is a secret there. For another user it has
 /// only that user's group, HOME, USER, LOGNAME and SHELL, and none of the daemon's rights. It is
 /// ended (SIGTERM, then SIGKILL, to the whole group) when its time is over and when `stop` is
-/// requested, then so that it is gone by the time at which nobody waits any more. It doesn't
+/// requested, then so that it is gone by the time at which nobody waits any longer. It doesn't
 /// outlive this thread. What it leaves behind in the background by its own will is let alone.
 ///
 /// Each line of its output goes to `on_line` as it comes, as valid UTF-8 without control

@@ -46,7 +46,7 @@ class Reader {
 
   std::string instance_;
   std::chrono::milliseconds timeout_;
-  Output::Time began_{};  ///< the reading under way
+  Output::Time began_{};  ///< the running reading
   sessions::Probe probe_;
   OutageLog outages_;
   UnknownsLog unknowns_;

@@ -76,8 +76,8 @@ std::string name_of(const ConfigItem& item) {
   return name;
 }
 
-/// What tells one block from another of the same database: its Instance, as far as one is given and
-/// fit to be shown.
+/// What distinguishes one block from another of the same database: its Instance, as far as one is
+/// given and fit to be shown.
 std::string title_of(const ConfigItem& block, const std::string& database) {
   std::string title = fmt::format("<Database \"{}\">", without_controls(database, '?'));
   for (const ConfigItem& item : block.children) {
@@ -135,7 +135,7 @@ DatabaseSettings read_database_block(const ConfigItem& block) {
   settings.connection.dbname = *name;
   pg::refuse_misplaced_password_in(*name);
   settings.database =
-      pg::database_name(*name);  // the rest may be secret, and the instance is seen by everybody
+      pg::database_name(*name);  // the rest may be secret, and all can see the instance
   settings.instance = cut_to_bytes(settings.database, kLongestInstance);
   const std::string title = title_of(block, settings.database);
   read_options(block, title, kOptions, settings);

@@ -16,7 +16,7 @@ class StopSignal {
   StopSignal(const StopSignal&) = delete;
   StopSignal& operator=(const StopSignal&) = delete;
 
-  /// `give_up`: when nobody waits for the cleanup's end any more. The first request counts.
+  /// `give_up`: when nobody waits any longer for the cleanup's end. The first request counts.
   void request(Clock::time_point give_up);
 
   bool requested() const { return requested_.load(std::memory_order_acquire); }

@@ -39,7 +39,7 @@ void WatchedDatabase::close() {
   closed_ = true;
 }
 
-/// False if a reading is under way.
+/// False if a reading is running.
 bool WatchedDatabase::begin() {
   const Lock lock(mutex_);
   return !std::exchange(reading_, true);

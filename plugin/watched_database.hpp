@@ -44,13 +44,13 @@ class WatchedDatabase : public std::enable_shared_from_this<WatchedDatabase> {
   void log(LogLevel level, const std::string& line);
 
   const std::chrono::milliseconds long_;  ///< what a reading takes that takes long
-  Reader reader_;                         ///< of the reading under way
+  Reader reader_;                         ///< of the running reading
   Output own_output_;                     ///< the reader's: ends in `output_`, until closed
 
   Mutex mutex_;
   const Output output_;  ///< not called after close()
   bool closed_ GUARDED_BY(mutex_) = false;
-  bool reading_ GUARDED_BY(mutex_) = false;    ///< one is under way
+  bool reading_ GUARDED_BY(mutex_) = false;    ///< one is running
   bool down_ GUARDED_BY(mutex_) = false;       ///< as of the last reading
   bool took_long_ GUARDED_BY(mutex_) = false;  ///< the same
   Time repeated_ GUARDED_BY(mutex_){};         ///< when `up` = 0 was last repeated

@@ -21,6 +21,7 @@ from collectd_daemon import CollectdDaemon, database_block, plugin_block
 from django_site import MONITOR, OWNER, DjangoSite
 from processes import private_file, readable_copy, wait_for
 from traffic import Traffic
+from vocabulary import VALUES
 
 DATABASE = "site"
 WIDTH = 96
@@ -52,23 +53,9 @@ LoadPlugin notify_nagios
 CLEANUP_ENDED = "cleanup (ended|failed|refused|stopped)"
 CLIENTS = 8
 
-BYTES = {"pg_db_size", "bytes-table", "bytes-toast", "bytes-indexes", "bytes-total",
-         "bytes-reclaimable"}
-MEANING = {
-    "pg_db_size": "the whole database",
-    "bytes-table": "the session table's heap",
-    "bytes-toast": "its TOAST, for sessions over 2 kB",
-    "bytes-indexes": "its indexes together",
-    "bytes-total": "table, TOAST and indexes",
-    "bytes-reclaimable": "what the disk would get back from a complete cleanup",
-    "pg_n_tup_g-live": "sessions that are valid (estimated, without a scan)",
-    "pg_n_tup_g-expired": "sessions that have expired (estimated, without a scan)",
-    "pg_n_tup_g-dead": "deleted rows that wait for VACUUM",
-    "percent-expired": "expired of all sessions, %",
-    "percent-database": "session table of the database, %",
-    "duration-overdue": "how long the oldest session has been expired",
-    "response_time-read": "seconds the reading took",
-}
+# What is shown of the plugin's values: the metrics, and how long the reading took.
+SHOWN = {value.collectd: value for value in VALUES
+         if value.metric or value.collectd == "response_time-read"}
 
 
 def headline(text):
@@ -101,28 +88,27 @@ def pretty_bytes(count):
 
 
 def pretty(name, value):
-    if name in BYTES:
+    unit = SHOWN[name].unit
+    if unit == "bytes":
         return pretty_bytes(value)
-    if name == "duration-overdue":
-        return f"{value / 86400:.0f} d" if value >= 86400 else f"{value:.0f} s"
-    if name.startswith("percent"):
+    if unit == "%":
         return f"{value:.1f} %"
-    if name == "response_time-read":
-        return f"{value:.4f} s"
+    if unit == "seconds":
+        return f"{value / 86400:.0f} d" if value >= 86400 else f"{value:.4g} s"
     return f"{value:,.0f}"
 
 
 def show_values(daemon):
     daemon.wait_for_reads(READ, 2)
     values = daemon.values(DATABASE)
-    for name, meaning in MEANING.items():
+    for name, shown in SHOWN.items():
         if name in values:
-            print(f"    {name:<22} {pretty(name, values[name]):>12}   {meaning}")
+            print(f"    {name:<22} {pretty(name, values[name]):>12}   {shown.meaning}")
 
 
 def show_before_and_after(before, after):
     print(f"    {'':<22} {'before':>12} {'after':>12}")
-    for name in MEANING:
+    for name in SHOWN:
         if name in before and name in after:
             old, new = pretty(name, before[name]), pretty(name, after[name])
             print(f"    {name:<22} {old:>12} {new:>12}")
@@ -155,7 +141,7 @@ def show_count(count):
             (count.updates_of_no_row, "saves or logouts that found no session"),
             (count.errors, "errors")):
         print(f"    {number:>7,}  {what}")
-    print(f"    {1000 * count.longest:>7,.0f}  ms was the longest that anybody waited")
+    print(f"    {1000 * count.longest:>7,.0f}  ms was the longest that any client waited")
 
 
 def visit(site, sessions):
@@ -167,8 +153,7 @@ def visit(site, sessions):
 def make_site(folder, cluster):
     headline("A Django site that nobody cleans")
     say("Django keeps a row in django_session for each visitor. The row expires after two weeks, "
-        "but nothing deletes it: that is left to a command, clearsessions, which somebody has to "
-        "schedule. Here nobody did for two years.")
+        "but nothing deletes it: that is left to a command, clearsessions, which someone has to schedule. Here nobody did for two years.")
     cluster.create_role(OWNER)
     cluster.create_database(DATABASE, OWNER)
     site = DjangoSite(folder, cluster, DATABASE)

@@ -21,9 +21,9 @@ constexpr std::array<MetricInfo, kMetricCount> kMetrics = {{
     {Metric::dead, "dead", Unit::rows, "pg_n_tup_g", "dead",
      "deleted or replaced row versions not yet vacuumed"},
     {Metric::expired_percent, "expired_percent", Unit::percent, "percent", "expired",
-     "expired of live + expired"},
+     "how much of live + expired has expired"},
     {Metric::database_percent, "database_percent", Unit::percent, "percent", "database",
-     "total of database"},
+     "how much of the database total takes"},
     {Metric::overdue, "overdue", Unit::seconds, "duration", "overdue",
      "how long the oldest expired session has been expired; 0 if none"},
 }};

@@ -366,7 +366,7 @@ def test_a_wrong_block_is_left_out_with_a_message(collectd, cluster, site, wrong
     ("<Database>\nPort 1\n</Database>\n", '<Database> takes the database\'s name in quotes: <Database "site">'),
     ("<Database 5>\nPort 1\n</Database>\n", "<Database> takes the database's name in quotes"),
     ('<Databases "x">\n</Databases>\n', 'Databases is not a valid option; valid options are <Database "name"> and MaxCleanups'),
-    ('Host "x"\n', "Host is not an option here"),
+    ('Host "x"\n', "Host is not a valid option"),
     ('<Database "host=x password=hunter2 y">\n</Database>\n', "not a valid connection string"),
 ], ids=["no name", "a number", "Databases", "an option outside", "conninfo"])
 def test_a_wrong_beginning_is_named(collectd, cluster, site, block, message):

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from cpp_functions import functions
-from paths import COLLECTD_SAMPLE, PLUGIN, ROOT
+from paths import CHECK, CLEANUP, COLLECTD_SAMPLE, PLUGIN, ROOT
 from processes import program
+from vocabulary import VALUES
 
 SOURCES = [path for folder in ("lib", "plugin", "nagios")
            for path in sorted((ROOT / folder).rglob("*")) if path.suffix in (".hpp", ".cpp")]
@@ -223,17 +224,89 @@ def lines_of_collectd(text):
     return [line for line in lines if line and not re.match(r"# |#$", line)]
 
 
+def code_blocks(text):
+    return re.findall(r"^```[^\n]*\n(.*?)^```", text, re.M | re.S)
+
+
 def readme_block():
     """The README's block of collectd configuration."""
-    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", README.read_text(), re.M | re.S)
-    found = [block for block in blocks if "<Plugin django_session>" in block]
+    found = [block for block in code_blocks(README.read_text())
+             if "<Plugin django_session>" in block]
     assert len(found) == 1, f"{len(found)} blocks with <Plugin django_session> in README.md"
     return found[0]
 
 
-def test_the_readme_shows_the_configuration_that_conf_d_has():
-    assert lines_of_collectd(readme_block()) == lines_of_collectd(
-        COLLECTD_SAMPLE.read_text())
+def test_the_readme_shows_a_short_part_of_the_configuration_that_conf_d_has():
+    shown, sample = lines_of_collectd(readme_block()), lines_of_collectd(COLLECTD_SAMPLE.read_text())
+    assert 5 <= len(shown) <= 12
+    rest = iter(sample)
+    missing = [line for line in shown if line not in rest]  # `in` moves on: the order counts
+    assert not missing, missing
+
+
+def test_the_readme_is_short_enough_to_be_read():
+    assert len(README.read_text().split()) <= 2500
+
+
+def test_the_readme_shows_a_line_that_the_check_prints():
+    shown, = [block.strip() for block in code_blocks(README.read_text())
+              if block.startswith("DJANGO_SESSION")]
+    tested = (ROOT / "tests" / "unit" / "check_report_test.cpp").read_text()
+    assert f'"{shown}"' in re.sub(r'"\s*\n\s*"', "", tested)
+
+
+def rows_of(text, header):
+    """The cells of the table that begins with this header."""
+    table = text[text.index(header):].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip().replace("`", "") for cell in re.findall(r"\|([^|]*)(?=\|)", row)]
+            for row in table]
+
+
+def test_the_readme_explains_every_value_as_the_code_does():
+    assert len(VALUES) > 20
+    assert rows_of(README.read_text(), "| metric |") == [
+        [value.metric, value.unit, value.meaning, value.collectd] for value in VALUES]
+
+
+def help_of(executable):
+    return subprocess.run([executable, "--help"], check=False, capture_output=True, text=True).stdout
+
+
+def test_the_checks_help_explains_every_metric():
+    text = help_of(CHECK)
+    for value in VALUES:
+        assert not value.metric or re.search(
+            rf"^  {value.metric} +{re.escape(value.meaning)}, for example", text, re.M), value
+
+
+OPTION = r"(?<![\w-])(--[a-z][a-z-]+|-[a-zA-Z])(?![\w-])"
+
+
+def documented_options(section):
+    """The options in the first column of a section's table."""
+    text = (ROOT / "nagios" / "README.md").read_text()
+    section = text[text.index(f"## {section}\n"):].removeprefix("## ").split("\n## ")[0]
+    return set(re.findall(OPTION, " ".join(re.findall(r"^\|([^|]*)\|", section, re.M))))
+
+
+@pytest.mark.parametrize("executable", [CHECK, CLEANUP], ids=lambda path: path.name)
+def test_help_and_documents_have_the_same_options(executable):
+    options = re.findall(r"^ +((?:-\w,)?--[\w-]+|-\w)\b", help_of(executable), re.M)
+    found = set(re.findall(OPTION, " ".join(options).replace(",", " ")))
+    assert len(found) > 15
+    assert found == documented_options("Connection options of both") | documented_options(
+        executable.name)
+
+
+def test_links_between_documents_lead_somewhere():
+    documents = [path for path in files_of_the_repository() if path.suffix == ".md"]
+    for document in documents:
+        for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", document.read_text()):
+            file = document.parent / target if target else document
+            assert file.exists(), f"{name(document)}: {target}"
+            headings = re.findall(r"^#+ (.*)$", file.read_text(), re.M) if anchor else []
+            assert not anchor or anchor in [
+                re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
 
 
 def options_in_code():
@@ -247,8 +320,17 @@ def test_the_options_are_found_in_the_code():
             "PassFile", "Table", "Timeout", "Exact", "Read"} <= set(options_in_code())
 
 
-@pytest.mark.parametrize("document", [COLLECTD_SAMPLE, README], ids=lambda path: path.name)
-def test_every_option_is_explained(document):
-    text = document.read_text()
+def test_every_option_is_explained():
+    text = COLLECTD_SAMPLE.read_text()
     missing = [option for option in options_in_code() if not re.search(rf"\b{option}\b", text)]
-    assert not missing, f"{document.name} doesn't tell of {missing}"
+    assert not missing, f"{COLLECTD_SAMPLE.name} doesn't explain {missing}"
+
+
+def test_names_in_nagios_say_what_belongs_to_the_check_and_what_to_the_command():
+    for path in (ROOT / "nagios").glob("*.?pp"):
+        used = " ".join(includes(path))
+        for mine, other in (("check_", "cleanup_"), ("cleanup_", "check_")):
+            assert not path.name.startswith(mine) or not re.search(rf"\b{other}\w+\.hpp", re.sub(
+                r"(core|cleanup|measure)/\w+\.hpp", "", used)), name(path)
+        if not path.name.startswith(("check_", "cleanup_")):
+            assert not re.search(r"(?:^| )(check|cleanup)_\w+\.hpp", used), name(path)

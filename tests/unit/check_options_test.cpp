@@ -172,7 +172,7 @@ TEST(Options, every_wrong_line_says_what_would_be_right) {
       {{"-t", "1e3"}, "-t: cannot read \"1e3\""},
       {{"--exact=no"}, "--exact takes no value"},
       {{"--verbose=3"}, "--verbose takes no value"},
-      {{"-v3"}, "unknown option -3; the options are -H, -p, -d"},
+      {{"-v3"}, "unknown option -3; valid options are -H, -p, -d"},
       {{"-x"}, "unknown option -x"},
       {{"--warn", "5"}, "unknown option --warn;"},
       {{"--password=x"}, "unknown option --password;"},

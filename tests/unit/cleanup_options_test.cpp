@@ -185,7 +185,7 @@ TEST(CleanupOptions, every_wrong_line_says_what_would_be_right) {
       {{"-T", "a.b.c"}, "expected SCHEMA.TABLE"},
       {{"-d", "password=x"}, "put it into a password file"},
       {{"-c", "total=1GB"},
-       "unknown option -c; the options are -H, -p, -d, -U, --service, -T, -t, --method"},
+       "unknown option -c; valid options are -H, -p, -d, -U, --service, -T, -t, --method"},
       {{"--exact"}, "unknown option --exact"},
       {{"delete"}, "unexpected argument"},
       {{"--method", "delete", "now"}, "unexpected argument"},
