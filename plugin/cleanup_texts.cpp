@@ -10,7 +10,7 @@
 namespace django_session::plugin {
 namespace {
 
-// So often in a row may a cleanup find another one at work before somebody should look at that.
+// So often in a row may a cleanup find another one at work before someone should look at that.
 constexpr int kOftenLeftToAnother = 3;
 
 Ending ending_of(Outcome outcome) {
@@ -44,9 +44,9 @@ std::string triggers_text(const DatabaseSettings& settings) {
 /// Anyone who reaches the port of the network plugin can send values under any name.
 std::string foreign_values_text(const std::string& host) {
   return fmt::format(
-      "<Cleanup> obeys values of {} that come over the network. Let the network plugin take signed "
-      "ones alone (Listen with SecurityLevel \"Sign\" and an AuthFile): all others can be forged "
-      "by whoever reaches its port",
+      "<Cleanup> obeys values of {} that arrive over the network. Let the network plugin accept "
+      "only signed ones (Listen with SecurityLevel \"Sign\" and an AuthFile): anyone who reaches "
+      "its port can forge the others",
       host == "*" ? "any host" : host);
 }
 
@@ -87,7 +87,7 @@ std::string end_text(const CleanupRun& run, const CleanupResult& result, const E
 }
 
 std::string over_text(const CleanupDecision& decision) {
-  return fmt::format("cleanup no longer needed: {}; that the last one {} is over", decision.reason,
+  return fmt::format("cleanup no longer needed: {} (the last one: {})", decision.reason,
                      ending_of(*decision.trouble).word);
 }
 

@@ -122,11 +122,11 @@ void Hook::Shared::note_false_value(Metric metric) {
   voice.say(
       LogLevel::warning,
       fmt::format("values under this host's name that this daemon hasn't measured are ignored (now "
-                  "{}): is another host called the same, or does somebody forge them?",
+                  "{}): does another host have the same name, or are they forged?",
                   info(metric).name));
 }
 
-/// Goes on where the file ends; as if a cleanup had just ended where that can't be known.
+/// Resumes where the file ends; as if a cleanup had just ended where that can't be known.
 void Hook::Shared::recall(std::string file) {
   const Moment when = now();
   std::optional<CleanupPast> past;
@@ -136,7 +136,7 @@ void Hook::Shared::recall(std::string file) {
   } catch (const PastFileError& error) {
     is_known = false;
     voice.say(LogLevel::error,
-              fmt::format("when the last cleanup was can't be read, and Cooldown begins now: {}",
+              fmt::format("can't read when the last cleanup ran, so Cooldown starts now: {}",
                           error.what()));
   }
   const Lock lock(mutex);
@@ -162,7 +162,8 @@ void Hook::Shared::keep_past() {
     if (note_keeping(true)) return;
     voice.report(
         LogLevel::error,
-        fmt::format("when the last cleanup was won't be known after a restart: {}", error.what()));
+        fmt::format("can't save when the last cleanup ran, so a restart will forget it: {}",
+                    error.what()));
   }
 }
 
@@ -224,7 +225,7 @@ bool Hook::Shared::begin() {
 }
 
 /// What a thread does: nothing may leave it. The end is judged, counted and kept before it is told,
-/// which can take as long as whoever is told wants; the next one's turn doesn't wait for that.
+/// which can take as long as the receiver wants; the next one's turn doesn't wait for that.
 void Hook::Shared::clean_up(const CleanupCause& cause, const StopSignal& stop) noexcept {
   CleanupTurns::Turn turn;
   attempt([&] { turn = take_turn(cause, stop); });
@@ -337,7 +338,7 @@ void Hook::start(CleanupCause cause) {
         worker_.start([shared = shared_, cause = std::move(cause)](const StopSignal& stop) {
           shared->clean_up(cause, stop);
         });
-    // The thread of the last one still tells its end, or the daemon ends.
+    // The thread of the last one still reports its end, or the daemon ends.
     if (!started) shared_->take_start_back();
   } catch (const std::exception& error) {
     CleanupResult result;
@@ -348,7 +349,8 @@ void Hook::start(CleanupCause cause) {
   }
 }
 
-/// To be told in the cleanup's thread, which may still be telling the end: then a later value will.
+/// To be reported in the cleanup's thread, which may still be reporting the end: then a later value
+/// will be.
 void Hook::settle(const CleanupDecision& decision) try {
   const bool started = worker_.start(
       [shared = shared_, decision](const StopSignal& stop) { shared->tell_over(decision, stop); });
@@ -366,8 +368,9 @@ void Hook::request_stop() {
 
 void Hook::join() {
   if (worker_.join()) return;
-  shared_->voice.say(LogLevel::error,
-                     "the cleanup has not ended in time, and is cut off; the next one resumes it");
+  shared_->voice.say(
+      LogLevel::error,
+      "the cleanup did not finish in time and was abandoned; the next one resumes it");
   shared_->voice.fall_silent();
 }
 

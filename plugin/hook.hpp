@@ -1,5 +1,5 @@
 // The write hook of one <Database>: takes values as they arrive, starts a cleanup when one is due,
-// and tells what came of it.
+// and reports what came of it.
 #pragma once
 
 #include <chrono>
@@ -17,11 +17,11 @@
 namespace django_session::plugin {
 
 /// collectd's identifier of a value, its own plugin's name left out, and where it comes from. The
-/// host is what whoever sent it says.
+/// host is what the sender says.
 struct ValueName {
   std::string_view host, plugin_instance, type, type_instance;
   bool measured_here = false;    ///< by this very daemon
-  bool names_this_host = false;  ///< whoever measured it
+  bool names_this_host = false;  ///< no matter which daemon measured it
 };
 
 /// All members may be called in any thread at any time.
@@ -31,23 +31,23 @@ class Hook {
   Hook(const DatabaseSettings& settings, std::string arriving_instance, const HookOutput& output,
        CleanupRun run);
 
-  /// Goes on with the waits that its file in `folder` tells of, and keeps them there from now on.
-  /// To be called before the first value.
+  /// Resumes the waits that its file in `folder` has, and keeps them there from now on. To be
+  /// called before the first value.
   void recall(const std::filesystem::path& folder);
 
   /// Judges a value if it is meant for this hook. Never waits: a cleanup that is due runs in a
   /// thread of its own.
   void on_value(const ValueName& name, double value);
 
-  /// The cleanups so far, the last one, and whether one is under way.
+  /// The cleanups so far, the last one, and whether one is running.
   Samples samples() const;
 
-  /// Starts no cleanup any more, and asks a running one to end. Returns at once. It is waited for
-  /// in join(), until the block's Timeout and most of a second have passed.
+  /// Starts no further cleanup, and asks a running one to end. Returns at once. It is waited for in
+  /// join(), until the block's Timeout and most of a second have passed.
   void request_stop();
 
-  /// Waits for the end of what runs, as long as that. After it a cleanup that is cut off says
-  /// nothing any more.
+  /// Waits for the end of what runs, as long as that. After it an abandoned cleanup says nothing
+  /// more.
   void join();
 
  private:

@@ -15,7 +15,7 @@ namespace {
 constexpr std::size_t kLongestNotification = 255;  // bytes; collectd's limit
 // For what a thread is saying in the moment in which it is let go.
 constexpr std::chrono::milliseconds kLastWord(100);
-// Whoever takes a notification for longer hangs.
+// A plugin that takes a notification for longer hangs.
 constexpr std::chrono::seconds kLongestTelling(60);
 
 std::string shortened(std::string text) {
@@ -88,10 +88,9 @@ void Voice::note_hanging_notification(Moment now) {
     if (std::exchange(hang_is_known_, true)) return;
   }
   const double seconds = std::chrono::duration<double>(kLongestTelling).count();
-  say(LogLevel::error,
-      fmt::format("no cleanup goes on or starts: one of collectd's plugins has been busy with a "
-                  "notification for over {}",
-                  format_quantity(seconds, Unit::seconds)));
+  say(LogLevel::error, fmt::format("cleanups are stalled: one of collectd's plugins has been busy "
+                                   "with a notification for over {}",
+                                   format_quantity(seconds, Unit::seconds)));
 }
 
 void Voice::fall_silent() {

@@ -29,8 +29,8 @@ class Voice {
   /// What went wrong beside all else.
   void report(const std::exception& error) const;
 
-  /// In the cleanup's thread: to the log and, unless the daemon stops, as a notification: stopping,
-  /// collectd takes away the plugins that it would go to.
+  /// In the cleanup's thread: to the log and, unless the daemon stops, as a notification: when
+  /// stopping, collectd unloads the plugins that it would go to.
   void tell(Severity severity, LogLevel level, const std::string& text, const StopSignal& stop)
       EXCLUDES(mutex_);
 

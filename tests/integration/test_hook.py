@@ -611,8 +611,7 @@ def test_the_end_of_a_failure_is_notified(collectd, cluster, neglected, script, 
     daemon.wait_for_reads(READ, 2)
     *_, failed, over = nagios_file.read_text().splitlines()
     assert ";2;site: cleanup failed: exit code 3" in failed
-    assert over.endswith(";0;site: cleanup no longer needed: expired_percent is 0%; that the last "
-                         "one failed is over")
+    assert over.endswith(";0;site: cleanup no longer needed: expired_percent is 0% (the last one: failed)")
 
 
 def test_a_value_tells_that_a_cleanup_runs_though_the_server_hangs(

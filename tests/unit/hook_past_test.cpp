@@ -80,5 +80,6 @@ TEST(HookPast, goes_on_where_its_past_cannot_be_kept) {
   the_hook.recall("/nonexistent");
   alert(the_hook);
   await_ended(the_hook);
-  LONGS_EQUAL(1, journal.count("when the last cleanup was won't be known after a restart"));
+  LONGS_EQUAL(1,
+              journal.count("can't save when the last cleanup ran, so a restart will forget it"));
 }

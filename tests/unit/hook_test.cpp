@@ -246,8 +246,8 @@ TEST(Hook, counts_and_says_once_that_it_waits_for_a_notification_that_hangs) {
     alert(the_hook);
   }
   LONGS_EQUAL(1, runs);
-  LONGS_EQUAL(1, journal.count("no cleanup goes on or starts: one of collectd's plugins has been "
-                               "busy with a notification for over 1 min"));
+  LONGS_EQUAL(1, journal.count("cleanups are stalled: one of collectd's plugins has been busy with "
+                               "a notification for over 1 min"));
   hangs = false;
   alert_until(the_hook, 2);
   LONGS_EQUAL(2, runs);
@@ -313,12 +313,12 @@ TEST(Hook, says_nothing_any_more_when_it_was_cut_off) {
     journal.await("one line");
     the_hook.request_stop();
     the_hook.join();
-    STRCMP_CONTAINS("is cut off", journal.lines().back().c_str());
+    STRCMP_CONTAINS("was abandoned", journal.lines().back().c_str());
     go_on = true;
   }
   for (int i = 0; i < 500 && token.use_count() > 1; ++i) std::this_thread::sleep_for(10ms);
   LONGS_EQUAL(1, token.use_count());
-  STRCMP_CONTAINS("is cut off", journal.lines().back().c_str());
+  STRCMP_CONTAINS("was abandoned", journal.lines().back().c_str());
 }
 
 TEST(Hook, takes_values_from_many_threads) {
@@ -360,10 +360,8 @@ TEST(Hook, says_that_a_failure_is_over) {
     the_hook.on_value(reclaimable_of("here", true), 512.0 * 1048576);
     std::this_thread::sleep_for(10ms);
   }
-  STRCMP_EQUAL(
-      "OKAY site: cleanup no longer needed: reclaimable is 512 MB; that the last one "
-      "failed is over",
-      journal.await("OKAY site: cleanup no longer").c_str());
+  STRCMP_EQUAL("OKAY site: cleanup no longer needed: reclaimable is 512 MB (the last one: failed)",
+               journal.await("OKAY site: cleanup no longer").c_str());
   for (int i = 0; i < 10; ++i) the_hook.on_value(reclaimable_of("here", true), 0);
   the_hook.request_stop();
   the_hook.join();
