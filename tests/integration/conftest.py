@@ -18,7 +18,7 @@ from django_site import MONITOR, OWNER, DjangoSite
 from icinga_daemon import IcingaDaemon
 from nagios_daemon import NagiosDaemon
 from pgbouncer_server import PgBouncer
-from processes import readable_copy, run
+from processes import made_once, readable_copy, run
 
 TEMPLATE = "django_template"
 # All that are supported: Debian's, and those that `tests/install_packages versions` has installed.
@@ -92,7 +92,7 @@ def cluster_of_version(session_folder):
             place = session_folder / f"version-{version}"
             place.mkdir()
             place.chmod(0o755)
-            binaries = None if version == "15" else programs_of_version(version, place)
+            binaries = None if version == "15" else programs_of_version(version)
             server = Cluster(place, bin_folder=binaries).start()
             stack.callback(server.stop, "immediate")
             assert server.psql("SHOW server_version")[0][0].startswith(version + ".")
@@ -100,12 +100,14 @@ def cluster_of_version(session_folder):
         yield of
 
 
-def programs_of_version(version, folder):
+def programs_of_version(version):
     """Where they are; a copy, if the ordinary user may not be let into the checkout's folder."""
     native = paths.POSTGRESQL / version / "native"
     assert native.exists(), "run `tests/install_packages versions`"
     if run([native / "bin" / "postgres", "--version"], check=False).returncode != 0:
-        native = shutil.copytree(native, folder / "native", symlinks=True)
+        made = made_once(f"postgresql-{version}", lambda folder: shutil.copytree(
+            native, folder / "native", symlinks=True))
+        native = made / "native"
     return native / "bin"
 
 

@@ -1,6 +1,8 @@
 """Starts programs as an ordinary user (the servers refuse root), and ends them for certain."""
 
 import contextlib
+import fcntl
+import functools
 import grp
 import os
 import pwd
@@ -9,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -59,6 +62,30 @@ def readable_copy(source, folder):
     shutil.copy(source, target)
     target.chmod(0o755)
     return target
+
+
+@functools.cache
+def _folder_of_the_run():
+    """tests/run's temporary folder, or one that goes with this process."""
+    made = None
+    if "DJANGO_SESSION_TMP" not in os.environ:
+        made = tempfile.TemporaryDirectory(prefix="tests.")
+        os.chmod(made.name, 0o755)
+    return Path(made.name if made else os.environ["DJANGO_SESSION_TMP"]), made
+
+
+def made_once(name, make):
+    """A folder that serves all tests of a run, whichever process they run in: where it isn't there
+    yet, make(folder) fills it. It must not be changed afterwards."""
+    place, _ = _folder_of_the_run()
+    folder = place / name
+    with open(place / f"{name}.lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            unfinished = private_folder(place, f"{name}.unfinished")
+            make(unfinished)
+            unfinished.rename(folder)
+    return folder
 
 
 def run(command, check=True, environment=None, folder="/", timeout=60, **options):

@@ -97,19 +97,26 @@ def schema_dump(cluster, database):
     return re.sub(r"(?m)^\\(un)?restrict .*$", "", dump)  # a word of its own in each dump
 
 
-def phase(site):
-    """The running swap's phase, or None."""
-    found = site.psql(r"SELECT relname FROM pg_class WHERE relname LIKE 'djs\_%\_state'")
+def phase(site, ask=None):
+    """The running swap's phase, or None. ask: on a connection that is there already."""
+    ask = ask or site.psql
+    found = ask(r"SELECT relname FROM pg_class WHERE relname LIKE 'djs\_%\_state'")
     if not found:
         return None
     try:
-        return (site.psql(f"SELECT phase FROM {found[0][0]}") or [(None,)])[0][0]
+        return (ask(f"SELECT phase FROM {found[0][0]}") or [(None,)])[0][0]
     except psycopg2.errors.UndefinedTable:
         return None
 
 
 def wait_for_phase(site, *wanted):
-    return wait_for(lambda: phase(site) in wanted, f"phase {wanted}", pause=0.005)
+    with site.cluster.asking(site.database) as ask:
+        return wait_for(lambda: phase(site, ask) in wanted, f"phase {wanted}", pause=0.005)
+
+
+def wait_for_begin(site):
+    with site.cluster.asking(site.database) as ask:
+        wait_for(lambda: phase(site, ask), "the swap's begin", pause=0.005)
 
 
 def clients(site, **options):
@@ -231,7 +238,7 @@ def swaps_go_unnoticed(site, server, protocol, cleanup, times):
     driver, options = PROTOCOLS[protocol]
     parameters = server.parameters(site.database, OWNER)
     site.fill(sessions=20_000)
-    with Traffic(lambda: driver.connect(**parameters, **options), driver=driver) as traffic:
+    with Traffic(lambda: driver.connect(**parameters, **options), driver=driver, pause=0.01) as traffic:
         for _ in range(times):
             cleanup(conninfo=server.conninfo(site.database, OWNER))
     assert not traffic.count.anomalies, traffic.messages
@@ -356,7 +363,7 @@ def test_killed_at_any_moment_the_next_run_ends_it(site, cluster, cleanup, start
     random.seed(3)
     seen = set()
     cleanup()
-    with clients(site, clients=4, pause=0.002) as traffic:
+    with clients(site, clients=4, pause=0.005) as traffic:
         start = time.monotonic()
         cleanup()
         whole = time.monotonic() - start
@@ -376,10 +383,10 @@ def test_killed_at_any_moment_the_next_run_ends_it(site, cluster, cleanup, start
 def test_a_dropped_connection_is_made_anew(site, start_cleanup, rounds):
     site.fill(sessions=60_000, expired_share=0.7)
     random.seed(4)
-    with clients(site, clients=4, pause=0.002) as traffic:
+    with clients(site, clients=4, pause=0.005) as traffic:
         for _ in range(5 * rounds):
             process = start_cleanup()
-            wait_for(lambda: phase(site), "the swap's begin", pause=0.005)
+            wait_for_begin(site)
             time.sleep(random.uniform(0, 0.8))
             site.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                       "WHERE application_name LIKE 'django_session%'")
@@ -397,11 +404,11 @@ def test_a_crash_of_the_server_loses_nothing(own_cluster, start_cleanup, folder,
     shop.migrate()
     random.seed(5)
     # The connection breaks in many ways; what counts is what is in the table afterwards.
-    with clients(shop, clients=4, pause=0.002, tolerate=[psycopg2.Error]) as traffic:
+    with clients(shop, clients=4, pause=0.005, tolerate=[psycopg2.Error]) as traffic:
         for _ in range(4 * rounds):
             shop.fill(sessions=60_000, expired_share=0.7)
             process = start_cleanup(conninfo=server.conninfo("shop", OWNER))
-            wait_for(lambda: phase(shop), "the swap's begin", pause=0.005)
+            wait_for_begin(shop)
             time.sleep(random.uniform(0, 1.0))
             server.restart("immediate")
             assert ended(process) == DONE, process.log_text()
@@ -455,7 +462,7 @@ def test_a_member_that_does_not_inherit_can_swap(site, cluster, cleanup):
 
 def test_of_two_at_once_one_does_it(site, start_cleanup):
     site.fill(sessions=200_000, expired_share=0.4)
-    with clients(site, clients=4, pause=0.002) as traffic:
+    with clients(site, clients=4, pause=0.005) as traffic:
         first, second = start_cleanup(), start_cleanup()
         codes = sorted([ended(first), ended(second)])
     assert codes == [DONE, STOPPED], first.log_text() + second.log_text()
