@@ -168,7 +168,7 @@ Planned inspect(Run& run, const TableName& wanted) {
   planned.measurement = measure(run, wanted);
   const SessionTable& table = planned.measurement.table;
   planned.preflight = look(run, {table.schema, table.name});
-  if (planned.preflight.target.oid != table.oid.text())
+  if (run.target().oid != table.oid.text())
     throw LeftToAnother("the table was replaced while it was measured");
   return planned;
 }
