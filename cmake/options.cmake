@@ -26,6 +26,28 @@ target_compile_options(django_session_options INTERFACE
 target_compile_definitions(django_session_options INTERFACE
   DJANGO_SESSION_VERSION="${PROJECT_VERSION}")
 
+# What most files include is read once, which saves more than a quarter of a first build. Not where
+# the compiler optimises: g++ 12 then warns of what isn't so within the standard library. Nor under
+# ccache, which couldn't keep anything; so builds of both kinds show an #include that is missing.
+if(CMAKE_BUILD_TYPE STREQUAL Debug AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(DJANGO_SESSION_PRECOMPILES ON)
+endif()
+
+function(precompile_common_headers target)
+  if(DJANGO_SESSION_PRECOMPILES)
+    target_precompile_headers(${target} PRIVATE
+      <algorithm> <chrono> <functional> <memory> <optional> <string> <string_view> <vector>
+      <fmt/format.h>)
+  endif()
+endfunction()
+
+# Those of a target that is compiled alike.
+function(use_precompiled_headers_of target other)
+  if(DJANGO_SESSION_PRECOMPILES)
+    target_precompile_headers(${target} REUSE_FROM ${other})
+  endif()
+endfunction()
+
 # Where the daemons look on Debian; change them for other systems. Not CMAKE_INSTALL_LIBDIR: below /usr
 # that is lib/x86_64-linux-gnu, where they don't look.
 set(COLLECTD_PLUGIN_DIR "lib/collectd" CACHE STRING "collectd's plugin folder")
