@@ -13,7 +13,7 @@ namespace django_session::sessions {
 namespace {
 
 // As on a server where nobody has set anything else: the owner may not be allowed to use a
-// tablespace that is somebody's default.
+// tablespace that is another session's default.
 constexpr const char* kSettings = R"(
 SET LOCAL check_function_bodies = on;
 SET LOCAL default_tablespace = '';

@@ -1,6 +1,6 @@
 // What has to run in the name of a table's owner: in the server's own jail, so that code of his
 // that it sets off (a CHECK function, a trigger, an index expression) can do no more than he can,
-// whoever we are.
+// whatever our role.
 //
 // SET ROLE alone is no jail: such code may RESET ROLE. What fills a materialized view runs as the
 // view's owner in a "security-restricted operation" (PostgreSQL's documentation, CREATE

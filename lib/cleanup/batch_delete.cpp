@@ -1,6 +1,6 @@
 // Deleting expired sessions: one transaction a batch, each with its own limits.
 //
-// A batch first waits for the rows that others hold, as a DELETE does; where that was in vain, the
+// A batch first waits for the rows that others hold, as a DELETE does; where that didn't help, the
 // batches after it pass over what is held (which costs a second record of WAL for each row). What
 // was left is tried again at the end, by its addresses.
 #include "cleanup/batch_delete.hpp"
@@ -27,9 +27,9 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kMostFruitlessBatches = 5;
 constexpr int kLastTries = 3;
-// After so many batches without a row that somebody holds, they wait for such rows again.
+// After so many batches without a row that another session holds, they wait for such rows again.
 constexpr int kPatientAfter = 20;
-// Somebody holds all that we come by (another job that deletes, say).
+// Other sessions hold all that we come by (another job that deletes, say).
 constexpr std::size_t kMostLockedInARow = 10'000;
 // Addresses of what was left; beyond, sessions are counted alone.
 constexpr std::size_t kMostRemembered = 50'000;
@@ -192,7 +192,7 @@ class BatchDelete {
     pg::Row last = rows.empty() ? pg::Row() : rows.back();
     if (access_.way == DeleteAccess::Way::as_owner) last = report_of(run_.connection());
     if (!last.has("seen"))
-      throw pg::Error(pg::Error::Kind::connection, "the answer ended too early");
+      throw pg::Error(pg::Error::Kind::connection, "the answer was incomplete");
     BatchReport report = read_batch_report(last);
     for (const pg::Row& row : rows)
       if (row.has("table_is_locked")) report.wal_bytes -= row.number("wal_before").value_or(0);
@@ -228,14 +228,14 @@ class BatchDelete {
                        [](const pg::Row& row) { return row.has("table_is_locked"); });
   }
 
-  /// Somebody rewrites or alters the table.
+  /// Another session rewrites or alters the table.
   void wait_for_table() {
     table_lock_.was_refused();
     if (table_lock_.is_given_up()) throw Stopped(table_lock_.never_granted());
     run_.rest(patience::kBetweenDeletesLocks);
   }
 
-  /// Somebody holds an expired row, or the server is slow.
+  /// Another session holds an expired row, or the server is slow.
   void give_way(const pg::Error& error) {
     if (error.statement_timed_out()) {
       if (!pace_.was_too_much()) throw error;

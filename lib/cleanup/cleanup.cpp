@@ -82,7 +82,7 @@ class Cleanup {
 
   CleanupResult& result_ = run_.result();
   Planned planned_;
-  std::string successor_;  ///< OID of the table that a swap will put into place
+  std::string successor_;  ///< OID of a swap's shadow, which will take the table's name
   bool began_ = false;     ///< changes have been made
   bool silent_ = false;    ///< nothing is heard of the server
   std::string cutoff_;     ///< "": not decided yet
@@ -203,7 +203,7 @@ void Cleanup::clear_the_way() {
   }
 }
 
-/// After a lost connection everything goes on where it was: what is in the database decides. Not so
+/// After a lost connection everything resumes where it was: what is in the database decides. Not so
 /// where nothing is heard of the server: that costs one time limit, not many.
 void Cleanup::carry_out() {
   began_ = true;

@@ -7,13 +7,13 @@
 
 namespace django_session::sessions {
 
-/// Read-only: what would be done, and why. Throws pg::Error, NoSuchTable, or Stopped where somebody
-/// has the table locked.
+/// Read-only: what would be done, and why. Throws pg::Error, NoSuchTable, or Stopped where another
+/// session has locked the table.
 CleanupPlan plan_cleanup(const pg::Parameters& parameters, const TableName& table,
                          const CleanupOptions& options);
 
 /// Plans, then does it. Failures are results, not exceptions. Safe to be killed at any moment; the
-/// next run goes on or cleans up.
+/// next run resumes or cleans up.
 CleanupResult run_cleanup(const pg::Parameters& parameters, const TableName& table,
                           const CleanupOptions& options, CleanupObserver& observer);
 

@@ -37,7 +37,7 @@ class Stopped : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Another cleanup is at work on the table, or was until a moment ago: nothing is wrong.
+/// Another cleanup is running on the table, or was until a moment ago: nothing is wrong.
 class LeftToAnother : public Stopped {
  public:
   using Stopped::Stopped;

@@ -24,7 +24,7 @@ SELECT extract(epoch FROM clock_timestamp()) AS now,
 constexpr const char* kLastCheckpoint =
     "SELECT extract(epoch FROM checkpoint_time) AS at FROM pg_control_checkpoint();";
 
-// {0} the table. The newest one that isn't for ever.
+// {0} the table. The newest one that isn't infinite.
 constexpr const char* kNewest = R"(
 SELECT extract(epoch FROM clock_timestamp()) AS now,
   coalesce(extract(epoch FROM max(s.expire_date)::timestamptz), '-infinity'::float8) AS newest
@@ -96,8 +96,7 @@ std::optional<std::string> doubt_by_new_sessions(Run& run, ReadingAs who) {
     if (now - newest <= most || !std::isfinite(newest)) return std::nullopt;
     if (newest > first.value_or(newest))
       return fmt::format(
-          "says {}, but sessions that are being saved just now would by it have "
-          "expired {} ago{}",
+          "says {}, but by that time sessions that are being saved right now expired {} ago{}",
           utc(now), duration(now - newest), limit_text(most));
     first = newest;
     if (end.passed()) return std::nullopt;

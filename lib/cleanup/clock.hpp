@@ -1,5 +1,5 @@
-// Whether the server's clock may decide which sessions have expired. A wrong one would log
-// everybody out.
+// Whether the server's clock may decide which sessions have expired. A wrong one would log every
+// user out.
 #pragma once
 
 #include <optional>

@@ -73,22 +73,22 @@ std::string no_jail(const pg::Row& row) {
                         row.text("owner"))
           : fmt::format("GRANT USAGE ON LANGUAGE plpgsql TO {}", row.text("owner"));
   return fmt::format(
-      "has more rights than the table's owner, with which his triggers would run; run it as {}, or "
-      "{}",
+      "has more rights than the table's owner, and the owner's triggers would run with them; run "
+      "it as {}, or {}",
       row.text("owner"), grant);
 }
 
 std::string no_function(Run& run, const pg::Row& row) {
   if (row.text("function").empty())
     return fmt::format(
-        "may not delete expired sessions; clean up as {}, or as the role for that which you get if "
-        "you run conf.d/roles.sql (psql -v cleaner=django_session_cleaner)",
+        "may not delete expired sessions; clean up as {}, or as the cleaning role that "
+        "conf.d/roles.sql makes (psql -v cleaner=django_session_cleaner)",
         row.text("owner"));
   const pg::Rows more = run.ask(fmt::format(kMoreThanTheOwner, run.target().oid, more_rights()));
   if (more.empty() || more.front().text("names").empty()) return "";
   return fmt::format(
-      "has rights that {0}, whose code deletes, hasn't ({1}); have conf.d/roles.sql make a "
-      "role for the tables of {0} alone, or clean up as {0}",
+      "has rights that {0}, whose code deletes, lacks ({1}); let conf.d/roles.sql make a role just "
+      "for the tables of {0}, or clean up as {0}",
       row.text("owner"), without_controls(more.front().text("names"), '?'));
 }
 
@@ -98,9 +98,9 @@ std::string DeleteAccess::about_triggers() const {
   std::string text;
   for (const Trigger& trigger : triggers)
     text += fmt::format(
-        "{0}trigger {1} calls {2}, which sets no search_path and so gets that of the cleanup, "
-        "pg_catalog: unless it names all else with its schema, ALTER FUNCTION {2} SET search_path "
-        "= ...",
+        "{0}trigger {1} calls {2}, which sets no search_path and so gets the cleanup's, "
+        "pg_catalog: unless it names everything else with its schema, ALTER FUNCTION {2} SET "
+        "search_path = ...",
         text.empty() ? "" : "; ", trigger.name, trigger.function);
   return without_controls(text, '?');
 }

@@ -23,8 +23,8 @@ SELECT true AS table_is_locked, pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/
 )";
 
 // The cutoff is repeated in the DELETE: it is checked again on the newest version of a row that
-// somebody has changed since the snapshot. A session renewed in that moment stays.
-// The advisory lock: of two cleanups of the same table one stops.
+// another session has changed since the snapshot. A session renewed in that moment stays. The
+// advisory lock: of two cleanups of the same table one stops.
 constexpr const char* kBatch = R"(
 WITH turn AS MATERIALIZED (
   SELECT {is_ours} AS is_ours
@@ -76,8 +76,8 @@ BEGIN
 END;)";
 
 // It is called by its name, so it has to be the one that was looked at: in the place of one that is
-// gone, anybody with CREATE on the schema can put one that runs with our rights. A division by zero
-// as for kLock.
+// gone, any role with CREATE on the schema can put one that runs with our rights. A division by
+// zero as for kLock.
 constexpr const char* kFunction = R"(
 SELECT 1 / count(*) AS is_the_same
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_roles r ON r.oid = p.proowner

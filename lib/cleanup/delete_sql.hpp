@@ -16,7 +16,7 @@ struct BatchOrder {
   int most = 0;                           ///< rows
   std::vector<std::string> passing_over;  ///< not these
   std::vector<std::string> only;          ///< only these, wherever they begin; empty: no matter
-  bool skip_locked = false;               ///< leave what somebody holds, instead of waiting for it
+  bool skip_locked = false;               ///< leave what others hold, instead of waiting for it
   bool trial = false;                     ///< rolled back; takes no turn of a cleanup
 };
 
@@ -31,7 +31,7 @@ struct BatchReport {
   std::vector<std::string> left_over;  ///< addresses of those seen that are still there
   std::vector<std::string> left_last;  ///< the ones among them that expired at `moment`
   std::vector<std::string> lockers;    ///< ids of transactions that hold some; with skip_locked
-  double wal_bytes = 0;                ///< written meanwhile, by whomever
+  double wal_bytes = 0;                ///< written meanwhile, by all sessions
 };
 
 /// One message, one transaction, on the run's table. Its rows: `table_is_locked` once it has the

@@ -1,5 +1,5 @@
-// A swap that lives has a state whose lease has not run out, and a backend; or its copy or its log
-// is being vacuumed or analyzed, which doesn't renew the lease.
+// A swap that lives has a state whose lease has not run out, and a backend; or its shadow or its
+// log is being vacuumed or analyzed, which doesn't renew the lease.
 #include "cleanup/living_swap.hpp"
 
 #include <fmt/format.h>

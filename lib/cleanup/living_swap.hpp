@@ -1,5 +1,5 @@
-// Whether a swap of the table is under way, seen from another cleanup. Behind a pooler no lock of a
-// session tells.
+// Whether a swap of the table is running, seen from another cleanup. Behind a pooler no session's
+// lock shows it.
 #pragma once
 
 #include "cleanup/delete_access.hpp"

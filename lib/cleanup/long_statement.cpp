@@ -1,8 +1,8 @@
 // Waiting in slices, and the settings that only a direct connection can have.
 //
 // A server process that hangs (a frozen one, or one whose disk doesn't answer) while the server
-// goes on answers nothing, and reacts neither to a cancel request nor to its own time limits. What
-// a second connection sees of it then stays the same: that is what tells.
+// runs on answers nothing, and reacts neither to a cancel request nor to its own time limits. What
+// a second connection sees of it then stays the same: that is the sign.
 #include "cleanup/long_statement.hpp"
 
 #include <fmt/format.h>
@@ -22,8 +22,8 @@ namespace {
 using std::chrono::milliseconds;
 
 // Of the session: these statements can't be in a transaction, so SET LOCAL can't reach them.
-// synchronous_commit: no wait for a standby that may be gone.
-// statement_timeout ends what we can't cancel any more because we were killed.
+// synchronous_commit: no wait for a standby that may be gone. statement_timeout ends what we can no
+// longer cancel because we were killed.
 constexpr const char* kSettings = R"(
 SET search_path = pg_catalog, pg_temp;
 SET exit_on_error = off;
@@ -73,7 +73,7 @@ class Pulse {
     if (!next_.passed()) return;
     if (!beats(connection)) {
       connection.close();
-      throw pg::Error(pg::Error::Kind::timeout, "the server does not answer any more");
+      throw pg::Error(pg::Error::Kind::timeout, "the server no longer answers");
     }
     next_ = pg::Deadline::after(
         second_ ? std::min<milliseconds>(patience::kBetweenSigns, limit_ / 2) : limit_ / 2);
@@ -133,7 +133,7 @@ void cancel(pg::Connection& connection, milliseconds answer_timeout, const std::
     if (error.kind() != pg::Error::Kind::timeout) throw;
     throw pg::Error(error.kind(),
                     fmt::format("{}, and the statement can't be cancelled: the server process (pid "
-                                "{}) hangs, and keeps its locks until it continues or is killed",
+                                "{}) hangs, and keeps its locks until it resumes or is killed",
                                 why, pid));
   }
 }

@@ -26,7 +26,7 @@ WHERE n.nspname = {0} AND c.relname = {1} AND c.relkind = 'r';
 )";
 
 // Of what receives this server's WAL, as far as this role may see it; a base backup replays
-// nothing, nor does whoever decodes. A standby that is away has its slot.
+// nothing, nor does a logical decoder. A standby that is away has its slot.
 constexpr const char* kStandbys = R"(
 SELECT DISTINCT format('standby %I', r.application_name) AS name FROM pg_stat_replication r
 WHERE r.state IS DISTINCT FROM 'backup' AND NOT EXISTS (

@@ -19,7 +19,7 @@ struct Preflight {
   Leftovers leftovers;
   ServerRoom room;
   SortSpace sorting;
-  std::vector<std::string> standbys;  ///< and whoever else replays or receives the WAL
+  std::vector<std::string> standbys;  ///< and others that replay or receive the WAL
 };
 
 /// Has the run work on the table. Reads catalogues and statistics views; takes no lock on the

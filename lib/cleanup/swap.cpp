@@ -2,12 +2,12 @@
 //
 //   (nothing)    create state, log and shadow                                 -> created
 //   created      create the triggers: from now on every change is noted       -> copying
-//   copying      copy the live sessions, chunk by chunk; take away those that
+//   copying      copy the live sessions, chunk by chunk; remove those that
 //                changed meanwhile; build the indexes                         -> catching up
 //   catching up  VACUUM, bring the changed sessions up to date, compare all   -> ready
 //   ready        bring up to date, try the exchange, until it succeeds        -> exchanged
 //   exchanged    drop the replaced table and the rest                         -> (nothing)
-//   stopped      a run gave up and couldn't take its triggers away: remove    -> (nothing)
+//   stopped      a run gave up and couldn't remove its triggers: remove    -> (nothing)
 //
 // Each transition is in the same transaction as what it stands for, so a run that dies anywhere is
 // taken up by the next one at the phase it finds.
@@ -41,7 +41,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr double kVacuumAfter = 50'000;  // drained keys
 constexpr int kMostRestarts = 3, kMostGrants = 3;
-// An interrupted run is not taken up again beyond these: to begin anew is quicker, or safer.
+// An interrupted run is not resumed beyond these: starting over is quicker, or safer.
 constexpr double kLongestLog = 1024.0 * 1024 * 1024;  // bytes
 // The exchange reads the log under its lock, and files don't shrink.
 constexpr double kSmallLog = 16.0 * 1024 * 1024, kLogGrowth = 1024.0 * 1024;  // bytes
@@ -68,10 +68,10 @@ SELECT extract(epoch FROM current_setting('deadlock_timeout')::interval) * 1000 
 
 // Ends of messages: what stays where even the removal gets no lock or no answer.
 constexpr const char* kHelpersAreLeft =
-    "; what the swap made stays, and its triggers go on noting which sessions change: the next "
+    "; what the swap made remains, and its triggers keep logging which sessions change: the next "
     "run resumes or removes it, --abort removes it";
 constexpr const char* kDisabledAreLeft =
-    "; the swap's triggers stay, disabled: the next run, or --abort, removes them";
+    "; the swap's triggers remain, disabled: the next run, or --abort, removes them";
 
 // {0} the table's OID, {1} kSetRole.
 constexpr const char* kMayRemove = R"(
@@ -94,7 +94,7 @@ bool is_taken_over(const pg::Error& error) { return is(error, kTakenOver); }
 /// Of a table that can't be dropped.
 bool is_depended_on(const pg::Error& error) { return is(error, "2BP01"); }
 
-/// The table isn't any more what it was when the copy began.
+/// The table is no longer what it was when copying began.
 bool is_changed(const pg::Error& error) { return is(error, kChanged); }
 
 /// "tuple concurrently updated": a GRANT, which takes no lock on the table, was quicker.
@@ -272,8 +272,7 @@ class Swap {
   CleanupProgress progress_;
 };
 
-// -- Whose run it is
-// ---------------------------------------------------------------------------------
+// -- Whose run it is ------------------------------------------------------------------------------
 
 Leftovers Swap::find_leftovers() {
   return read_leftovers(run_.ask(leftovers_query(names_.oid)).front());
@@ -336,13 +335,13 @@ void Swap::take_over(State state) {
       throw LeftToAnother("another cleanup of this table has just begun");
   } catch (const pg::Error& error) {
     if (!is_lock_trouble(error)) throw;
-    throw LeftToAnother("another cleanup of this table is under way");
+    throw LeftToAnother("another cleanup of this table is running");
   }
   ours_ = true;
   phase_ = state.phase;
   twin_ = state.twin;
   copied_ = state.copied;
-  // Whoever deleted meanwhile counts that as his.
+  // Another run that deleted meanwhile counts that as its own.
   if (phase_ == "exchanged" || rows_before_ < 0) rows_before_ = state.rows_before;
   bytes_before_ = state.bytes_before;
 }
@@ -359,14 +358,14 @@ void Swap::remove_orphans(const Leftovers& leftovers) {
   for (const std::string& oid : leftovers.orphans) {
     SwapNames names = names_;
     names.oid = oid;
-    observer_.on_note(fmt::format("removing the helpers djs_{}_* of a table that is no more", oid));
-    with_lock("to remove the triggers of a former swap", Lock::access_exclusive,
+    observer_.on_note(
+        fmt::format("removing the helpers djs_{}_* of a table that no longer exists", oid));
+    with_lock("to remove the triggers of an earlier swap", Lock::access_exclusive,
               [&] { remove(names, false); });
   }
 }
 
-// -- The steps
-// -----------------------------------------------------------------------------------------
+// -- The steps ------------------------------------------------------------------------------------
 
 void Swap::run(const CleanupPlan& plan) {
   rows_before_ =
@@ -383,10 +382,10 @@ void Swap::run(const CleanupPlan& plan) {
       if (left.empty()) throw;
       throw Paused(paused.what() + left);
     }
-    throw Paused(fmt::format(
-        "{}; what is copied is kept, and triggers note what changes: the next run resumes it "
-        "within 8 days; --abort removes it",
-        paused.what()));
+    throw Paused(
+        fmt::format("{}; what is copied is kept, and triggers log what changes: the next run "
+                    "resumes it within 8 days; --abort removes it",
+                    paused.what()));
   } catch (const LeftToAnother&) {
     throw;
   } catch (const Stopped& stopped) {
@@ -434,7 +433,7 @@ void Swap::wait_till_calm() {
   wait_for_replicas(run_, [this] { renew_lease(); });
 }
 
-/// While the run waits. Whoever has the state's row locked may be the one waited for.
+/// While the run waits. The session that has the state's row locked may be the one waited for.
 void Swap::renew_lease() {
   if (!ours_ || since(renewed_) < patience::kBetweenRenewals) return;
   renewed_ = Clock::now();
@@ -463,7 +462,7 @@ void Swap::create() {
   twin_ = state.twin;
 }
 
-/// Somebody was quicker, after we looked.
+/// Another session was quicker, after we looked.
 void Swap::explain_who_has_the_names() {
   for (const pg::Row& row : run_.ask(taken_names_query(names_.oid) + ";"))
     throw pg::Error(pg::Error::Kind::statement, row.text("object") + " " + row.text("reason"),
@@ -558,7 +557,7 @@ void Swap::keep_log_small() {
   log_worth_ = log_bytes_ + kLogGrowth;
 }
 
-/// Until less than a batch is left. What was replaced and taken away is made room of, in the copy
+/// Until less than a batch is left. What was replaced and removed becomes free room, in the shadow
 /// and in the log: each drain walks over it.
 void Swap::drain() {
   for (;;) {
@@ -635,14 +634,14 @@ std::string Swap::what_is_damaged() {
   return "nothing was exchanged" + damaged + remedy;
 }
 
-/// Of sessions that are in the table twice: the copy has unique indexes only where the table has.
+/// Of sessions that are in the table twice: the shadow has unique indexes only where the table has.
 std::string Swap::who_let_them_in() {
   std::string index = "the primary key";
   for (const pg::Row& row : run_.ask(search_indexes_query(names_)))
     if (row.flag("is_key")) index = sql_table(target_.schema, row.text("name"));
   return fmt::format(
-      "nothing was exchanged; index {0} is damaged: the table has a session twice that it lets in "
-      "once; delete what is there twice, run REINDEX INDEX CONCURRENTLY {0}, then this again",
+      "nothing was exchanged; index {0} is damaged: the table has a session twice that it should "
+      "have refused; delete the duplicates, run REINDEX INDEX CONCURRENTLY {0}, then this again",
       index);
 }
 
@@ -663,7 +662,7 @@ void Swap::exchange() {
   drain();
   const auto refusals = swap_refusals(run_);
   if (!refusals.empty())
-    throw Stopped("a swap is not possible any more: " + describe(refusals.front()));
+    throw Stopped("a swap is no longer possible: " + describe(refusals.front()));
   wait_for_old_snapshots();
   tell("exchanging");
   const auto try_it = [this] {
@@ -723,7 +722,7 @@ void Swap::drop_replaced() {
   phase_ = "done";
 }
 
-/// Nothing shows what somebody is making of the replaced table's row type before he commits, and
+/// Nothing shows what another session makes of the replaced table's row type before it commits, and
 /// the drop would break it.
 void Swap::wait_for_writers() {
   const std::string mark = snapshot_mark(run_);
@@ -735,8 +734,8 @@ void Swap::wait_for_writers() {
   }
 }
 
-/// Somebody whose transaction was open during the exchange has made something of the row type by
-/// its OID, which nothing showed before he committed.
+/// A session whose transaction was open during the exchange has made something of the row type by
+/// its OID, which nothing showed before it committed.
 void Swap::explain_what_depends(const pg::Error& error) {
   const std::string why = why_it_stays(find_leftovers());
   throw Stopped(why.empty() ? replaced_is_left(error) : "the tables are exchanged, but " + why);
@@ -744,12 +743,12 @@ void Swap::explain_what_depends(const pg::Error& error) {
 
 void Swap::begin_anew(const std::string& why) {
   if (++restarts_ > kMostRestarts) throw Stopped("the table keeps changing: " + why);
-  observer_.on_note("beginning anew: " + why);
-  phase_ = "stopped";  // nothing of it is drained or kept any more
+  observer_.on_note("starting over: " + why);
+  phase_ = "stopped";  // nothing of it is drained or kept from here
   with_lock("to remove the triggers", Lock::access_exclusive, [this] { remove(); });
   const auto refusals = swap_refusals(run_);
   if (!refusals.empty())
-    throw Stopped("a swap is not possible any more: " + describe(refusals.front()));
+    throw Stopped("a swap is no longer possible: " + describe(refusals.front()));
   create();
 }
 
@@ -772,7 +771,7 @@ std::vector<std::string> Swap::triggered_tables(const SwapNames& names) {
   return tables;
 }
 
-/// A copy may take longer than one run may. Of an exchange that is done only the end is missing.
+/// Copying may take longer than one run may. Of an exchange that is done only the end is missing.
 bool Swap::keep_for_next_run() const {
   return ours_ && copied_ > 0 && phase_ != "created" && phase_ != "exchanged" &&
          phase_ != "stopped";
@@ -806,7 +805,7 @@ std::string Swap::tidy_up() {
   return works(disable_sql(names_, on_table())) ? kDisabledAreLeft : kHelpersAreLeft;
 }
 
-/// A state that can't be read or written any more, whatever somebody did to it, is nobody's.
+/// A state that can no longer be read or written, whatever was done to it, is nobody's.
 void Swap::take_over_to_remove() try { take_over(read_state()); } catch (const pg::Error& error) {
   if (error.kind() != pg::Error::Kind::statement || is_taken_over(error) || is_lock_trouble(error))
     throw;
@@ -817,7 +816,7 @@ void Swap::refuse_who_may_not_remove() {
   const pg::Row row = run_.ask(fmt::format(kMayRemove, names_.oid, kSetRole)).front();
   if (row.flag("allowed")) return;
   throw pg::Error(pg::Error::Kind::statement,
-                  fmt::format("role {} may not remove what an interrupted swap has left: run "
+                  fmt::format("role {} may not remove what an interrupted swap left: run "
                               "django_session_cleanup --abort as {}",
                               row.text("role"), target_.owner),
                   pg::Error::kInsufficientPrivilege);
@@ -839,26 +838,25 @@ bool Swap::remove_leftovers() try {
   throw LeftToAnother(error.what());
 }
 
-// -- Waiting for locks
-// -----------------------------------------------------------------------------------
+// -- Waiting for locks ----------------------------------------------------------------------------
 
-/// Waits of ours end well before somebody else's deadlock_timeout, so that whoever waits for us,
-/// and we for him, is never the one who is cancelled.
+/// Waits of ours end well before another session's deadlock_timeout, so that one that waits for us,
+/// and we for it, is never the one that is cancelled.
 void Swap::limit_waits() {
   const pg::Row row = run_.ask(kDeadlockTimeout).front();
   const milliseconds most(std::max(1LL, static_cast<long long>(row.number("ms").value() / 2)));
   own_lock_ = std::min<milliseconds>(patience::kHelpersLock, most);
   if (lock_timeout_ <= most) return;
   lock_timeout_ = held_ = most;
-  observer_.on_note(fmt::format(
-      "each lock is tried for {} ms and not {}: half of the server's deadlock_timeout, so that "
-      "nobody else is cancelled for a deadlock",
-      most.count(), options_.lock_timeout.count()));
+  observer_.on_note(
+      fmt::format("each lock is tried for {} ms, not {}: half of the server's deadlock_timeout, so "
+                  "that no other session is cancelled for a deadlock",
+                  most.count(), options_.lock_timeout.count()));
 }
 
-/// Tries until the lock is granted, not more often than every 100 ms, and not while somebody is
-/// there who won't be gone soon: whoever comes after us in the lock's queue waits behind us. In
-/// such a moment something else is done instead: `while_hopeless`.
+/// Tries until the lock is granted, not more often than every 100 ms, and not while a session is
+/// there that won't be gone soon: the next ones in the lock's queue wait behind us. At such a
+/// moment something else is done instead: `while_hopeless`.
 void Swap::with_lock(const std::string& doing, Lock lock, const std::function<void()>& attempt,
                      const std::function<void()>& while_hopeless) {
   LockWait wait(run_, {"the lock " + doing, our_tables(), patience::kForSwapsLock,
@@ -915,8 +913,7 @@ void Swap::timed(const std::string& sql, TransactionLimits limits) {
   run_.had_locked_for(held);
 }
 
-// -- Messages
-// ----------------------------------------------------------------------------------------------
+// -- Messages -------------------------------------------------------------------------------------
 
 pg::Rows Swap::send_long(const std::string& sql, pg::Deadline end) {
   return run_long(connection_, sql, {own_lock_, options_.answer_timeout, end},

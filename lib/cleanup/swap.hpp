@@ -1,4 +1,4 @@
-// The method "swap": copies the live sessions into a new table while noting which ones change, and
+// The method "swap": copies the live sessions into a new table while logging which ones change, and
 // then exchanges the two under a short lock.
 #pragma once
 

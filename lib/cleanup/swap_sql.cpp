@@ -3,7 +3,7 @@
 // kGuard.
 //
 // Locks are asked for by LOCK TABLE, as statements of their own: while a block waits it holds a
-// snapshot, and whoever builds an index CONCURRENTLY waits for that.
+// snapshot, and a session that builds an index CONCURRENTLY waits for that.
 //
 // Names of the table's columns always have the table's alias before them, and variables the block's
 // label, djs: a column may be called anything. Names of objects are made from OIDs (oid::regclass,
@@ -51,9 +51,9 @@ constexpr std::string_view kOurs =
     R"((SELECT c.oid FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
     WHERE c.oid = to_regclass({name_literal}) AND c.relkind = 'r' AND r.rolname = current_user))";
 
-// {name} a helper's, {ours} kOurs of it, {otherwise} what to raise. Once it is locked
-// its name can't become another's. Only what is ours is locked: others could hold their locks for
-// ever. {denied}: what to do where its owner has taken his own rights away.
+// {name} a helper's, {ours} kOurs of it, {otherwise} what to raise. Once it is locked its name
+// can't become another's. Only what is ours is locked: others could hold their locks without end.
+// {denied}: what to do where its owner has revoked his own rights.
 constexpr std::string_view kHold = R"(
   IF {ours} IS NOT NULL THEN
     BEGIN
@@ -91,12 +91,12 @@ constexpr const char* kEnded = "SELECT extract(epoch FROM clock_timestamp()) AS 
 // Where the function, or what it writes to, was altered.
 constexpr std::string_view kCheckMark = R"(
   IF {trigger_mark} IS DISTINCT FROM (SELECT m.triggers FROM {state} m) THEN
-    RAISE EXCEPTION 'a trigger of the swap could not note a change, or was altered'
+    RAISE EXCEPTION 'a trigger of the swap could not log a change, or was altered'
       USING ERRCODE = 'DJS03';
   END IF;
 )";
 
-// The server counts inserted rows at leisure, and would count those of the copy after VACUUM has:
+// The server counts inserted rows at leisure, and would count those of the shadow after VACUUM has:
 // twice.
 constexpr const char* kFlushStatistics = R"(
 DO $flush$
@@ -141,7 +141,7 @@ constexpr std::string_view kCountByKey = R"(
 )";
 
 // VACUUM and ANALYZE can't renew the lease, however long they take: what shows is their lock on the
-// copy or the log, which they hold or wait for. Those of autovacuum have no role.
+// shadow or the log, which they hold or wait for. Those of autovacuum have no role.
 constexpr const char* kIsVacuumed = R"(EXISTS (
       SELECT FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
       WHERE l.locktype = 'relation' AND l.relation IN (m.twin, m.log)
@@ -387,10 +387,10 @@ std::string count_live_sql(const SwapNames& names, TransactionLimits limits, Cou
 
 // synchronous_commit = off: nobody waits for this lock while a disk or a replica writes. Safe,
 // because whatever is committed later comes later in the WAL: if the exchange is lost in a crash,
-// then so is all that was written into the new table. Before the old one is dropped, the WAL is
+// then so is all that was written into the shadow. Before the old one is dropped, the WAL is
 // written out.
 //
-// The twin is locked first: nobody else uses it, but should somebody (a dump), it must not be
+// The shadow is locked first: nobody else uses it, but if something does (a dump), it must not be
 // waited for under the other lock.
 std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
                          ExchangeLimits most) {

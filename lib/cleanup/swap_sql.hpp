@@ -3,7 +3,7 @@
 // Everything that a swap makes lies in the table's schema, belongs to the table's owner and carries
 // the OID of the table that has the name at that time:
 //   djs_<oid>_state   one row: whose run it is, how far it is, what belongs to it
-//   djs_<oid>_new     the shadow: the table's twin, filled with the live sessions
+//   djs_<oid>_new     the shadow: the new table, filled with the live sessions
 //   djs_<oid>_log     the keys of the sessions that changed meanwhile; never any session data
 //   djs_<oid>_note()  the trigger function that writes them, for three triggers on the table
 //   djs_<oid>_old     the replaced table, from the exchange until it is dropped
@@ -44,10 +44,10 @@ using Columns = std::vector<std::string>;
 /// SQLSTATEs of our own.
 constexpr const char* kTakenOver = "DJS01";  ///< the state's row isn't ours (any more)
 constexpr const char* kTryAgain = "DJS02";   ///< too much is in the log for a short lock
-constexpr const char* kChanged = "DJS03";    ///< table truncated or altered: begin anew
+constexpr const char* kChanged = "DJS03";    ///< table truncated or altered: start over
 constexpr const char* kNoTwin = "DJS04";     ///< something of the table can't be reproduced
-constexpr const char* kUnsound = "DJS05";    ///< table and copy, or table and index, disagree
-constexpr const char* kNameTaken = "DJS06";  ///< somebody else has one of our names
+constexpr const char* kUnsound = "DJS05";    ///< table and shadow, or table and index, disagree
+constexpr const char* kNameTaken = "DJS06";  ///< another object has one of our names
 
 /// Makes state, log and shadow. `keep_seconds`: leave what expired less than this ago.
 /// Locks: ACCESS SHARE on the table.
@@ -57,9 +57,9 @@ std::string create_sql(const SwapNames& names, TransactionLimits limits, long lo
 /// The same, rolled back: what would go wrong in it goes wrong here.
 std::string try_create_sql(const SwapNames& names, TransactionLimits limits);
 
-/// From now on every change leaves its key in the log; changes under way are waited for.
+/// From now on every change leaves its key in the log; open changes are waited for.
 /// Locks: SHARE UPDATE EXCLUSIVE, so that an autovacuum gives way, then SHARE ROW EXCLUSIVE on the
-/// table: whoever writes a session waits. Rows: asked, ended (epochs).
+/// table: clients that write a session wait. Rows: asked, ended (epochs).
 std::string create_triggers_sql(const SwapNames& names, TransactionLimits limits);
 
 /// Copies the next sessions in the order of expire_date: `rows`, and those that expire at the same
@@ -91,9 +91,9 @@ std::string analyze_sql(const SwapNames& names, TransactionLimits limits);
 std::string drain_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
                       long long rows);
 
-/// Compares all live sessions with their copies, reading the table as it lies on the disk; fails
-/// with kUnsound if they differ although no key in the log explains it. Locks: ACCESS SHARE on the
-/// table.
+/// Compares all live sessions with those in the shadow, reading the table as it lies on the disk;
+/// fails with kUnsound if they differ although no key in the log explains it. Locks: ACCESS SHARE
+/// on the table.
 std::string verify_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns);
 
 /// Which of two ways to the live sessions doesn't find all: by reading the whole table, by the
@@ -128,7 +128,7 @@ std::string triggered_tables_query(const SwapNames& names);
 /// Locks: SHARE ROW EXCLUSIVE on the table: doesn't wait for readers.
 std::string disable_sql(const SwapNames& names, TransactionLimits limits);
 
-/// The state, read without waiting for its row. Report: run_id, phase (with _ for spaces), twin,
+/// The state, read without waiting for its row. Report: run_id, phase (with _ for spaces), `twin`,
 /// keep_seconds, copied, rows_before, bytes_before, age (seconds), lease (seconds left),
 /// backend_gone, is_vacuumed (copy or log, by whoever), and intact: table, triggers and helpers are
 /// as the run left them.

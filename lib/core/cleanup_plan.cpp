@@ -1,4 +1,4 @@
-// The decision asks nobody: findings go in, a plan comes out.
+// The decision is pure: findings go in, a plan comes out.
 #include "core/cleanup_plan.hpp"
 
 #include <fmt/format.h>
@@ -309,7 +309,7 @@ void look_for_nothing_to_do(CleanupPlan& plan) {
   plan.reason = plan.nothing_to_do ? "nothing to do: " + why : plan.reason + ", though " + why;
 }
 
-constexpr double kGrows = 1.05;  // the forecast is no more precise
+constexpr double kGrows = 1.05;  // the forecast is no better than this
 
 /// Of the method that was chosen.
 void add_notes(CleanupPlan& plan, const Circumstances& c) {

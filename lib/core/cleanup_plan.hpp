@@ -13,7 +13,7 @@
 namespace django_session {
 
 /// Where a swap pays: at least so much to gain that a deletion would not give back, and at most
-/// this share of the bytes to write anew.
+/// this share of the bytes to rewrite.
 inline constexpr double kSwapWorthBytes = 64.0 * 1024 * 1024;
 inline constexpr double kSwapMostWritten = 0.4;
 /// A swap that was interrupted is resumed up to this age, in seconds: by a weekly run, too.
@@ -58,7 +58,7 @@ struct Circumstances {
   SortSpace sorting;
   GivingBack giving_back;
   std::vector<std::string> standbys;           ///< their names, for people
-  std::optional<double> interrupted_swap_age;  ///< seconds, where its copy is still there
+  std::optional<double> interrupted_swap_age;  ///< seconds, where its shadow is still there
 };
 
 CleanupPlan plan_from(const Circumstances& circumstances, const CleanupOptions& options);

@@ -1,5 +1,5 @@
-// What the server answered: rows in, parts of a measurement out. Pure; the twins of question.hpp's
-// statements.
+// What the server answered: rows in, parts of a measurement out. Pure; the counterparts of
+// question.hpp's statements.
 #pragma once
 
 #include <optional>

@@ -47,8 +47,8 @@ std::string why_it_stays(const Leftovers& leftovers) {
 
 std::string describe_leftovers(const Leftovers& leftovers) {
   if (!leftovers.any()) return "";
-  std::string text = fmt::format("a swap that is under way or was interrupted: {}",
-                                 fmt::join(leftovers.objects, ", "));
+  std::string text =
+      fmt::format("a running or interrupted swap: {}", fmt::join(leftovers.objects, ", "));
   text += fmt::format("; {}", format_quantity(leftovers.bytes, Unit::bytes));
   if (leftovers.age) text += ", started " + format_quantity(*leftovers.age, Unit::seconds) + " ago";
   if (const std::string why = why_it_stays(leftovers); !why.empty()) text += "; " + why;

@@ -1,4 +1,4 @@
-// What a swap that was interrupted, or is under way, has in the database: seen in the catalogues
+// What a swap that was interrupted, or is running, has in the database: seen in the catalogues
 // alone, by whatever role. For the pre-flight, --abort, the check and the plugin.
 #pragma once
 
@@ -36,7 +36,7 @@ std::string leftovers_query(const std::string& oid);
 std::string taken_names_query(const std::string& oid);
 
 /// A SELECT: object, for people; once all that could be removed is removed: what is still there
-/// under the helpers' names, because it belongs to somebody else or is where the owner may not go.
+/// under the helpers' names, because it belongs to another role or is where the owner may not go.
 std::string left_behind_query(const std::string& oid);
 
 Leftovers read_leftovers(const pg::Row& row);

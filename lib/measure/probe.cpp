@@ -75,7 +75,7 @@ void check_it_is_a_session_table(const Definition& d) {
 /// out again.
 bool were_few(const std::optional<double>& rows) { return rows && *rows < 2 * kCountUpTo; }
 
-/// Says that what was learned isn't true any more: there is no such table, schema or column, or the
+/// Says that what was learned is no longer true: there is no such table, schema or column, or the
 /// right to it is gone.
 bool says_that_it_has_changed(const pg::Error& error) {
   constexpr std::string_view kNoSchema = "3F000", kNoColumn = "42703";
@@ -255,8 +255,9 @@ Reading Probe::make_reading(pg::Deadline deadline) const {
   return reading;
 }
 
-/// Why the rows can't be read without running somebody's code with rights that he hasn't got; empty
-/// if they can, and then the guard's transaction may be open, with its locks, for the reading.
+/// Why the rows can't be read without running someone else's code with rights that its author
+/// lacks; empty if they can, and then the guard's transaction may be open, with its locks, for the
+/// reading.
 std::string Probe::why_rows_stay_unread(Reading& reading, pg::Deadline deadline) {
   const Definition& d = *definition_;
   if (!reading.may_read_expire_date) return "";

@@ -16,7 +16,7 @@ namespace django_session::sessions {
 namespace {
 
 // Nobody may wait longer for a lock because we read (an ACCESS EXCLUSIVE request behind us queues
-// everybody behind it).
+// all others behind it).
 constexpr std::chrono::milliseconds kLockTimeout{100};
 // Reading the ends of the index is a matter of microseconds, except right after a mass delete: then
 // all the dead entries are walked over.
@@ -64,7 +64,7 @@ WHERE NOT EXISTS (
   WHERE l.locktype = 'relation' AND l.relation = '{0}'::oid AND d.datname = current_database()
     AND l.pid = pg_backend_pid() AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted))";
 
-/// {0} the table's OID, {1} schema_renamer(). For whoever can't lock pg_namespace.
+/// {0} the table's OID, {1} schema_renamer(). For a role that can't lock pg_namespace.
 constexpr const char* kNameStays = R"(
 UNION ALL
 SELECT format('role %I can put another table in its place, by renaming schema %I', renamer, schema)
@@ -150,7 +150,7 @@ FROM (SELECT FROM ONLY {0} WHERE expire_date >= pg_catalog.now() LIMIT {1} + 1) 
 /// {0} the table's OID, {1} its schema, {2} its name and {3} its owner as literals, {4}
 /// more_rights(), {5} kFunctionIsTheSame or nothing. What was learned at an
 /// earlier time doesn't say with whose code our rights are shared now, nor does an error that
-/// depends on a setting end anything: whoever owns the database can set it.
+/// depends on a setting end anything: the owner of the database can set it.
 constexpr const char* kStillHarmless = R"(
 SELECT CASE WHEN EXISTS (
     SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON o.oid = c.relowner,
@@ -162,7 +162,7 @@ SELECT CASE WHEN EXISTS (
 
 /// {0} the OID of roles.sql's function, {1} its name as a literal. It is called by its name in the
 /// next statement, so it has to be the one that was learned of: in the place of one that is gone,
-/// anybody with CREATE on the schema can put one that runs with our rights.
+/// any role with CREATE on the schema can put one that runs with our rights.
 constexpr const char* kFunctionIsTheSame = R"(
       AND EXISTS (SELECT FROM pg_proc p WHERE p.oid = '{0}'::oid AND p.proowner = c.relowner AND p.prosecdef
                   AND format('%I.%I', n.nspname, p.proname) = {1}))";
@@ -235,8 +235,8 @@ std::string in_transaction(long long timeout_ms, const std::string& statements) 
 constexpr const char* kFlush = "SELECT pg_catalog.repeat(' ', 8192);\n";
 
 /// In a transaction of its own, so that the table's locks are not held while it walks the whole
-/// data folder. The filler is in it, too: after a query, a transaction can't have another isolation
-/// level than the database's default any more.
+/// data folder. The filler is in it, too: after a query, a transaction can no longer have another
+/// isolation level than the database's default.
 std::string database_size(const Reading& reading) {
   if (!reading.database_size) return "";
   return in_transaction(

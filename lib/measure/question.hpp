@@ -37,7 +37,7 @@ struct Guard {
   bool superuser = false;  ///< may keep schemas from being renamed, too
 };
 
-/// Opens a transaction, which a guarded reading goes on with and ends. Statement with rows: reason,
+/// Opens a transaction, which a guarded reading continues and ends. Statement with rows: reason,
 /// why rows are not to be read; no row means that all is the system's.
 std::string guard_message(const Guard& guard, std::chrono::milliseconds budget);
 

@@ -14,7 +14,7 @@ namespace django_session::pg {
 
 /// A call running in a thread of its own. libpq resolves names, asks LDAP and Kerberos and reads
 /// files with calls that know no time limit; a thread is the only way to stop waiting for them. A
-/// call given up goes on alone, owns all that it uses, and its result is dropped when it arrives.
+/// call given up runs on alone, owns all that it uses, and its result is dropped when it arrives.
 template <class Result>
 class BoundedCall {
  public:

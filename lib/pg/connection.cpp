@@ -133,7 +133,7 @@ ConninfoOptions parse_conninfo(const std::string& dbname) {
   if (!options) {
     throw ConfigError(
         "the database is not a valid connection string or URI (not repeated here, it may hold a "
-        "password); right would be: site, \"host=db1 dbname=site\" or postgresql://db1/site");
+        "password); write site, \"host=db1 dbname=site\" or postgresql://db1/site");
   }
   return options;
 }
@@ -159,8 +159,8 @@ std::string conninfo_word(std::string_view value) {
 
 void refuse_misplaced_password_in(const std::string& dbname) {
   constexpr std::string_view kRefused =
-      " may hold a password (not repeated here), and would be shown in messages; it takes a name "
-      "without ':' and '='";
+      " may hold a password (not repeated here) and would be shown in messages; it takes only a "
+      "name, without ':' and '='";
   if (!is_connection_string(dbname)) {
     if (may_hold_password(dbname)) throw ConfigError(fmt::format("the database{}", kRefused));
     return;
@@ -330,7 +330,7 @@ std::optional<Rows> Connection::receive(Deadline deadline) {
       case PGRES_COMMAND_OK:
         break;
       default:
-        failure = error_of(result.get());  // the message ends here: go on to its end
+        failure = error_of(result.get());  // the message ends here: read on to its end
     }
   }
   if (PQstatus(handle_.get()) != CONNECTION_OK)
@@ -458,7 +458,7 @@ void Connector::start_attempt(Deadline deadline) try {
   });
 } catch (const std::system_error& error) {
   throw Error(Error::Kind::connection,
-              fmt::format("no thread to connect in could be started: {}", error.code().message()));
+              fmt::format("no thread for connecting could be started: {}", error.code().message()));
 }
 
 Connection Connector::connect(Deadline deadline) {

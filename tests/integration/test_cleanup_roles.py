@@ -135,7 +135,7 @@ def test_the_deleting_role_is_a_member_of_nothing(neglected):
 
 
 @pytest.mark.parametrize("right, needed", [
-    (f"EXECUTE ON FUNCTION {FUNCTION}", f"run conf.d/roles.sql (psql -v cleaner={CLEANER})"),
+    (f"EXECUTE ON FUNCTION {FUNCTION}", f"conf.d/roles.sql makes (psql -v cleaner={CLEANER})"),
     (f"SELECT (expire_date) ON {TABLE}", "GRANT SELECT (expire_date)")])
 def test_each_right_is_needed_and_its_lack_is_explained(neglected, run_cleanup, right, needed):
     neglected.psql(f"REVOKE {right} FROM {CLEANER}")

@@ -179,7 +179,7 @@ def test_sessions_that_expire_as_they_are_saved_show_a_wrong_clock(site, machine
     with saving(site) as saved:
         wait_for(saved, "a session")
         result = machine("--method", method, user=user).result()
-    assert result.code == REFUSED and "sessions that are being saved just now" in result.stderr, result
+    assert result.code == REFUSED and "sessions that are being saved right now" in result.stderr, result
     assert "--max-clock-skew" in result.stderr
     assert site.value(ALL) == 1000 + saved()
 

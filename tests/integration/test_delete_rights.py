@@ -120,7 +120,7 @@ def test_a_role_with_rights_beyond_the_owners_calls_no_function_of_his(attacked,
 def test_a_function_that_is_not_what_roles_sql_made_is_not_called(attacked, run_cleanup, change):
     attacked.psql(change, OWNER)
     result = run_cleanup(*DELETE)
-    assert result.code == REFUSED and f"run conf.d/roles.sql (psql -v cleaner={CLEANER})" in result.stderr, result
+    assert result.code == REFUSED and f"conf.d/roles.sql makes (psql -v cleaner={CLEANER})" in result.stderr, result
 
 
 # What the function returns, and its arguments.

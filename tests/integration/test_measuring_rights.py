@@ -215,7 +215,7 @@ def test_a_function_in_the_place_of_the_owners_is_not_called(filled, run_check):
 def test_while_others_have_the_lock_a_superuser_gets_what_the_statistics_say(filled, ask_as):
     with filled.cluster.locked("site", mode="SHARE UPDATE EXCLUSIVE"):  # as VACUUM has
         estimate = ask_as(SUPERUSER)[0]
-    assert estimate.state == "UNKNOWN" and "the lock that keeps code out is taken" in estimate.stdout
+    assert estimate.state == "UNKNOWN" and "another session holds the lock that keeps code out" in estimate.stdout
     assert estimate.perfdata["live"][0] == pytest.approx(30, abs=10) and estimate.perfdata["total"][0] > 0
 
 

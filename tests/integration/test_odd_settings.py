@@ -60,7 +60,7 @@ def test_the_readings_are_the_same_where_every_name_is_quoted(neglected, run_che
 
 
 @pytest.mark.parametrize("options, outcome", [(("--method", "swap"), "resuming an interrupted swap"),
-                                              (("--abort",), "removed what an interrupted cleanup had left")])
+                                              (("--abort",), "removed what an interrupted cleanup left")])
 def test_an_interrupted_swap_is_known_where_every_name_is_quoted(neglected, start_cleanup, run_cleanup, options, outcome):
     """By whoever comes next, with other settings than the run that was interrupted had."""
     with neglected.cluster.locked("site", mode="ROW SHARE"):  # in the way of the exchange alone
@@ -72,7 +72,7 @@ def test_an_interrupted_swap_is_known_where_every_name_is_quoted(neglected, star
     neglected.psql("ALTER DATABASE site SET quote_all_identifiers = on")
     result = run_cleanup(*options, user=SWAPPER)
     assert result.code == DONE and outcome in result.stderr + result.stdout, result
-    assert "anew" not in result.stderr and neglected.value(HELPERS) == 0
+    assert "starting over" not in result.stderr and neglected.value(HELPERS) == 0
 
 
 # -- time zones ------------------------------------------------------------------------------------------

@@ -499,7 +499,7 @@ def test_a_deletion_under_way_keeps_a_swap_away(site, cleanup, pgbouncer, pooled
         batch.cursor().execute("SELECT pg_advisory_xact_lock(x'646a7363'::int, "
                                "'django_session'::regclass::oid::int)")
         text = cleanup(conninfo=server.conninfo(site.database, OWNER), code=STOPPED)
-    assert "another cleanup of this table is under way" in text
+    assert "another cleanup of this table is running" in text
     assert helpers(site) == []
 
 
@@ -540,7 +540,7 @@ def test_what_is_changed_in_the_middle_is_kept(site, cluster, start_cleanup, cha
     site.psql(CHANGES[change], SUPERUSER if "off" in change else OWNER)
     wanted = live(site)
     assert ended(process) == DONE, process.log_text()
-    assert "beginning anew" in process.log_text()
+    assert "starting over" in process.log_text()
     assert live(site) == wanted
     assert helpers(site) == []
     if change in ("grant", "column grant"):

@@ -16,7 +16,7 @@ from processes import wait_for
 from test_swap import (FAILED, cleanup, cleanup_program, ended, helpers, live, oid, start_cleanup,  # noqa: F401
                        wait_for_phase)
 
-WHAT_STAYS = "what the swap made stays, and its triggers go on noting which sessions change: the next run resumes"
+WHAT_STAYS = "what the swap made remains, and its triggers keep logging which sessions change: the next run resumes"
 
 
 @pytest.fixture
@@ -38,11 +38,11 @@ def test_a_long_vacuum_does_not_make_it_look_dead(site, cluster, cleanup, cleanu
     site.psql(f"UPDATE djs_{oid(site)}_state SET lease_until = now() - interval '1 second', backend = 1")
     run_id = site.value(f"SELECT run_id FROM djs_{oid(site)}_state")
     text = cleanup(conninfo=conninfo, code=STOPPED)
-    assert "another cleanup of this table is under way" in text
+    assert "another cleanup of this table is running" in text
     for user in (OWNER, CLEANER):
         text = str(Cleanup(cleanup_program, "--method", "delete", "--no-progress",
                            environment=cluster.environment(site.database, user)).result())
-        assert "exit 1 " in text and "of this table is under way" in text, text
+        assert "exit 1 " in text and "of this table is running" in text, text
     assert first.running and site.value(f"SELECT run_id FROM djs_{oid(site)}_state") == run_id, first.log_text()
     first.end(signal.SIGTERM)
     slow_vacuum()

@@ -79,7 +79,7 @@ def test_the_deleting_role_works_beside_an_interrupted_swap(
     assert "removing a swap" not in text and "can't be used" not in text, text
     assert cleaned_site.value(f"SELECT count(*) FROM {TABLE} WHERE expire_date < now() - interval '1 h'") == 0
     text = cleanup("--abort", user=CLEANER, code=FAILED)
-    assert f"role {CLEANER} may not remove what an interrupted swap has left: run django_session_cleanup --abort as " \
+    assert f"role {CLEANER} may not remove what an interrupted swap left: run django_session_cleanup --abort as " \
         "django" in text and "removing" not in text, text
     text = cleanup("-v")
     assert "resuming an interrupted swap" in text

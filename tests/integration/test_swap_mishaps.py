@@ -176,7 +176,7 @@ def test_a_change_that_could_not_be_noted_in_the_last_moment_is_not_lost(site, c
         reader.commit()
     assert ended(process) == DONE, process.log_text()
     assert live(site) == rows and any(row[:2] == ("new", "changed") for row in rows) and helpers(site) == []
-    assert "beginning anew" in process.log_text(), process.log_text()
+    assert "starting over" in process.log_text(), process.log_text()
 
 
 def test_nobody_waits_for_a_locked_log(shared_site, cluster, start_cleanup):  # noqa: F811

@@ -65,7 +65,7 @@ def test_the_last_message_says_what_stays(site, cluster, cleanup):  # noqa: F811
     with cluster.locked(site.database, mode="ACCESS SHARE"):
         text = cleanup(code=FAILED)
         last = [line for line in text.splitlines() if "is damaged" in line][-1]
-        assert "triggers stay, disabled: the next run, or --abort, removes them" in last, text
+        assert "triggers remain, disabled: the next run, or --abort, removes them" in last, text
         assert helpers(site) != []
     cleanup("--abort")
     assert helpers(site) == []

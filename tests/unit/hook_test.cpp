@@ -384,7 +384,7 @@ TEST(Hook, does_not_call_a_failure_over_by_trying_again) {
 TEST(Hook, warns_only_of_another_cleanup_that_is_there_each_time) {
   result.outcome = Outcome::stopped;
   result.left_to_another = true;
-  result.message = "another cleanup of this table is under way";
+  result.message = "another cleanup of this table is running";
   Hook the_hook = hook();
   for (int i = 1; i <= 3; ++i) {
     alert_until(the_hook, i);
@@ -393,8 +393,8 @@ TEST(Hook, warns_only_of_another_cleanup_that_is_there_each_time) {
     LONGS_EQUAL(i / 3, journal.count("WARNING"));
     hours += 1;
   }
-  LONGS_EQUAL(2, journal.count("OKAY site: cleanup put off: another cleanup of this table is under "
-                               "way"));
+  LONGS_EQUAL(
+      2, journal.count("OKAY site: cleanup put off: another cleanup of this table is running"));
   STRCMP_CONTAINS("total_operations-cleanup=0 total_operations-cleanup_failed=0",
                   samples_of(the_hook).c_str());
   LONGS_EQUAL(0, journal.count("didn't end that"));

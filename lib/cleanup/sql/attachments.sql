@@ -5,17 +5,17 @@
 --   {oid}           the table, an expression
 --   {own_function}  the OID of the trigger function whose triggers don't count, an expression
 --   {parts}         table_parts.sql
-  SELECT 'trigger ' || quote_ident(t.tgname) AS object, 'would have to be made anew' AS reason
+  SELECT 'trigger ' || quote_ident(t.tgname) AS object, 'would have to be recreated' AS reason
     FROM pg_trigger t
   WHERE t.tgrelid = {oid} AND NOT t.tgisinternal AND t.tgfoid <> {own_function}
   UNION ALL
-  SELECT 'rule ' || quote_ident(r.rulename), 'would have to be made anew'
+  SELECT 'rule ' || quote_ident(r.rulename), 'would have to be recreated'
     FROM pg_rewrite r WHERE r.ev_class = {oid}
   UNION ALL
   SELECT 'row security', 'its policies would be lost' FROM pg_class c
   WHERE c.oid = {oid} AND (c.relrowsecurity OR c.relforcerowsecurity)
   UNION ALL
-  SELECT 'policy ' || quote_ident(p.polname), 'would have to be made anew'
+  SELECT 'policy ' || quote_ident(p.polname), 'would have to be recreated'
     FROM pg_policy p WHERE p.polrelid = {oid}
   UNION ALL
   SELECT format('foreign key %I of %s', n.conname, n.conrelid::regclass), 'refers to the table'

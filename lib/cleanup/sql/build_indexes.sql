@@ -2,7 +2,7 @@
 -- copied, or was copied twice for that reason, is in the log: it is copied again, so that no key is
 -- there twice. In one statement, as in drain.sql; the copy is read as a whole, having no index yet,
 -- and the table by its primary key (LATERAL). All in one transaction, so that there is nothing in
--- between to take up again.
+-- between to resume.
 --
 -- A part of a PL/pgSQL block, as the table's owner.
 -- Locks: ACCESS SHARE on the table.

@@ -1,7 +1,7 @@
 -- Copies the next sessions in the order of expire_date. The place reached is kept in the state, in
 -- the same transaction. It is a date alone, as the index is: sessions that expire at the same
 -- moment (a site that sets a fixed date has many) are copied together, so that none of them is read
--- again to find the next. A session that is renewed meanwhile may be met twice: the copy has no
+-- again to find the next. A session that is renewed meanwhile may be met twice: the shadow has no
 -- primary key yet, see build_indexes.sql.
 --
 -- A part of a PL/pgSQL block, as the table's owner.

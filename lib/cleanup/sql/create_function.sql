@@ -3,14 +3,13 @@
 -- It runs as the owner (SECURITY DEFINER): those who write sessions have no rights on the log.
 --
 -- Whatever became of the log, its schema or the function (renamed, dropped, locked, not restored
--- from a dump, another owner, rights taken away, constraints, triggers or indexes added) and of the
+-- from a dump, another owner, rights revoked, constraints, triggers or indexes added) and of the
 -- disk, no client's statement may fail for it, or wait for longer than we would make it wait. So
 -- every error is caught, and the run finds out that a change is missing:
 -- - by a sequence, which a rollback doesn't set back, which needs no room, and of which no number
 --   is ever drawn but here;
 -- - where not even that can be reached, by the catalogue: both are in trigger_mark.sql. An error
---   that neither would tell is not caught: a sequence that somebody keeps locked together with the
---   log.
+--   that neither would show is not caught: a sequence that others keep locked together with the log.
 -- What is deferred to the client's COMMIT couldn't be caught there, so it isn't let in. A failure
 -- to serialize is the client's own, and the server relies on that it is obeyed.
 --

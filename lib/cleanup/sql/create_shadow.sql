@@ -1,7 +1,7 @@
--- The second half of the message "create": makes the shadow, the table's twin. Columns, defaults,
--- CHECK constraints, indexes and column comments by LIKE; what LIKE doesn't copy one by one. The
--- indexes wait until the sessions are copied: their definitions, as the server wrote them for the
--- twin, are kept in the state. In the end the two are compared.
+-- The second half of the message "create": makes the shadow, the table's counterpart. Columns,
+-- defaults, CHECK constraints, indexes and column comments by LIKE; what LIKE doesn't copy one by
+-- one. The indexes wait until the sessions are copied: their definitions, as the server wrote them
+-- for the shadow, are kept in the state. In the end the two are compared.
 --
 -- A part of a PL/pgSQL block, as the table's owner.
 -- Locks: ACCESS SHARE on the table.
@@ -67,7 +67,7 @@ BEGIN
     EXECUTE format('COMMENT ON TYPE %s IS %L', item.array_name, item.array_comment);
   END IF;
 
-  -- Grants, in their order; first take away what the site's default privileges gave
+  -- Grants, in their order; first revoke what the site's default privileges gave
   FOR item IN
     SELECT DISTINCT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee
     FROM pg_class c, pg_class o, aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) g
@@ -118,7 +118,7 @@ BEGIN
     EXECUTE format('GRANT USAGE ON TYPE %s TO %s%s', item.name, item.grantee, item.option);
   END LOOP;
 
-  -- An index's name says which one of the original's it is the twin of, until the exchange: the
+  -- An index's name says which one of the original's it corresponds to, until the exchange: the
   -- n-th of index_names. By name, for REINDEX CONCURRENTLY changes OIDs.
   UPDATE ONLY {state} m SET index_names = ARRAY(
     SELECT x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
@@ -130,7 +130,7 @@ BEGIN
     FROM ({original_indexes}) o FULL JOIN ({twin_indexes}) n USING (definition, nth)
   LOOP
     IF item.original_index IS NULL OR item.twin_index IS NULL THEN
-      RAISE EXCEPTION 'index % has no twin',
+      RAISE EXCEPTION 'index % has no counterpart',
         coalesce(item.original_index, item.twin_index)::regclass
         USING ERRCODE = 'DJS04';
     END IF;
@@ -184,8 +184,8 @@ BEGIN
     RAISE EXCEPTION '%', taken USING ERRCODE = 'DJS06';
   END IF;
 
-  -- An autovacuum of the twin would be in the way of the exchange. The replica identity is for the
-  -- time without a primary key.
+  -- An autovacuum of the shadow would be in the way of the exchange. The replica identity is for
+  -- the time without a primary key.
   EXECUTE format('ALTER TABLE %s SET (autovacuum_enabled = off)', shadow);
   EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', shadow);
   UPDATE ONLY {state} m SET twin = shadow_name::regclass, definition = whole_lines,

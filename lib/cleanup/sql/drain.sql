@@ -5,8 +5,8 @@
 -- behind that a later one for its key has outdated.
 --
 -- Two checks. That a session is found by the primary key exactly if its latest entry in the log
--- says that it is there: else the index lacks it, and to believe the index would log somebody out.
--- And that the copy has stored what was read.
+-- says that it is there: else the index lacks it, and to believe the index would log a user out.
+-- And that the shadow has stored what was read.
 --
 -- A part of a PL/pgSQL block, as the table's owner. It leaves keys, their number, in item.
 -- Locks: ACCESS SHARE on the table; no row locks.

@@ -1,4 +1,4 @@
--- The second half of the exchange. Runs while everybody waits: a few milliseconds. Each statement
+-- The second half of the exchange. Runs while all clients wait: a few milliseconds. Each statement
 -- in it sees all that was committed before the lock was granted. The stamp is compared after the
 -- original is renamed and its columns are touched: from then on a GRANT, which takes no lock on the
 -- table, waits for us and then fails, instead of being lost.
@@ -16,7 +16,7 @@
   IF to_regclass({table_literal}) IS DISTINCT FROM run.source
      OR {trigger_mark} IS DISTINCT FROM run.triggers
      OR EXISTS (SELECT FROM ONLY {log} l WHERE l.truncated) THEN
-    RAISE EXCEPTION 'the table was truncated or replaced, or a change could not be noted'
+    RAISE EXCEPTION 'the table was truncated or replaced, or a change could not be logged'
       USING ERRCODE = 'DJS03';
   END IF;
   SELECT count(*) AS keys INTO item FROM (SELECT FROM ONLY {log} LIMIT {most_keys} + 1) l;
@@ -30,7 +30,7 @@
   EXECUTE format('ALTER TABLE %s RENAME TO %I', run.source::regclass, 'djs_' || run.twin || '_old');
   {touch_columns}
   IF {stamp} IS DISTINCT FROM run.stamp THEN
-    RAISE EXCEPTION 'the table was altered in the last moment' USING ERRCODE = 'DJS03';
+    RAISE EXCEPTION 'the table was altered at the last moment' USING ERRCODE = 'DJS03';
   END IF;
   EXECUTE format('ALTER TABLE %s RENAME TO %I', run.twin::regclass, table_name);
   EXECUTE format('ALTER TABLE %s RENAME TO %I', run.log::regclass, 'djs_' || run.twin || '_log');

@@ -1,5 +1,5 @@
 -- A table's indexes, by what they are: two tables' indexes with the same definition, and the same
--- n-th of such, are twins. A SELECT.
+-- n-th of such, correspond. A SELECT.
 -- Locks: none.
 --   {relation}  the table, an expression
       SELECT i.indexrelid, d.definition,

@@ -3,8 +3,8 @@
 -- A part of a PL/pgSQL block, as the table's owner.
 -- Locks: none on the table.
 -- Report: run_id, phase (with _ for spaces), twin, keep_seconds, copied, rows_before, bytes_before,
--- age (seconds), lease (seconds left), backend_gone, is_vacuumed (copy or log, by whoever), and
--- intact: table, triggers and helpers are as the run left them.
+-- age (seconds), lease (seconds left), backend_gone, is_vacuumed (shadow or log, by any session),
+-- and intact: table, triggers and helpers are as the run left them.
 --   {oid}, {table_literal}  the table's OID, and its name as a string
 --   {state}                 the state's name
 --   {is_vacuumed}           a condition on the state m

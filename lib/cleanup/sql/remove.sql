@@ -27,7 +27,7 @@
           EXECUTE format('SELECT m.log FROM ONLY %s m', item.name) INTO log;
         END IF;
       END LOOP;
-    EXCEPTION WHEN OTHERS THEN NULL;  -- one that somebody has changed
+    EXCEPTION WHEN OTHERS THEN NULL;  -- one that was changed
     END;
     SELECT array_agg(g.tgfoid) INTO functions FROM pg_trigger g
     WHERE g.tgname ~ '^djs_{oid}_(changed|deleted|truncated)$';

@@ -1,4 +1,4 @@
--- The first of the names that the helpers will have after the exchange, made with the twin's OID,
+-- The first of the names that the helpers will have after the exchange, made with the shadow's OID,
 -- that is taken; an expression, a complaint for people or NULL.
 -- Locks: none.
 --   {oid}   the table's

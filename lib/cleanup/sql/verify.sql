@@ -1,6 +1,6 @@
 -- Compares all live sessions with their copies. The table is read as it lies on the disk and not by
--- the index that the copy was read by, which may lack entries: all its rows are asked for, so that
--- those that have expired are counted, too. Both sides are added up as hashes of their rows, at one
+-- the index that was copied from, which may lack entries: all its rows are asked for, so that those
+-- that have expired are counted, too. Both sides are added up as hashes of their rows, at one
 -- moment, which needs neither memory nor temporary files; what is in the log, and so may differ, is
 -- looked up by key and subtracted again. EXECUTE, since only then the server may use parallel
 -- workers.

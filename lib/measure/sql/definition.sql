@@ -1,5 +1,5 @@
 -- What the table is, who owns it, and what this role may do with it: one row, or none where there
--- is no such table. A swap under way, or left behind, is known by the names of
+-- is no such table. A swap that is running, or was left behind, is known by the names of
 -- cleanup/swap_sql.hpp.
 -- Locks: none on the table.
 --   {where}                  which row of pg_class c and pg_namespace n is meant

@@ -1,8 +1,8 @@
--- What a swap of the table has in the database, under way or interrupted: one row. Helpers are
--- found by their names (see cleanup/swap_sql.hpp). Others may have tables of such names, and
--- comments can be edited: nothing here is cast that might not be what it looks like. Sizes are of
--- the heaps, since an index that is being built is locked. The start is told by the comment on the
--- state table, which, unlike its row, everybody may read.
+-- What a swap of the table has in the database, running or interrupted: one row. Helpers are found
+-- by their names (see cleanup/swap_sql.hpp). Others may have tables of such names, and comments can
+-- be edited: nothing here is cast that might not be what it looks like. Sizes are of the heaps,
+-- since an index that is being built is locked. The start is told by the comment on the state
+-- table, which, unlike its row, every role may read.
 -- Locks: none on the table; for a moment ACCESS SHARE on helpers that nobody has locked.
 --   {oid}  the table's
 WITH this AS (

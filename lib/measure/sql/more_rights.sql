@@ -1,7 +1,7 @@
 -- What this session can do in this database, or to the server, that the owner of a table can't: an
 -- expression, a list of up to three things for people (there may be thousands), or NULL. Compared
 -- are attributes, memberships, policies, and all that pg_shdepend has under our name (what we own,
--- and each grant to us). What everybody was granted, the owner has too.
+-- and each grant to us). What PUBLIC was granted, the owner has too.
 --
 -- his: roles whose rights the owner can use, by inheriting them or as SET ROLE. (He may be a member
 -- of a role and have neither.) Inheriting a role's rights is less than SET ROLE: only that gives its
@@ -11,9 +11,9 @@
 --
 -- Not known is what parameters of the server were granted to others: before PostgreSQL 15 it isn't
 -- there to be asked for. What doesn't count: who has CONNECT alone (nobody who is connected can do
--- anything with it); who has given a membership to somebody (pg_auth_members; ADMIN OPTION is
--- above); what our own new objects would be granted (a pg_default_acl of ours). What those of others
--- will grant to us does: it may be between this look and what is done after it.
+-- anything with it); who has granted a membership (pg_auth_members; ADMIN OPTION is above); what
+-- our own new objects would be granted (a pg_default_acl of ours). What those of others will grant
+-- to us does: it may be between this look and what is done after it.
 --
 -- Locks: none.
 -- Needs: me, o (rows of pg_roles: ourselves, the owner), d (our row of pg_database).

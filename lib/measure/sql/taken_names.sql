@@ -1,6 +1,6 @@
 -- What others have under the names that a swap of the table needs, in the table's schema: object
 -- and reason, a row for each. Tables and types share their names; tables and indexes do, too, and
--- the copy's indexes are called ..._i1 and so on until the exchange. A SELECT without its
+-- the shadow's indexes are called ..._i1 and so on until the exchange. A SELECT without its
 -- semicolon: it is part of create_state_and_log.sql, too.
 -- Locks: none.
 --   {oid}  the table's
