@@ -334,3 +334,49 @@ def test_names_in_nagios_say_what_belongs_to_the_check_and_what_to_the_command()
                 r"(core|cleanup|measure)/\w+\.hpp", "", used)), name(path)
         if not path.name.startswith(("check_", "cleanup_")):
             assert not re.search(r"(?:^| )(check|cleanup)_\w+\.hpp", used), name(path)
+
+# Phrases that read as translated, or name nobody.
+STIFF = ["anew", "whoever", "whomever", "somebody", "anybody", "in vain", "is no more", "goes on",
+         "go on", "going on", "is at work", "under way", "mend", "mends", "for ever", "once is right",
+         "one of the two is right", "belongs into"]
+
+
+def texts_that_people_read():
+    """Code with its comments and messages, samples, documents; not the tests, which quote others."""
+    samples = [path for path in sorted((ROOT / "conf.d").rglob("*")) if path.is_file()]
+    documents = [path for path in files_of_the_repository() if path.suffix in (".md", ".sql")]
+    return sorted({*SOURCES, *samples, *documents, ROOT / "tests" / "run", ROOT / "tests" / "demo"})
+
+
+def words_not_to_use():
+    """The last column of CONTRIBUTING.md's glossary."""
+    rows = rows_of((ROOT / "CONTRIBUTING.md").read_text(), "| word | meaning | not |")
+    assert len(rows) >= 10
+    return [word for row in rows for word in row[-1].split(", ") if word]
+
+
+def uses_of(words, text):
+    pattern = re.compile(rf"(?<![\w-])({'|'.join(words)})(?![\w-])", re.I)
+    return [f"{match[0]!r} in {text[max(0, match.start() - 30):match.end() + 30]!r}"
+            for match in pattern.finditer(text)]
+
+
+def test_nothing_is_said_in_stiff_words():
+    found = {name(path): uses for path in texts_that_people_read()
+             if (uses := uses_of(STIFF, path.read_text()))}
+    assert not found, found
+
+
+def prose_of(path):
+    """Of code the comments, without what is code in them; of a document all but the glossary."""
+    text = path.read_text().partition("\n## Words\n")[0]
+    if path.suffix in (".hpp", ".cpp"):
+        text = "\n".join(re.findall(r"//.*", text))
+    return re.sub(r"`[^`]*`", "", text) if path.suffix != ".sql" else ""
+
+
+def test_one_thing_has_one_word():
+    refused = words_not_to_use()
+    found = {name(path): uses for path in texts_that_people_read()
+             if (uses := uses_of(refused, prose_of(path)))}
+    assert not found, found
