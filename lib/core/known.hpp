@@ -17,7 +17,7 @@ template <typename Value>
 class Known {
  public:
   template <std::convertible_to<Value> From>
-  Known(From&& value) : value_(std::forward<From>(value)) {}
+  Known(From&& value) : value_(std::in_place, std::forward<From>(value)) {}
   Known(Unknown unknown) : reason_(std::move(unknown.reason)) {}
 
   bool has_value() const { return value_.has_value(); }

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.sanitizers
 FUNCTION = """
 DROP FUNCTION public.django_session_statistics;
 CREATE FUNCTION public.django_session_statistics(regclass)
-  RETURNS TABLE (column_name name, average_width text, null_fraction text, n_distinct text,
-                 common_values text, common_frequencies text, histogram text)
+  RETURNS TABLE (column_name name, average_width int4, null_fraction float4, n_distinct float4,
+                 common_values numeric[], common_frequencies float4[], histogram numeric[])
   LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN {body} RETURN; END $$;
 ALTER FUNCTION public.django_session_statistics OWNER TO {owner};
 GRANT EXECUTE ON FUNCTION public.django_session_statistics TO {monitor}

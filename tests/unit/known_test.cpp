@@ -21,3 +21,9 @@ TEST(Known, is_never_0_where_it_is_unknown) {
   const Known<double> size = Unknown{"it took too long"};
   CHECK_THROWS(std::bad_optional_access, *size);
 }
+
+TEST(Known, may_know_that_there_is_nothing) {
+  const Known<std::optional<double>> oldest = std::nullopt;
+  CHECK_TRUE(oldest.has_value());
+  CHECK_FALSE(oldest->has_value());
+}
