@@ -64,7 +64,7 @@ class BatchDelete {
 
   void say_what_hinders() {
     for (const std::string& holder : long_transactions(run_))
-      run_.note("as long as it lasts, the space of what is deleted can't be reused: " + holder);
+      run_.note("the space of what is deleted can't be reused until this ends: " + holder);
     for (const std::string& note : what_hides_from_us(run_)) run_.note(note);
     const std::string standby = missing_synchronous_standby(run_);
     if (!standby.empty()) run_.note(standby);
@@ -197,9 +197,9 @@ class BatchDelete {
     for (const pg::Row& row : rows)
       if (row.has("table_is_locked")) report.wal_bytes -= row.number("wal_before").value_or(0);
     report.wal_bytes = std::max(0.0, report.wal_bytes);
-    if (report.swap_lives) throw LeftToAnother("a swap of this table is under way");
+    if (report.swap_lives) throw LeftToAnother("a swap of this table is running");
     if (!report.is_locked && !report.is_ours)
-      throw LeftToAnother("another cleanup of this table is at work: its lock is held by " +
+      throw LeftToAnother("another cleanup of this table is running: its lock is held by " +
                           cleanup_lock_holder(run_));
     return report;
   }

@@ -42,8 +42,8 @@ WHERE holder.age IS NOT NULL AND holder.age >= mark.age AND ({1})
 ORDER BY holder.age DESC;
 )";
 
-// {0} which locks. Who holds or awaits one, longest transaction first. A prepared transaction has
-// no process any more.
+// {0} which locks. Who holds or awaits one, longest transaction first. A prepared transaction no
+// longer has a process.
 constexpr const char* kLockHolders = R"(
 WITH lock AS (
   SELECT l.pid, l.virtualtransaction FROM pg_locks l JOIN pg_database d ON d.oid = l.database
@@ -112,7 +112,7 @@ constexpr const char* kAnyAge = "true";
 // A slot's age in time isn't known, but it is more than a moment by its nature.
 constexpr const char* kAMinuteOld = "holder.seconds >= 60 OR holder.kind IN ('slot', 'prepared')";
 
-// {0} OID. Locks that somebody has held on the table for long, or that don't end by themselves.
+// {0} OID. Locks that others have held on the table for long, or that don't end by themselves.
 constexpr const char* kLongLocks = R"(
 SELECT format('pid %s of role %s (%s) has had a lock on the table for %s s: an exclusive lock '
     'has to wait for it',
@@ -130,7 +130,7 @@ FROM pg_prepared_xacts x JOIN pg_locks l ON l.transactionid = x.transaction
 JOIN pg_locks r ON r.virtualtransaction = l.virtualtransaction AND r.relation = {0}
 WHERE x.database = current_database()
 UNION ALL
-SELECT 'an autovacuum against wraparound is due or under way on the table: it gives way to nobody'
+SELECT 'an autovacuum against wraparound is due or running on the table: it yields to nobody'
 FROM pg_class c WHERE c.oid = {0}
   AND age(c.relfrozenxid) > least(current_setting('autovacuum_freeze_max_age')::bigint,
     (SELECT option_value::bigint FROM pg_options_to_table(c.reloptions)
@@ -174,7 +174,7 @@ std::vector<std::string> describe_all(Run& run, const std::string& query) {
 /// Of locks in pg_locks, called l.
 std::string holders_of(Run& run, const std::string& which) {
   const auto holders = describe_all(run, fmt::format(kLockHolders, which));
-  return holders.empty() ? "somebody who is gone by now"
+  return holders.empty() ? "a session that has since ended"
                          : fmt::format("{}", fmt::join(holders, "; "));
 }
 
@@ -201,7 +201,7 @@ std::string row_lock_holders(Run& run, const std::vector<std::string>& transacti
 
 std::string snapshot_mark(Run& run) {
   const pg::Rows rows = run.ask(kMark);
-  if (rows.empty()) throw pg::Error(pg::Error::Kind::connection, "the answer ended too early");
+  if (rows.empty()) throw pg::Error(pg::Error::Kind::connection, "the answer was incomplete");
   return rows.front().text("mark");
 }
 

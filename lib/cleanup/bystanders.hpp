@@ -17,8 +17,8 @@ namespace django_session::sessions {
 /// `table`: its OID, or "ANY (...)" of several.
 std::string lock_holders(Run& run, const std::string& table);
 
-/// Who has the cleanup's advisory lock on the table: another cleanup, or anybody else, since its
-/// keys are no secret.
+/// Who has the cleanup's advisory lock on the table: another cleanup, or any other session, since
+/// its keys are no secret.
 std::string cleanup_lock_holder(Run& run);
 
 /// As lock_holders(), for who holds a row: `transactions` are ids found as xmax of such rows. Where
@@ -32,8 +32,8 @@ std::string snapshot_mark(Run& run);
 /// slots and prepared transactions that keep it. Oldest first.
 std::vector<std::string> older_snapshots(Run& run, const std::string& mark);
 
-/// The same for everybody who has been there for a minute or more (as far as this role may see the
-/// age), and for slots and prepared transactions.
+/// The same for all who have been there for a minute or more (as far as this role may see the age),
+/// and for slots and prepared transactions.
 std::vector<std::string> long_transactions(Run& run);
 
 /// Whoever may not see what was copied after `mark`: by an older snapshot, or (only_writes) because

@@ -28,8 +28,8 @@ namespace {
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
-// Not for ever: it may be us for whom the server breaks down (an index build that it has no memory
-// for).
+// Not endlessly: it may be us whom the server breaks down over (an index build that it has no
+// memory for).
 constexpr int kMostLosses = 5;
 
 // {0} "" or "_xact", {1} cleanup_lock().
@@ -129,8 +129,8 @@ CleanupResult Cleanup::abort() {
     result_.bytes_before = run_.target().bytes_before;
     const bool had_swap = remove_swap_leftovers(run_);
     const int indexes = remove_reindex_leftovers(run_);
-    result_.message = had_swap || indexes > 0 ? "removed what an interrupted cleanup had left"
-                                              : "no interrupted cleanup has left anything";
+    result_.message = had_swap || indexes > 0 ? "removed what an interrupted cleanup left"
+                                              : "no interrupted cleanup left anything";
   });
   return result_;
 }
@@ -166,7 +166,7 @@ void Cleanup::claim(pg::Deadline given_up) {
   const char* const scope = pooled ? "_xact" : "";
   while (!try_to_claim(scope)) {
     if (given_up.passed())
-      throw LeftToAnother("another cleanup of this table is under way: its lock is held by " +
+      throw LeftToAnother("another cleanup of this table is running: its lock is held by " +
                           cleanup_lock_holder(run_));
     run_.rest(patience::kBetweenClaims);
     look_again();
@@ -189,7 +189,7 @@ void Cleanup::look_again() {
 }
 
 /// A swap that was interrupted is in the way of the other methods: its triggers would note rows
-/// that they delete. Whoever may only delete has to live with that.
+/// that they delete. A role that may only delete has to live with that.
 void Cleanup::clear_the_way() {
   const Leftovers& leftovers = planned_.preflight.leftovers;
   const bool none = !leftovers.any() && leftovers.orphans.empty();
@@ -335,8 +335,8 @@ void Cleanup::say_what_was_left(const Undeleted& left) {
   result_.message = text + (result_.message.empty() ? "" : "; " + result_.message);
 }
 
-/// By name: after a swap another table has it. Unknown where nobody answers any more, and where
-/// somebody waits for our end.
+/// By name: after a swap another table has it. Unknown where the server no longer answers, and
+/// where a user waits for our end.
 void Cleanup::measure_after() {
   if (run_.target().sql_name.empty() || silent_ || run_.observer().stop_requested()) return;
   try {

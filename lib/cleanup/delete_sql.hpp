@@ -36,7 +36,7 @@ struct BatchReport {
 
 /// One message, one transaction, on the run's table. Its rows: `table_is_locked` once it has the
 /// table (not with Way::function), then what read_batch_report() reads, but with Way::as_owner that
-/// is reported by RAISE INFO. Fails with kOtherTable if the table isn't any more what it was.
+/// is reported by RAISE INFO. Fails with kOtherTable if the table is no longer what it was.
 std::string batch_sql(Run& run, const DeleteAccess& access, const BatchOrder& order,
                       TransactionLimits limits);
 constexpr const char* kOtherTable = "22012";

@@ -6,7 +6,7 @@
 namespace django_session::sessions {
 namespace {
 
-/// Whatever ends a trial that says nothing about the table.
+/// What ends a trial without saying anything about the table.
 bool says_nothing(const pg::Error& error) {
   return error.lock_not_available() || error.deadlock() || error.statement_timed_out() ||
          error.sqlstate() == kOtherTable;

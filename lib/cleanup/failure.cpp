@@ -33,17 +33,17 @@ std::string whose_limit(Run& run) {
       if (!error.statement_timed_out()) return "";
     }
   }
-  return "; does its role or the database have a statement_timeout? That would be too short";
+  return "; does its role or the database have a statement_timeout? It would be too short";
 }
 
 /// The lock may already have been in the way when the table was looked up: then it has no OID yet.
 std::string lockers(Run& run, const TableName& table) try {
-  if (run.observer().stop_requested()) return "it wasn't asked by whom";
+  if (run.observer().stop_requested()) return "the holder was not looked up";
   if (!run.target().oid.empty()) return lock_holders(run, run.target().oid);
   return lock_holders(run, fmt::format("ANY (SELECT c.oid FROM pg_class c WHERE c.relname = {})",
                                        run.connection().literal(table.table)));
 } catch (const pg::Error&) {
-  return "it isn't known by whom";
+  return "the holder is unknown";
 }
 
 }  // namespace

@@ -58,7 +58,7 @@ bool lives(Run& run, const DeleteAccess& access) try {
 
 void stop_if_a_swap_lives(Run& run, const DeleteAccess& access) {
   if (has_state(run) && lives(run, access))
-    throw LeftToAnother("a swap of this table is under way; this cleanup would spoil its work");
+    throw LeftToAnother("a swap of this table is running; this cleanup would spoil its work");
 }
 
 }  // namespace django_session::sessions

@@ -45,7 +45,7 @@ class LockWait {
   std::optional<Clock::time_point> since_, next_note_;
 };
 
-/// So that we don't always meet the same job of somebody else's.
+/// So that we don't always meet the same job of someone else's.
 std::chrono::milliseconds random_between(std::chrono::milliseconds least,
                                          std::chrono::milliseconds most);
 

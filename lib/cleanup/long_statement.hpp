@@ -20,8 +20,8 @@ struct LongLimits {
 /// Stopped when it wants the end: then the statement is cancelled (VACUUM and REINDEX CONCURRENTLY
 /// leave no damage). On a direct connection each lock is waited for at most `limits.lock`, and
 /// VACUUM pauses as autovacuum does, ten times less; behind a pooler neither can be set. Where a
-/// second connection sees no progress any more it is cancelled too; if it doesn't end then:
-/// pg::Error of Kind::timeout.
+/// second connection no longer sees progress it is cancelled too; if it doesn't end then: pg::Error
+/// of Kind::timeout.
 /// Returns its rows. Throws pg::Error for what the server refuses. The server's warnings are left
 /// for take_warnings().
 pg::Rows run_long(pg::Connection& connection, const std::string& statement,

@@ -18,7 +18,7 @@ inline constexpr hours kNoEnd{10 * 365 * 24};    // where there is no --max-dura
 inline constexpr milliseconds kNoticesStop{50};  // while it rests
 inline constexpr seconds kReconnects{60};        // after a lost connection: a server restarts
 inline constexpr seconds kBetweenReconnects{1};
-// A process of ours that was killed leaves a backend that goes on to the end of its statement.
+// A process of ours that was killed leaves a backend that runs to the end of its statement.
 inline constexpr seconds kForOtherCleanup{3};
 inline constexpr milliseconds kBetweenClaims{200};
 inline constexpr minutes kForReplicas{5};  // until they are no further behind than --max-lag
@@ -76,8 +76,8 @@ inline constexpr int kWithoutSignsWaiting = 30, kWithoutSignsComputing = 180;
 // try that is in vain makes clients wait for --lock-timeout.
 inline constexpr minutes kForSwapsLock{10};
 inline constexpr milliseconds kShortestPause{100}, kLongestPause{5000};
-// Whoever holds a lock for longer won't be gone soon; only after so long without a better moment
-// (or a third of the run) is it tried all the same, where all transactions always take long.
+// A session that has held a lock for longer won't be gone soon; only after so long without a better
+// moment (or a third of the run) is it tried all the same, where all transactions always take long.
 inline constexpr milliseconds kLongTransaction{1000};
 inline constexpr minutes kHopesForBetter{4};
 inline constexpr seconds kFirstLockNote{2}, kBetweenLockNotes{30};

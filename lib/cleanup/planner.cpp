@@ -24,7 +24,7 @@ namespace {
 
 constexpr const char* kCutoff =
     "SELECT ((now() - {} * interval '1 second') AT TIME ZONE 'UTC')::text AS cutoff;";
-// Counting goes on up to here, each in rows and all together in time.
+// Counting continues up to here, each in rows and all together in time.
 constexpr double kCountLiveUpTo = 10e6, kCountExpiredUpTo = 100e3;
 // {0} the table, {1} seconds to keep, {2} and {3} how far to count.
 constexpr const char* kCounts = R"(
@@ -64,8 +64,8 @@ void refuse_by_the_clock(Run& run, Preflight& preflight, ReadingAs who) {
   preflight.refusals = std::move(refusals);
 }
 
-/// As long as that is cheaper than the copy that follows; else the estimates stay, as of the moment
-/// before which what has expired is deleted.
+/// As long as that is cheaper than the copying that follows; else the estimates stay, as of the
+/// moment before which what has expired is deleted.
 void count_what_stays(Run& run, Measurement& measurement, ReadingAs who) {
   const auto keep = run.options().keep.count();
   if (keep > 0) {
@@ -90,7 +90,7 @@ GivingBack giving_back(Run& run) {
   return {rights.vacuum, rights.reindex, why_nothing_is_reclaimed(rights, run.target())};
 }
 
-/// Of a swap whose copy is still there, and was made for the same --keep.
+/// Of a swap whose shadow is still there, and was made for the same --keep.
 std::optional<double> interrupted_swap_age(Run& run, const Preflight& preflight) {
   const auto& objects = preflight.leftovers.objects;
   const auto is_copy = [&](const std::string& object) {
@@ -122,7 +122,7 @@ Circumstances circumstances_of(Run& run, const Planned& planned) {
   return circumstances;
 }
 
-/// What the catalogue doesn't say: a right that nobody thought of, something that can't be
+/// What the catalogue doesn't say: a right that no query asks for, something that can't be
 /// reproduced. What another run has begun since we looked has the names that ours would have: who
 /// claims the table later finds that run, and says so.
 std::string why_the_swap_would_fail(Run& run, const Preflight& preflight) {
@@ -132,7 +132,7 @@ std::string why_the_swap_would_fail(Run& run, const Preflight& preflight) {
 }
 
 /// Where a trigger runs under another search_path than it has at the site's DELETEs. Behind a
-/// pooler the deleting role's trial could take the turn of a cleanup that is under way.
+/// pooler the deleting role's trial could take the turn of a cleanup that is running.
 std::string why_the_delete_would_fail(Run& run, bool pooled) {
   const DeleteAccess access = delete_access(run);
   const auto is_contained = [](const auto& trigger) { return trigger.is_contained; };

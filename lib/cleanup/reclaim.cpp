@@ -29,7 +29,7 @@ void vacuum(Run& run, const LookAround& look_around) {
 void say_what_is_left(Run& run, const std::string& holder) {
   run.result().message = fmt::format(
       "vacuumed, but the space of what was deleted can't be reused, and the indexes are not "
-      "rebuilt, before this ends: {}",
+      "rebuilt, until this ends: {}",
       holder);
   run.note(run.result().message);
 }

@@ -12,8 +12,7 @@ using LookAround = std::function<void()>;
 
 /// VACUUM, and REINDEX CONCURRENTLY of indexes that are at least a third empty, smallest first.
 /// Without the right to do so it is left to autovacuum, which a note and the result's message say.
-/// Where somebody's old snapshot keeps what was deleted alive, there is the VACUUM alone, and the
-/// note.
+/// Where an old snapshot keeps what was deleted alive, there is the VACUUM alone, and the note.
 void reclaim_after_delete(Run& run, const LookAround& look_around);
 
 }  // namespace django_session::sessions

@@ -154,13 +154,13 @@ std::string why_it_stays_bloated(Run& run, const IndexBloat& index) {
   const std::string name = sql_index(run, target.schema, index.name);
   if (!twice)
     return fmt::format(
-        "index {} is not rebuilt: that nothing is there twice, which the server's log would show, "
-        "couldn't be seen; that takes {}, or a member",
+        "index {} is not rebuilt: it could not be checked for duplicate keys, which the server's "
+        "log would show; only {} or a member of it can check",
         name, sql_identifier(target.owner));
   if (twice->number("twice") == 0.0) return "";
   return fmt::format(
-      "index {0} is not rebuilt, since it is damaged: the table holds twice what it lets in once; "
-      "delete what is there twice, then run REINDEX INDEX CONCURRENTLY {0}",
+      "index {0} is not rebuilt, because it is damaged: the table holds duplicates that it should "
+      "have refused; delete them, then run REINDEX INDEX CONCURRENTLY {0}",
       name);
 }
 
@@ -184,7 +184,8 @@ void rebuild(Run& run, const IndexBloat& index) {
 
 void rebuild_bloated_indexes(Run& run, int version, const LookAround& look_around) {
   if (!is_sound(version))
-    return run.note("no REINDEX CONCURRENTLY: this server's has a bug; 14.4 fixes it");
+    return run.note(
+        "no REINDEX CONCURRENTLY: it has a bug in this server's version, fixed in 14.4");
   std::string& message = run.result().message;
   for (const IndexBloat& index : worth_rebuilding(measure_indexes(run))) {
     run.check();

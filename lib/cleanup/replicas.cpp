@@ -13,8 +13,8 @@ namespace {
 
 // A base backup has no lag. Replicas that show no position to this role have NULL for it. A slot
 // has used most of its allowance when what it holds back is four times what it may still hold; one
-// that is lost holds back nothing any more. The archiver is asked to begin with a segment when that
-// is complete, so the unfinished one is not late; "00000002.history" is no WAL file.
+// that is lost no longer holds back anything. The archiver is asked to begin with a segment when
+// that is complete, so the unfinished one is not late; "00000002.history" is no WAL file.
 constexpr const char* kWalReaders = R"(
 SELECT 'replica' AS kind, application_name AS name,
   pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) AS bytes_behind,
@@ -41,7 +41,7 @@ WHERE current_setting('archive_mode') <> 'off';
 )";
 
 // The archiver's statistics name no file when they have just been reset, and stay like that where
-// archive_command is empty. Then its folder tells, to those who may look there.
+// archive_command is empty. Then its folder shows it, to those who may look there.
 constexpr const char* kMayListArchive = R"(
 SELECT has_function_privilege('pg_catalog.pg_ls_archive_statusdir()', 'EXECUTE') AS allowed;
 )";
@@ -110,12 +110,12 @@ void wait_for_replicas(Run& run, const std::function<void()>& meanwhile) {
   const auto given_up = pg::Deadline::after(patience::kForReplicas);
   while (!reason.empty()) {
     if (given_up.passed() || run.end().remaining() <= patience::kBetweenReplicaLooks)
-      throw Paused("waited in vain: " + reason);
+      throw Paused("gave up waiting: " + reason);
     try {
       run.rest(patience::kBetweenReplicaLooks);
     } catch (const Paused&) {
       if (run.observer().stop_requested()) throw;
-      throw Paused("waited in vain: " + reason);
+      throw Paused("gave up waiting: " + reason);
     }
     if (meanwhile) meanwhile();
     reason = who_is_behind(run);
@@ -126,14 +126,14 @@ void wait_for_replicas(Run& run, const std::function<void()>& meanwhile) {
 std::vector<std::string> what_hides_from_us(Run& run) {
   std::vector<std::string> notes;
   for (const pg::Row& row : run.ask(kReplicasOutOfSight))
-    notes.push_back(fmt::format("how far replica \"{}\" is behind can't be seen by this role",
+    notes.push_back(fmt::format("this role can't see how far replica \"{}\" is behind",
                                 without_controls(row.text("name"), '?')));
   for (const WalReader& reader : wal_readers(run))
     if (reader.kind == WalReader::Kind::archiver && !reader.bytes_behind)
       notes.push_back(
-          "how far the WAL archiver is behind can't be seen by this role: its statistics name no "
-          "file (they were reset, or archive_command is empty), and its folder is for members of "
-          "pg_monitor");
+          "this role can't see how far the WAL archiver is behind: its statistics name no file "
+          "(they were reset, or archive_command is empty), and only members of pg_monitor may see "
+          "its folder");
   return notes;
 }
 
@@ -141,8 +141,8 @@ std::string missing_synchronous_standby(Run& run) {
   const pg::Rows rows = run.ask(kNoSynchronousStandby);
   if (rows.empty()) return "";
   return fmt::format(
-      "no synchronous standby is connected (synchronous_standby_names = '{}'): commits of others "
-      "wait for one, those of this cleanup don't",
+      "no synchronous standby is connected (synchronous_standby_names = '{}'): other sessions' "
+      "commits wait for one, this cleanup's don't",
       without_controls(rows.front().text("names"), '?'));
 }
 

@@ -60,8 +60,8 @@ constexpr const char* kOurRelations = R"(
     OR c.relname IN ('djs_{0}_state', 'djs_{0}_log', 'djs_{0}_new') AND c.relowner = t.relowner
   WHERE t.oid = {0})";
 
-// While somebody waits for a lock that we hold, and we for one of his, it is he who is cancelled if
-// his deadlock_timeout is over first.
+// While another session waits for a lock that we hold, and we for one of its, it is the one that is
+// cancelled if its deadlock_timeout is over first.
 constexpr const char* kDeadlockTimeout = R"(
 SELECT extract(epoch FROM current_setting('deadlock_timeout')::interval) * 1000 AS ms;
 )";
@@ -86,7 +86,8 @@ bool is_lock_trouble(const pg::Error& error) {
   return error.lock_not_available() || error.statement_timed_out() || error.deadlock();
 }
 
-/// Of a lock that somebody else needs longer: tried again, so that nobody waits for us in vain.
+/// Of a lock that another session needs longer: tried again, so that nobody waits for us for
+/// nothing.
 bool is_given_way(const pg::Error& error) { return error.lock_not_available() || error.deadlock(); }
 
 bool is_taken_over(const pg::Error& error) { return is(error, kTakenOver); }
@@ -110,13 +111,12 @@ std::string replaced_is_left(const std::exception& reason) {
 std::string going_on_although(const OldTransaction& old) {
   if (old.only_writes)
     return fmt::format(
-        "going on although {} has an open transaction: should it have made anything of the table's "
-        "row type, the replaced table can't be dropped",
+        "continuing although {} has an open transaction: if it created anything of the table's row "
+        "type, the replaced table can't be dropped",
         old.who);
   return fmt::format(
-      "going on although {} has an older snapshot: if it is REPEATABLE READ or SERIALIZABLE and "
-      "has "
-      "not read the table yet, it will not see the sessions in it",
+      "continuing although {} has an older snapshot: if it is REPEATABLE READ or SERIALIZABLE and "
+      "has not read the table yet, it will not see the sessions in it",
       old.who);
 }
 
@@ -322,7 +322,7 @@ void Swap::wait_for_lease(State& state) {
   for (bool lived = true; state.run_id != names_.run_id && (lived || state.lives());) {
     lived = state.lives();
     if (state.lease + state.age > first_seen + 1 || (state.is_vacuumed && given_up.passed()))
-      throw LeftToAnother("another cleanup of this table is under way");
+      throw LeftToAnother("another cleanup of this table is running");
     run_.rest(patience::kShortestPause * 3);
     state = read_state();
   }

@@ -27,7 +27,7 @@ inline constexpr std::array<PhaseFacts, 7> kPhases = {{
     {Phase::created, "created", "create the triggers: from now on every change is noted",
      Phase::copying, false, true},
     {Phase::copying, "copying",
-     "copy the live sessions, chunk by chunk; take away those that changed meanwhile; build the "
+     "copy the live sessions, chunk by chunk; remove those that changed meanwhile; build the "
      "indexes",
      Phase::catching_up, true, true},
     {Phase::catching_up, "catching up",

@@ -400,7 +400,7 @@ std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const
   };
   const std::string stamp = fill<sql::stamp>(names, limits);
   const std::string touch = fill<sql::touch_columns>(names, limits);
-  // Whoever grants something on a column is waited for here, and not under the exclusive lock.
+  // A GRANT on a column is waited for here, and not under the exclusive lock.
   const OwnersWork wait_for_grants = work(names, limits, touch, Guarded::no);
   const OwnersWork prepare = work(
       names, limits,

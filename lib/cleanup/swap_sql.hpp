@@ -130,8 +130,8 @@ std::string disable_sql(const SwapNames& names, TransactionLimits limits);
 
 /// The state, read without waiting for its row. Report: run_id, phase (with _ for spaces), `twin`,
 /// keep_seconds, copied, rows_before, bytes_before, age (seconds), lease (seconds left),
-/// backend_gone, is_vacuumed (copy or log, by whoever), and intact: table, triggers and helpers are
-/// as the run left them.
+/// backend_gone, is_vacuumed (shadow or log, by any session), and intact: table, triggers and
+/// helpers are as the run left them.
 std::string read_state_sql(const SwapNames& names, TransactionLimits limits);
 
 /// Makes the state ours if it still is of the run `former`. Report: taken.

@@ -63,12 +63,12 @@ void vacuum_full(Run& run, const LookAround& look_around) {
   const ReclaimRights rights = reclaim_rights(run);
   if (!rights.vacuum)
     throw pg::Error(pg::Error::Kind::statement,
-                    fmt::format("role {} may not VACUUM {}: that needs its owner, {}", rights.role,
+                    fmt::format("role {} may not VACUUM {}: that takes its owner, {}", rights.role,
                                 run.target().sql_name, rights.owner));
   const std::string holder =
       wait_for_old_snapshots(run, run.end().remaining() - patience::kBetweenSnapshotLooks);
   if (!holder.empty())
-    throw Stopped("the space of what is deleted can't be given back before this ends: " + holder);
+    throw Stopped("the space of what is deleted can't be given back until this ends: " + holder);
   flush_statistics(run, rights.version);
   rewrite(run, look_around);
 }

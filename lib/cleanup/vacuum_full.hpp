@@ -6,7 +6,7 @@
 
 namespace django_session::sessions {
 
-/// VACUUM (FULL, ANALYZE): locks everybody out while it rewrites the table. Its lock is tried for
+/// VACUUM (FULL, ANALYZE): locks all others out while it rewrites the table. Its lock is tried for
 /// at most --lock-timeout at a time. Sets the result's longest_lock.
 void vacuum_full(Run& run, const LookAround& look_around);
 

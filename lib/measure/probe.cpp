@@ -93,7 +93,8 @@ void explain_gaps(Measurement& m, const pg::Error& error) {
     m.not_counted = error.statement_timed_out() ? "counting took too long" : reason;
   else if (m.sizes_are_exact && error.statement_timed_out())
     m.oldest_expire_date = Unknown{
-        "finding the oldest took too long: the index is full of deleted rows until VACUUM has run"};
+        "finding the oldest took too long: the index is full of deleted rows until the next "
+        "VACUUM"};
   else
     m.oldest_expire_date = Unknown{reason};
 }
@@ -128,7 +129,7 @@ Reckoned Probe::measure_once(pg::Deadline deadline) {
     if (definition_is_stale()) learn_definition(deadline);
     prepare(deadline);
     if (auto reckoned = read(deadline)) return std::move(*reckoned);
-    definition_.reset();  // dropped, renamed, created anew, or its indexes were; or the statistics'
+    definition_.reset();  // dropped, renamed, recreated, or its indexes were; or the statistics'
                           // function failed, or what was prepared did
   }
   throw pg::Error(pg::Error::Kind::statement,
@@ -150,7 +151,7 @@ void Probe::prepare(pg::Deadline deadline) try {
 }
 
 bool Probe::definition_is_stale() const {
-  // Whoever waits for a GRANT to take effect looks at once.
+  // Someone who waits for a GRANT to take effect looks at once.
   if (definition_ && !definition_->table.may_read_expire_date) return true;
   return !definition_ || analyzed_since_ || Clock::now() - definition_learned_ > kDefinitionLasts;
 }
@@ -288,7 +289,8 @@ std::string Probe::foreign_code(const Reading& reading, pg::Deadline deadline) {
     return found.front().text("reason");
   } catch (const pg::Error& error) {
     if (error.kind() != pg::Error::Kind::statement) throw;
-    return error.lock_not_available() ? "the lock that keeps code out is taken" : error.what();
+    return error.lock_not_available() ? "another session holds the lock that keeps code out"
+                                      : error.what();
   }
 }
 

@@ -59,7 +59,7 @@ struct Reading {
   std::string statistics;        ///< where they come from, or empty: don't ask
   Oid function_oid;              ///< where that is a function: it,
   std::string function_literal;  ///< and its name
-  bool guarded = false;          ///< goes on with the transaction of guard_message()
+  bool guarded = false;          ///< continues the transaction of guard_message()
   bool database_size = true;
   std::chrono::milliseconds budget{5000};  ///< for all of it, on the server's side
 };

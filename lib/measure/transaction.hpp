@@ -14,10 +14,10 @@ struct TransactionLimits {
 };
 
 /// BEGIN and settings, which end with the transaction: SET LOCAL, because behind a pooler the next
-/// one on this backend is somebody else's. Nothing but pg_catalog is looked into from here on:
-/// neither an operator that somebody has put into `public` nor a temporary table that is called
-/// like a catalogue is taken for the system's. What a CHECK says is not evaluated for a plan.
-/// Dates are ISO. `first`: statements for which the session's search_path still holds.
+/// one on this backend is another client's. Nothing but pg_catalog is searched from here on:
+/// neither an operator that a stranger has put into `public` nor a temporary table that is called
+/// like a catalogue is taken for the system's. What a CHECK says is not evaluated for a plan. Dates
+/// are ISO. `first`: statements for which the session's search_path still holds.
 std::string begin_transaction(Access access, TransactionLimits limits,
                               const std::string& first = "");
 

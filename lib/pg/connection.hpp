@@ -109,11 +109,11 @@ class Connection {
   /// backend that runs our statements.
   int backend_pid() const;
 
-  /// Is a pooler in between? Its clients share backends, so that SET would reach somebody else's
+  /// Is a pooler in between? Its clients share backends, so that SET would reach other clients'
   /// statements and miss ours.
   bool is_pooled(Deadline deadline);
 
-  /// By a Unix socket: whoever answers is on this host.
+  /// Over a Unix socket: what answers is on this host.
   bool is_local() const;
 
   /// As SQL text. Throws Error for text that isn't valid in the connection's encoding.

@@ -1,8 +1,8 @@
 -- Waits until no autovacuum is on the table. One gives way to SHARE UPDATE EXCLUSIVE after
 -- deadlock_timeout, and only to a wait that lasts that long. Clients don't notice this lock, so it
 -- may be waited for. It is given back before a stronger one is asked for: to wait for that while
--- holding this makes the server cancel, at once, whoever has read the table and then runs ANALYZE
--- or builds an index.
+-- holding this makes the server cancel, at once, any session that has read the table and then runs
+-- ANALYZE or builds an index.
 --
 -- Statements of a message, before those that ask for the stronger lock.
 -- Locks: SHARE UPDATE EXCLUSIVE on the table, given back.

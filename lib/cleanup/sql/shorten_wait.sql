@@ -1,5 +1,5 @@
--- Whoever has read the table, and waits for an index that we have renamed, is cancelled after
--- deadlock_timeout if we wait for the table then. So we don't, from when on he may wait. A
+-- A session that has read the table, and waits for an index that we have renamed, is cancelled
+-- after deadlock_timeout if we wait for the table then. So we don't, from the moment it may wait. A
 -- statement of the exchange, before it asks for the table's lock; djs.locked_at is when the indexes
 -- were locked.
 -- Locks: none.
