@@ -36,7 +36,7 @@ std::vector<std::string> older_snapshots(Run& run, const std::string& mark);
 /// and for slots and prepared transactions.
 std::vector<std::string> long_transactions(Run& run);
 
-/// Whoever may not see what was copied after `mark`: by an older snapshot, or (only_writes) because
+/// A role that may not see what was copied after `mark`: by an older snapshot, or (only_writes) because
 /// he has written something and will see only what he looks at then. The oldest; nothing for none.
 struct OldTransaction {
   std::string who;
@@ -57,7 +57,7 @@ class LockWatch {
   LockWatch(Run& run, std::string tables, Lock ours)
       : run_(run), tables_(std::move(tables)), ours_(ours) {}
 
-  /// Somebody has had one for long: by what the server says of his transaction, or by two looks.
+  /// A session has had one for long: by what the server says of his transaction, or by two looks.
   bool sees_a_long_one();
 
  private:

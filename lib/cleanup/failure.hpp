@@ -12,7 +12,7 @@ namespace django_session::sessions {
 std::string words_of(const pg::Error& error);
 
 struct Failure {
-  bool is_locked = false;  ///< nothing failed: somebody has the table locked
+  bool is_locked = false;  ///< nothing failed: another session has the table locked
   std::string message;     ///< with who has it, or whose time limit it was
 };
 

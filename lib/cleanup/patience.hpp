@@ -1,4 +1,4 @@
-// How long a cleanup waits for what, in one table: for whoever operates it, and asks why it waits,
+// How long a cleanup waits for what, in one table: for the operator who asks why it waits,
 // or why it gave up. What the options set is not here: --lock-timeout (for each try of a lock that
 // keeps others waiting), --max-duration (the run) and -t (each answer that should be quick).
 #pragma once
@@ -39,7 +39,7 @@ inline constexpr seconds kAnswersWay{5};
 
 // Deleting
 
-inline constexpr seconds kForDeletesLock{60};  // somebody rewrites or alters the table
+inline constexpr seconds kForDeletesLock{60};  // a session rewrites or alters the table
 inline constexpr milliseconds kBetweenDeletesLocks{500};
 // Batches are short: to look at replicas and for other cleanups costs as much as a small one.
 inline constexpr milliseconds kBetweenLooksAround{200};
@@ -73,7 +73,7 @@ inline constexpr int kWithoutSignsWaiting = 30, kWithoutSignsComputing = 180;
 // Swapping
 
 // Each of its locks is tried for, again and again, before the run gives up. The pauses grow: each
-// try that is in vain makes clients wait for --lock-timeout.
+// try that fails makes clients wait for --lock-timeout.
 inline constexpr minutes kForSwapsLock{10};
 inline constexpr milliseconds kShortestPause{100}, kLongestPause{5000};
 // A session that has held a lock for longer won't be gone soon; only after so long without a better

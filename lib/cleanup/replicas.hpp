@@ -1,4 +1,4 @@
-// How a cleanup makes way for whoever reads this server's WAL: replicas, replication slots, the
+// How a cleanup makes way for the readers of this server's WAL: replicas, replication slots, the
 // archiver.
 #pragma once
 

@@ -10,7 +10,7 @@
 
 namespace django_session::sessions {
 
-/// none: there is no state, and nothing of a swap; unknown: none of ours, somebody wrote it there.
+/// none: there is no state, and nothing of a swap; unknown: none of ours, others wrote it there.
 enum class Phase { none, created, copying, catching_up, ready, exchanged, stopped, unknown };
 
 struct PhaseFacts {
@@ -19,7 +19,7 @@ struct PhaseFacts {
   std::string_view step;  ///< what a run does that finds the swap here, until it is in `then`
   Phase then;
   bool keeps;    ///< a run that is out of time leaves it to the next one
-  bool resumes;  ///< which goes on with it; else it is removed
+  bool resumes;  ///< which resumes it; else it is removed
 };
 
 inline constexpr std::array<PhaseFacts, 7> kPhases = {{

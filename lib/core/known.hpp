@@ -12,7 +12,7 @@ struct Unknown {
   std::string reason;
 };
 
-/// An unknown value is never 0: whoever reads one throws std::bad_optional_access.
+/// An unknown value is never 0: reading one throws std::bad_optional_access.
 template <typename Value>
 class Known {
  public:

@@ -46,7 +46,7 @@ def types():
                 spaces.append(opened[1])
             elif line.startswith("}  // namespace"):
                 spaces.pop()
-            elif defined := re.match(r"(?:struct|class|enum class|enum|union) (\w+)\b(?![\w:;])", line):
+            elif defined := re.match(r"(?:struct|class|enum class|enum|union) (?:[A-Z_]+\(.*\) )?(\w+)\b(?![\w:;])", line):
                 yield tuple(spaces), defined[1], name(path)
 
 
