@@ -70,7 +70,7 @@ class Cleanup {
   bool is_swapped() const;
   bool may_delete_instead(const pg::Error& error) const;
   void delete_instead(const pg::Error& error);
-  void trust_the_clock();
+  void decide_cutoff();
   DeleteOrder delete_order() const;
   void say_what_was_left(const Undeleted& left);
   void measure_after();
@@ -85,7 +85,6 @@ class Cleanup {
   std::string successor_;  ///< OID of a swap's shadow, which will take the table's name
   bool began_ = false;     ///< changes have been made
   bool silent_ = false;    ///< nothing is heard of the server
-  std::string cutoff_;     ///< "": not decided yet
   std::string unsound_;  ///< why the swap that was chosen failed, and sessions are deleted instead
 };
 
@@ -246,16 +245,17 @@ void Cleanup::reconnect(const std::string& loss) try {
 }
 
 /// Again, since claiming the table may have taken a while: what is deleted, and what isn't copied,
-/// is decided once, at the beginning of the work. A clock that is set later doesn't matter any
-/// more.
-void Cleanup::trust_the_clock() {
-  if (!cutoff_.empty()) return;
+/// is decided once, at the beginning of the work. First the moment, then whether the clock that
+/// gave it can be trusted: a clock that is set later doesn't matter any more.
+void Cleanup::decide_cutoff() {
+  if (!run_.cutoff().empty()) return;
+  std::string cutoff = cutoff_of(run_);
   if (const auto doubt = doubt_about_the_clock(run_)) throw Stopped("the server's clock " + *doubt);
-  cutoff_ = cutoff_of(run_);
+  run_.decide_cutoff(std::move(cutoff));
 }
 
 void Cleanup::run_method() {
-  trust_the_clock();
+  decide_cutoff();
   if (planned_.plan.method == Method::swap && swap()) return;
   delete_and_reclaim();
 }
@@ -318,7 +318,7 @@ void Cleanup::delete_and_reclaim() {
 
 DeleteOrder Cleanup::delete_order() const {
   const CleanupPlan& plan = planned_.plan;
-  DeleteOrder order{cutoff_, plan.expired_rows, std::nullopt};
+  DeleteOrder order{run_.cutoff(), plan.expired_rows, std::nullopt};
   const double rows = plan.live_rows.value_or(0) + plan.expired_rows.value_or(0);
   if (rows > 0) order.bytes_per_row = run_.target().bytes_before / rows;
   return order;

@@ -93,10 +93,6 @@ FROM {function}({oid}::regclass, {cutoff}, {beginning}, {most}, {passing_over}, 
 
 /// In text, moments are UTC's, without a zone: what the session's zone makes of them can be beyond
 /// what may be read again. (The zone itself stays: a trigger may ask for the time of day.)
-std::string timestamp(Run& run, const std::string& text) {
-  return fmt::format("({}::timestamp AT TIME ZONE 'UTC')", run.connection().literal(text));
-}
-
 std::string tid_array(const std::vector<std::string>& addresses) {
   std::string list;
   for (const std::string& address : addresses)
@@ -109,7 +105,7 @@ std::string which(Run& run, const BatchOrder& order) {
   const std::string but = order.passing_over.empty()
                               ? ""
                               : " AND s.ctid <> ALL (" + tid_array(order.passing_over) + ")";
-  return fmt::format(kFromOn, fmt::arg("beginning", timestamp(run, order.beginning)),
+  return fmt::format(kFromOn, fmt::arg("beginning", run.moment(order.beginning)),
                      fmt::arg("but", but), fmt::arg("most", order.most));
 }
 
@@ -117,10 +113,10 @@ std::string statement(Run& run, const BatchOrder& order) {
   const CleanupTarget& target = run.target();
   const auto fill = [&](const char* text) {
     return fmt::format(fmt::runtime(text), fmt::arg("table", target.sql_name),
-                       fmt::arg("cutoff", timestamp(run, order.cutoff)));
+                       fmt::arg("cutoff", run.moment(order.cutoff)));
   };
   return fmt::format(kBatch, fmt::arg("table", target.sql_name),
-                     fmt::arg("cutoff", timestamp(run, order.cutoff)),
+                     fmt::arg("cutoff", run.moment(order.cutoff)),
                      fmt::arg("which", which(run, order)),
                      fmt::arg("free", fill(order.skip_locked ? kSkipLocked : kAllFree)),
                      fmt::arg("lockers", fill(order.skip_locked ? kLockers : kNobody)),
@@ -141,8 +137,8 @@ std::string function_call(Run& run, const DeleteAccess& access, const BatchOrder
       fmt::arg("function_oid", access.function_oid),
       fmt::arg("function_literal", sql_string(access.function)),
       fmt::arg("owner_literal", sql_string(access.owner)),
-      fmt::arg("cutoff", timestamp(run, order.cutoff)),
-      fmt::arg("beginning", timestamp(run, order.beginning)), fmt::arg("most", order.most),
+      fmt::arg("cutoff", run.moment(order.cutoff)),
+      fmt::arg("beginning", run.moment(order.beginning)), fmt::arg("most", order.most),
       fmt::arg("passing_over", tid_array(order.passing_over)),
       fmt::arg("only", tid_array(order.only)), fmt::arg("skip_locked", order.skip_locked));
 }

@@ -50,6 +50,10 @@ pg::Connection Run::lend_connection() {
   return lent;
 }
 
+std::string Run::moment(const std::string& utc) {
+  return fmt::format("({}::timestamp AT TIME ZONE 'UTC')", connection().literal(utc));
+}
+
 pg::Rows Run::ask(const std::string& query) { return ask_catalog(connection(), query, soon()); }
 
 pg::Rows Run::send(const std::string& message, pg::Deadline deadline) {

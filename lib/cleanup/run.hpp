@@ -35,6 +35,13 @@ class Run {
   const CleanupTarget& target() const { return target_; }
   void work_on(CleanupTarget target) { target_ = std::move(target); }
 
+  /// What expired before it goes: decided once, by a clock that could be trusted then, however often
+  /// the work is begun again. A timestamp in UTC as text; "": not decided yet.
+  const std::string& cutoff() const { return cutoff_; }
+  void decide_cutoff(std::string cutoff) { cutoff_ = std::move(cutoff); }
+  /// Such a text as SQL: a timestamptz.
+  std::string moment(const std::string& utc);
+
   CleanupResult& result() { return result_; }
   /// For result().longest_lock.
   void had_locked_for(std::chrono::milliseconds time);
@@ -79,6 +86,7 @@ class Run {
   pg::Connector connector_;
   std::optional<pg::Connection> connection_;
   CleanupTarget target_;
+  std::string cutoff_;
   CleanupResult result_;
 };
 

@@ -447,7 +447,9 @@ void Swap::renew_lease() {
 void Swap::create() {
   tell("creating the new table");
   try {
-    send(create_sql(names_, quick(), options_.keep.count(), rows_before_, bytes_before_), quick());
+    const std::string cutoff = run_.moment(run_.cutoff());
+    send(create_sql(names_, quick(), {options_.keep.count(), cutoff, rows_before_, bytes_before_}),
+         quick());
   } catch (const pg::Error& error) {
     constexpr const char *kDuplicateTable = "42P07", *kUniqueViolation = "23505";
     if (is(error, kDuplicateTable) || is(error, kUniqueViolation)) explain_who_has_the_names();

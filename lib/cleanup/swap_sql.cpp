@@ -300,11 +300,12 @@ std::string taken_later(const SwapNames& names, const std::string& twin) {
 
 }  // namespace
 
-std::string create_sql(const SwapNames& names, TransactionLimits limits, long long keep_seconds,
-                       double rows_before, double bytes_before) {
+std::string create_sql(const SwapNames& names, TransactionLimits limits,
+                       const SwapBeginning& beginning) {
   const std::string state_and_log = fill<sql::create_state_and_log>(
-      names, limits, arg<"keep_seconds">(keep_seconds), arg<"rows_before">(rows_before),
-      arg<"bytes_before">(bytes_before), arg<"taken_names">(taken_names_query(names.oid)));
+      names, limits, arg<"keep_seconds">(beginning.keep_seconds), arg<"cutoff">(beginning.cutoff),
+      arg<"rows_before">(beginning.rows_before), arg<"bytes_before">(beginning.bytes_before),
+      arg<"taken_names">(taken_names_query(names.oid)));
   const std::string shadow = fill<sql::create_shadow>(
       names, limits,
       arg<"original_indexes">(sql::fill<sql::indexes_by_definition>(arg<"relation">("original"))),
@@ -316,7 +317,7 @@ std::string create_sql(const SwapNames& names, TransactionLimits limits, long lo
 
 std::string try_create_sql(const SwapNames& names, TransactionLimits limits) {
   constexpr std::string_view kCommit = "COMMIT;\n";
-  const std::string sql = create_sql(names, limits, 0, 0, 0);
+  const std::string sql = create_sql(names, limits, {0, "now()", 0, 0});
   return sql.substr(0, sql.size() - kCommit.size()) + "ROLLBACK;\n";
 }
 

@@ -49,10 +49,18 @@ constexpr const char* kNoTwin = "DJS04";     ///< something of the table can't b
 constexpr const char* kUnsound = "DJS05";    ///< table and shadow, or table and index, disagree
 constexpr const char* kNameTaken = "DJS06";  ///< another object has one of our names
 
-/// Makes state, log and shadow. `keep_seconds`: leave what expired less than this ago.
+/// What is decided before, and measured.
+struct SwapBeginning {
+  long long keep_seconds;  ///< the option: leave what expired less than this ago
+  std::string cutoff;      ///< so it is before this moment. SQL: a timestamptz
+  double rows_before;      ///< -1: not known
+  double bytes_before;
+};
+
+/// Makes state, log and shadow.
 /// Locks: ACCESS SHARE on the table.
-std::string create_sql(const SwapNames& names, TransactionLimits limits, long long keep_seconds,
-                       double rows_before, double bytes_before);
+std::string create_sql(const SwapNames& names, TransactionLimits limits,
+                       const SwapBeginning& beginning);
 
 /// The same, rolled back: what would go wrong in it goes wrong here.
 std::string try_create_sql(const SwapNames& names, TransactionLimits limits);

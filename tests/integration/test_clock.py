@@ -3,6 +3,7 @@
 The server runs with libfaketime, its clock can be set while it runs; that of the cleanup, too."""
 
 import contextlib
+import signal
 import socket
 import threading
 import time
@@ -229,3 +230,63 @@ def test_a_clock_that_is_set_during_a_run_does_not_matter(site, clean, clock, me
         result = cleanup.result()
     assert result.code == DONE, result
     assert site.value(ALL) == 300
+
+
+def state(site, column):
+    """Of the swap under way, or of the one that was interrupted; None: there is none."""
+    names = site.psql("SELECT relname FROM pg_class WHERE relname ~ '^djs_[0-9]+_state$'")
+    return site.value(f"SELECT {column} FROM {names[0][0]}") if names else None
+
+
+@contextlib.contextmanager
+def reading(site):
+    """Holds the exchange up."""
+    with contextlib.closing(site.cluster.connect("site", autocommit=False)) as reader:
+        reader.cursor().execute(f"LOCK TABLE {TABLE} IN ACCESS SHARE MODE")
+        yield
+
+
+def alter_the_table(site):
+    site.psql(f"ALTER TABLE {TABLE} ALTER session_data SET STATISTICS 50")
+
+
+def lose_the_connection(site):
+    assert site.value("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+                      f"WHERE application_name = 'django_session' AND usename = '{SWAPPER}'") > 0
+
+
+def restart_the_server(site):
+    site.cluster.restart()
+
+
+LIVE = f"SELECT * FROM {TABLE} WHERE expire_date > now() ORDER BY session_key"
+
+
+@pytest.mark.parametrize("happens", [alter_the_table, lose_the_connection, restart_the_server])
+def test_a_copy_that_is_begun_again_goes_by_the_clock_of_the_first(site, clean, clock, happens):
+    live = site.psql(LIVE)
+    with reading(site):
+        cleanup = clean("--method", "swap")
+        wait_for(lambda: state(site, "phase") == "ready", "the copy")
+        clock.set("+30d")
+        happens(site)
+    result = cleanup.result()
+    clock.set("+0")
+    assert site.psql(LIVE) == live and len(live) == 300, result
+
+
+def test_so_does_one_that_follows_an_interrupted_one(site, clean, clock):
+    """Which kept something else, and has to be removed first."""
+    live = site.psql(LIVE)
+    with reading(site):
+        cleanup = clean("--method", "swap")
+        wait_for(lambda: state(site, "phase") == "ready", "the copy")
+        cleanup.send(signal.SIGTERM)
+        cleanup.result()
+        interrupted = state(site, "run_id")
+        cleanup = clean("--method", "swap", "--keep", "1")
+        wait_for(lambda: state(site, "run_id") != interrupted, "the second run", timeout=60)
+        clock.set("+30d")
+    result = cleanup.result()
+    clock.set("+0")
+    assert result.code == DONE and site.psql(LIVE) == live, result

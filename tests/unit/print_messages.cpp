@@ -32,7 +32,7 @@ Messages swap_messages(const SwapNames& names) {
   const Columns columns = {"session_key", "session_data", "expire_date"};
   return {
       {"try_create_sql", try_create_sql(names, kLimits)},
-      {"create_sql", create_sql(names, kLimits, 0, -1, 8192)},
+      {"create_sql", create_sql(names, kLimits, {0, "now()", -1, 8192})},
       {"read_state_sql", read_state_sql(names, kLimits)},
       {"take_over_sql", take_over_sql(names, kLimits, names.run_id)},
       {"create_triggers_sql", create_triggers_sql(names, kLimits)},

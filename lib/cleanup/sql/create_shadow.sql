@@ -190,6 +190,5 @@ BEGIN
   EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', shadow);
   UPDATE ONLY {state} m SET twin = shadow_name::regclass, definition = whole_lines,
     phase = '{created}', copied = 0,
-    cutoff = now() - m.keep_seconds * interval '1 second',
-    copied_until = now() - m.keep_seconds * interval '1 second' - interval '1 microsecond';
+    copied_until = m.cutoff - interval '1 microsecond';
 END;

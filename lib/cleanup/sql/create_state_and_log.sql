@@ -16,6 +16,7 @@
 --   {taken_names}                                taken_names.sql
 --   {run_id}, {lease}                            whose state it is, and for how many seconds
 --   {keep_seconds}                               leave what expired less than this ago
+--   {cutoff}                                     as of the run's beginning, not of this message
 --   {rows_before}, {bytes_before}                figures for the end; -1 rows: not known
   IF to_regclass({table_literal}) IS DISTINCT FROM {oid}::oid THEN
     RAISE EXCEPTION 'the table was replaced' USING ERRCODE = 'DJS03';
@@ -41,10 +42,10 @@
   ALTER TABLE {log} ADD n bigint GENERATED ALWAYS AS IDENTITY,
     ALTER truncated SET DEFAULT false, REPLICA IDENTITY FULL;
   INSERT INTO {state}
-    (run_id, started, source, log, lease_until, backend, keep_seconds, rows_before, bytes_before,
-     missed)
+    (run_id, started, source, log, lease_until, backend, keep_seconds, cutoff, rows_before,
+     bytes_before, missed)
   VALUES ({run_id}, now(), {oid}, to_regclass({log_literal}),
-    clock_timestamp() + interval '{lease} seconds', pg_backend_pid(), {keep_seconds},
+    clock_timestamp() + interval '{lease} seconds', pg_backend_pid(), {keep_seconds}, {cutoff},
     {rows_before}, {bytes_before}, 0);
   -- The site's default privileges may have granted something to other roles.
   FOR item IN
