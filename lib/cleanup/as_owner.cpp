@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "core/sql_name.hpp"
+#include "pg/server_message.hpp"
 
 namespace django_session::sessions {
 namespace {
@@ -27,14 +28,19 @@ CREATE FUNCTION {0}() RETURNS pg_catalog.bool LANGUAGE plpgsql VOLATILE AS {1};
 )";
 
 // What a constraint or a type refuses would be in the server's log with its values, as the error's
-// detail or even in its message. One that is caught isn't logged.
+// detail or even in its message. One that is caught isn't logged. Only what names a constraint is
+// said again, and only if it is the server's: of the functions, the innermost is ours.
 constexpr const char* kBody = R"(
+DECLARE
+  context text;
 BEGIN
 {}
 RETURN true;
 EXCEPTION WHEN integrity_constraint_violation OR data_exception THEN
-  RAISE EXCEPTION USING ERRCODE = SQLSTATE, MESSAGE = CASE WHEN SQLSTATE ~ '^23' THEN SQLERRM
-    ELSE 'a type or a function refuses a value of a session' END;
+  GET STACKED DIAGNOSTICS context = PG_EXCEPTION_CONTEXT;
+  RAISE EXCEPTION USING ERRCODE = SQLSTATE, MESSAGE = CASE
+    WHEN SQLSTATE ~ '^23' AND substring(context from 'PL/[^\n]*') ~ 'djs_' THEN SQLERRM
+    ELSE 'a constraint, a type or a function refuses a value of a session, SQLSTATE ' || SQLSTATE END;
 END)";
 
 constexpr const char* kRun = R"(
@@ -42,8 +48,6 @@ CREATE MATERIALIZED VIEW {0} AS SELECT {0}() AS done;
 DROP MATERIALIZED VIEW {0};
 DROP FUNCTION {0}();
 )";
-
-constexpr std::string_view kMark = "djs: ";
 
 }  // namespace
 
@@ -56,8 +60,7 @@ OwnersWork as_owner(const std::string& schema, const std::string& name, const st
 pg::Row report_of(pg::Connection& connection) {
   pg::Row report;
   for (const std::string& line : connection.take_infos()) {
-    if (!line.starts_with(kMark)) continue;
-    std::istringstream words(line.substr(kMark.size()));
+    std::istringstream words(line.substr(pg::kReportMark.size()));
     for (std::string word; words >> word;)
       if (const auto equals = word.find('='); equals != std::string::npos)
         report.set(word.substr(0, equals), word.substr(equals + 1));

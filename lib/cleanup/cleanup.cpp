@@ -214,7 +214,7 @@ void Cleanup::carry_out() {
     } catch (const pg::Error& error) {
       const bool lost = error.kind() == pg::Error::Kind::connection;
       if (!lost || ++losses > kMostLosses || planned_.plan.method == Method::full) throw;
-      loss = words_of(error);
+      loss = error.what();
       run_.note(loss + "; connecting again");
     }
   }
@@ -238,10 +238,9 @@ void Cleanup::reconnect(const std::string& loss) try {
 } catch (const Stopped& stopped) {
   throw Stopped(fmt::format("{}; before that: {}", stopped.what(), loss));
 } catch (const pg::Error& error) {
-  throw pg::Error(
-      error.kind(),
-      fmt::format("connecting again failed: {}; before that: {}", words_of(error), loss),
-      error.sqlstate());
+  throw pg::Error(error.kind(),
+                  fmt::format("connecting again failed: {}; before that: {}", error.what(), loss),
+                  error.sqlstate());
 }
 
 /// Again, since claiming the table may have taken a while: what is deleted, and what isn't copied,
@@ -292,7 +291,7 @@ bool Cleanup::may_delete_instead(const pg::Error& error) const {
 }
 
 void Cleanup::delete_instead(const pg::Error& error) {
-  unsound_ = words_of(error);
+  unsound_ = error.what();
   run_.note(unsound_ + "; deleting instead");
   planned_.plan.method = result_.method = Method::remove;
   look_again();

@@ -22,10 +22,7 @@ std::string why_a_delete_would_fail(Run& run, const DeleteAccess& access,
   const pg::Answer answer =
       run.connection().try_run(batch_sql(run, access, order, limits), run.soon());
   if (!answer.refusal || says_nothing(*answer.refusal)) return "";
-  // A message of a trigger's own may quote the row.
-  const std::string& sqlstate = answer.refusal->sqlstate();
-  return sqlstate.starts_with("42") ? access.why_it_failed(*answer.refusal)
-                                    : "it fails with SQLSTATE " + sqlstate;
+  return access.why_it_failed(*answer.refusal);
 }
 
 }  // namespace django_session::sessions

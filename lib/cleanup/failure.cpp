@@ -48,16 +48,10 @@ std::string lockers(Run& run, const TableName& table) try {
 
 }  // namespace
 
-std::string words_of(const pg::Error& error) {
-  if (error.sqlstate().starts_with("22"))
-    return "a value was refused, SQLSTATE " + error.sqlstate();
-  return error.what();
-}
-
 Failure explain(Run& run, const TableName& table, const pg::Error& error) {
   if (error.lock_not_available()) return {true, "the table is locked: " + lockers(run, table)};
   const bool is_limit = error.statement_timed_out() && run.is_connected();
-  return {false, words_of(error) + (is_limit ? whose_limit(run) : "")};
+  return {false, error.what() + (is_limit ? whose_limit(run) : "")};
 }
 
 }  // namespace django_session::sessions

@@ -8,9 +8,6 @@
 
 namespace django_session::sessions {
 
-/// The primary message, unless it could quote what is in a row (class 22, data exceptions).
-std::string words_of(const pg::Error& error);
-
 struct Failure {
   bool is_locked = false;  ///< nothing failed: another session has the table locked
   std::string message;     ///< with who has it, or whose time limit it was

@@ -16,6 +16,7 @@
 #include "core/printable.hpp"
 #include "core/secret.hpp"
 #include "pg/login_error.hpp"
+#include "pg/server_message.hpp"
 
 namespace django_session::pg {
 namespace {
@@ -98,19 +99,34 @@ namespace {
 
 constexpr std::size_t kMostNotices = 20;
 
-void keep(std::vector<std::string>& kept, const char* message) {
-  if (kept.size() < kMostNotices) kept.push_back(one_line(message));
+std::string field(const PGresult* result, int code) {
+  const char* text = PQresultErrorField(result, code);
+  return text != nullptr ? text : "";
+}
+
+ServerMessage message_of(const PGresult* result) {
+  return {field(result, PG_DIAG_SQLSTATE),
+          field(result, PG_DIAG_MESSAGE_PRIMARY),
+          field(result, PG_DIAG_CONTEXT),
+          field(result, PG_DIAG_SOURCE_FUNCTION),
+          !field(result, PG_DIAG_STATEMENT_POSITION).empty(),
+          !field(result, PG_DIAG_INTERNAL_POSITION).empty()};
+}
+
+/// The newest: the code of a table, too, may say much.
+void keep(std::vector<std::string>& kept, const std::string& text) {
+  if (kept.size() >= kMostNotices) kept.erase(kept.begin());
+  kept.push_back(one_line(text.c_str()));
 }
 
 }  // namespace
 
 void Connection::keep_notice(void* notices, const PGresult* notice) {
   auto& kept = *static_cast<Notices*>(notices);
-  const char* severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
-  const char* message = PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY);
-  if (severity == nullptr || message == nullptr) return;
-  if (std::string_view(severity) == "WARNING") keep(kept.warnings, message);
-  if (std::string_view(severity) == "INFO") keep(kept.infos, message);
+  const std::string severity = field(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
+  const ServerMessage message = message_of(notice);
+  if (severity == "WARNING" && may_be_repeated(message)) keep(kept.warnings, message.text);
+  if (severity == "INFO" && message.text.starts_with(kReportMark)) keep(kept.infos, message.text);
 }
 
 Connection::Connection(ConnectionHandle handle, std::shared_ptr<const Parameters> parameters)
@@ -309,11 +325,10 @@ Rows copy_rows(const PGresult* result) {
 }
 
 Error error_of(const PGresult* result) {
-  const char* sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-  const char* message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+  const ServerMessage message = message_of(result);
+  const std::string text = repeatable_text(message);
   return {Error::Kind::statement,
-          one_line(message != nullptr ? message : PQresultErrorMessage(result)),
-          sqlstate != nullptr ? sqlstate : ""};
+          one_line(text.empty() ? PQresultErrorMessage(result) : text.c_str()), message.sqlstate};
 }
 
 }  // namespace
@@ -446,7 +461,7 @@ Connector::Outcome Connector::connected(ConnectionHandle handle, Encoding encodi
 
 Connector::Outcome Connector::refused(pg_conn* connection) {
   const LoginError error = read_login_error(PQerrorMessage(connection));
-  Outcome outcome{nullptr, one_line(error.message.c_str())};
+  Outcome outcome{nullptr, one_line(error.repeatable().c_str())};
   if (error.misses_connect()) outcome.forbidden_database = PQdb(connection);
   outcome.no_conversion = error.misses_conversion();
   return outcome;

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "pg/server_message.hpp"
+
 namespace django_session::pg {
 namespace {
 
@@ -30,6 +32,12 @@ std::string take_sqlstate(std::string& line) {
 }
 
 }  // namespace
+
+std::string LoginError::repeatable() const {
+  // The context is among the lines. Whatever else fails at a login has no session to quote.
+  if (message.find("PL/") == std::string::npos) return message;
+  return repeatable_text({sqlstate, message, message, function, false, false});
+}
 
 LoginError read_login_error(std::string_view text) {
   LoginError error;

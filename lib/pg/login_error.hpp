@@ -12,6 +12,9 @@ struct LoginError {
   std::string sqlstate;  ///< "" where the server didn't answer
   std::string function;  ///< of the server's source: which of several errors with a SQLSTATE it was
 
+  /// `message`, unless a function that runs at each login wrote it: see server_message.hpp.
+  std::string repeatable() const;
+
   /// The role lacks CONNECT on the database. Whatever language the server speaks.
   bool misses_connect() const { return sqlstate == "42501" && function == "CheckMyDatabase"; }
   /// The server can't convert between our encoding and the database's.

@@ -526,3 +526,16 @@ def test_memberships_are_compared(rivals):
         assert rivals.more(f"GRANT {role} TO {{owner}}") == "", role
         rivals.psql(f"REVOKE {role} FROM {CLEANER}, {OWNER}")
     assert rivals.more() == ""
+
+
+@pytest.mark.parametrize("user", [OWNER, SWAPPER, CLEANER])
+def test_what_a_trigger_says_is_not_taken_for_the_batchs_report(attacked, run_cleanup, user):
+    attacked.fill(sessions=1000, expired_share=0.7)
+    attacked.psql(f"""
+        CREATE FUNCTION public.says() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS
+          $$BEGIN RAISE INFO 'session deleted'; RETURN old; END$$;
+        CREATE TRIGGER says BEFORE DELETE ON {TABLE} FOR EACH ROW EXECUTE FUNCTION public.says()""", OWNER)
+    expired = attacked.value(f"SELECT count(*) FROM {TABLE} WHERE expire_date < now()")
+    result = run_cleanup("--method", "delete", user=user)
+    assert result.code == DONE and result.deleted == expired, result
+    assert "connecting again" not in result.stderr, result

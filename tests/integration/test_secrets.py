@@ -9,7 +9,7 @@ import pytest
 
 from cleanup_command import CLEANER, SWAPPER
 from collectd_daemon import plugin_block
-from django_site import TABLE
+from django_site import OWNER, TABLE
 from processes import PLAIN_ENVIRONMENT, ordinary
 
 SECRET = "geh3im"
@@ -102,3 +102,48 @@ def test_no_session_is_in_the_servers_log(neglected, cluster, run_check, run_cle
     assert "VACUUM (FULL" in log and "duration: " in log
     shown = [secret for secret in secrets if secret in log or any(secret in o for o in outputs)]
     assert not shown
+
+
+# -- what the site's own code says -------------------------------------------------------------------------
+
+TRIGGER = """CREATE FUNCTION public.audit() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS
+  $$ BEGIN {}; RETURN old; END $$;
+  CREATE TRIGGER audit BEFORE DELETE ON {} FOR EACH ROW EXECUTE FUNCTION public.audit()"""
+# Is made while it is harmless, and says what it has to say from then on.
+SAYS = "CREATE OR REPLACE FUNCTION public.says(key text) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN {}; RETURN true; END $$"
+OF_US = "current_setting('application_name') LIKE 'django_session%'"
+RAISE = "RAISE EXCEPTION 'bad key %', key"
+
+SITES_CODE = {
+    "a trigger": (TRIGGER.format("RAISE EXCEPTION 'session % is under investigation', old.session_key", TABLE), "P0001 audit"),
+    **{f"a trigger with SQLSTATE {code}": (
+        TRIGGER.format(f"RAISE EXCEPTION 'no % today', old.session_key USING ERRCODE = '{code}'", TABLE), f"{code} audit")
+       for code in ("57014", "23514", "DJS01")},
+    "a trigger's cast": (TRIGGER.format("PERFORM ('x' || old.session_key)::int", TABLE), ""),
+    "a trigger's statement": (TRIGGER.format("EXECUTE 'SELECT FROM x' || old.session_key", TABLE), "42P01 audit"),
+    "a trigger's warning": (TRIGGER.format("RAISE WARNING 'gone %', old.session_key; RAISE INFO 'djs %', old.session_key", TABLE), ""),
+    "a check's function": (SAYS.format("NULL") + f"; ALTER TABLE {TABLE} ADD CHECK (public.says(session_key)); "
+                           + SAYS.format(RAISE), "P0001 says"),
+    "a check": (f"ALTER TABLE {TABLE} ADD CHECK (NOT {OF_US} OR ('x' || session_key)::int > 0)", "22P02"),
+    "a check's name of a table": (f"ALTER TABLE {TABLE} ADD CHECK (NOT {OF_US} OR ('x' || session_key)::regclass > 0)", "42P01"),
+    "an index' function": (SAYS.format("NULL") + f"; CREATE INDEX ON {TABLE} (public.says(session_key)); " + SAYS.format(RAISE),
+                           "P0001 says"),
+    "an index' warning": (SAYS.format("NULL") + f"; CREATE INDEX ON {TABLE} (public.says(session_key)); "
+                          + SAYS.format("RAISE WARNING 'good key %', key"), ""),
+}
+
+
+@pytest.mark.parametrize("code", SITES_CODE)
+def test_no_session_is_in_what_the_sites_code_says(cleaned_site, run_cleanup, run_check, code):
+    cleaned_site.fill(sessions=40, expired_share=0.5)
+    statements, told = SITES_CODE[code]
+    keys = {row[0] for row in cleaned_site.psql(f"SELECT session_key FROM {TABLE}")}
+    cleaned_site.psql(statements, OWNER)
+    outputs = [run_check("-vvv", "--exact").stdout]
+    for options in (("delete", SWAPPER, "--dry-run"), ("swap", OWNER), ("full", OWNER), ("delete", SWAPPER), ("delete", CLEANER)):
+        method, user, *more = options
+        result = run_cleanup("--method", method, "-v", *more, user=user)
+        outputs.append(result.stdout + result.stderr)
+    text = "\n".join(outputs)
+    assert not [key for key in keys if key[:20] in text], text
+    assert all(word in text for word in told.split()), text
