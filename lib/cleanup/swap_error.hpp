@@ -1,0 +1,35 @@
+// What an error of one of a swap's messages means.
+#pragma once
+
+#include "cleanup/swap_sql.hpp"
+#include "pg/error.hpp"
+
+namespace django_session::sessions {
+
+inline bool is(const pg::Error& error, const char* sqlstate) {
+  return error.sqlstate() == sqlstate;
+}
+
+/// Of a lock that somebody else needs longer: tried again, so that nobody waits for us in vain.
+inline bool is_given_way(const pg::Error& error) {
+  return error.lock_not_available() || error.deadlock();
+}
+
+/// Worth another try after a while: the lock was not granted, what was to be done under it took too
+/// long, or the server chose us in a deadlock.
+inline bool is_lock_trouble(const pg::Error& error) {
+  return is_given_way(error) || error.statement_timed_out();
+}
+
+inline bool is_taken_over(const pg::Error& error) { return is(error, kTakenOver); }
+
+/// Of a table that can't be dropped.
+inline bool is_depended_on(const pg::Error& error) { return is(error, "2BP01"); }
+
+/// The table isn't any more what it was when the copy began.
+inline bool is_changed(const pg::Error& error) { return is(error, kChanged); }
+
+/// "tuple concurrently updated": a GRANT, which takes no lock on the table, was quicker.
+inline bool is_concurrent_grant(const pg::Error& error) { return is(error, "XX000"); }
+
+}  // namespace django_session::sessions

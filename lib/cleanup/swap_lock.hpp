@@ -1,0 +1,55 @@
+// Locks that keep clients waiting: how a swap comes by them.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "cleanup/bystanders.hpp"
+#include "cleanup/swap_run.hpp"
+
+namespace django_session::sessions {
+
+class SwapLock {
+ public:
+  explicit SwapLock(SwapRun& swap) : swap_(swap) {}
+
+  /// Tries until the lock is granted, not more often than every 100 ms, and not while somebody is
+  /// there who won't be gone soon: whoever comes after us in the lock's queue waits behind us. In
+  /// such a moment something else is done instead: `while_hopeless`. `doing`: "to exchange the
+  /// tables". Throws Paused where it is never granted.
+  void with(const std::string& doing, Lock lock, const std::function<void()>& attempt,
+            const std::function<void()>& while_hopeless = {});
+
+  /// How many times what was meant to be enough may be done under the lock: it grows where that was
+  /// too little.
+  double more_keys() const { return more_keys_; }
+
+  /// After a step that is one transaction wasn't granted a lock: waits a little, for the step to be
+  /// tried again. To be called where `error` is caught, which goes on where that has been so for
+  /// too long.
+  void wait_for_table(const pg::Error& error);
+  void got_further() { locked_out_.reset(); }
+
+  std::string who_holds() const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  struct Tries {
+    std::chrono::milliseconds pause;
+    std::string refused = "not tried, because of a long transaction";
+    int grants = 0;
+  };
+
+  bool succeeds(const std::function<void()>& attempt, bool hopeless, Tries& tries);
+  bool was_refused(const pg::Error& error, bool hopeless, Tries& tries);
+  std::string our_tables() const;
+
+  SwapRun& swap_;
+  std::optional<Clock::time_point> locked_out_;  ///< since when the table is locked
+  double more_keys_ = 1;
+};
+
+}  // namespace django_session::sessions

@@ -1,0 +1,255 @@
+// The state's row and its lease, and all that has to be removed.
+#include "cleanup/swap_state.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "cleanup/as_owner.hpp"
+#include "cleanup/patience.hpp"
+#include "cleanup/swap_error.hpp"
+#include "core/cleanup_plan.hpp"
+#include "measure/more_rights.hpp"
+
+namespace django_session::sessions {
+namespace {
+
+using std::chrono::milliseconds;
+
+// An interrupted run is not taken up again beyond these: to begin anew is quicker, or safer.
+constexpr double kLongestLog = 1024.0 * 1024 * 1024;  // bytes
+
+// Ends of messages: what stays where even the removal gets no lock or no answer.
+constexpr const char* kHelpersAreLeft =
+    "; what the swap made stays, and its triggers go on noting which sessions change: the next "
+    "run resumes or removes it, --abort removes it";
+constexpr const char* kDisabledAreLeft =
+    "; the swap's triggers stay, disabled: the next run, or --abort, removes them";
+
+// {0} the table's OID, {1} kSetRole.
+constexpr const char* kMayRemove = R"(
+SELECT session_user AS role, pg_has_role(c.relowner, {1}) AS allowed
+FROM pg_class c WHERE c.oid = {0};
+)";
+
+constexpr const char *kDuplicateTable = "42P07", *kUniqueViolation = "23505";
+
+}  // namespace
+
+std::string replaced_is_left(const std::exception& reason) {
+  return fmt::format(
+      "{}; the tables are exchanged, but the replaced one is still there: the next run, or "
+      "--abort, drops it",
+      reason.what());
+}
+
+// -- An interrupted swap, and a new one
+
+void SwapState::acquire() {
+  const Leftovers leftovers = find_leftovers();
+  remove_orphans(leftovers);
+  if (leftovers.state) {
+    take_over(read());
+    swap_.log_bytes = leftovers.log_bytes;
+    if (swap_.phase == Phase::exchanged || can_go_on(read())) {
+      swap_.run.note(
+          fmt::format("resuming an interrupted swap, which was {}", facts_of(swap_.phase).name));
+      return;
+    }
+  }
+  if (leftovers.any()) {
+    swap_.run.note("removing " + describe_leftovers(leftovers));
+    lock_.with("to remove what is left of a swap", Lock::access_exclusive, [this] { remove(); });
+  }
+  create();
+}
+
+SwapState::Row SwapState::read() {
+  const pg::Row row = swap_.report(read_state_sql(swap_.names, swap_.quick()), swap_.quick());
+  const auto number = [&](const char* column) { return row.number(column).value_or(0); };
+  std::string phase = row.text("phase");
+  std::replace(phase.begin(), phase.end(), '_', ' ');
+  if (row.text("twin").find_first_not_of("0123456789") != std::string::npos)
+    throw std::runtime_error("the state of the swap is damaged; --abort removes it");
+  return {row.text("run_id"),       phase_named(phase),      row.text("twin"),
+          number("keep_seconds"),   number("copied"),        number("rows_before"),
+          number("bytes_before"),   number("age"),           number("lease"),
+          row.flag("backend_gone"), row.flag("is_vacuumed"), row.flag("intact")};
+}
+
+/// A run that is alive renews its lease with every transaction, and each of those is shorter than
+/// the lease unless it holds the row, or is a VACUUM or ANALYZE; one whose backend is gone is dead.
+/// Twice, since it may be between two of those. To be wrong would do no harm: a run that was taken
+/// over finds out before it does anything further.
+void SwapState::wait_for_lease(Row& row) {
+  const double first_seen = row.lease + row.age;
+  const auto given_up = pg::Deadline::after(patience::kForForeignVacuum);
+  for (bool lived = true; row.run_id != swap_.names.run_id && (lived || row.lives());) {
+    lived = row.lives();
+    if (row.lease + row.age > first_seen + 1 || (row.is_vacuumed && given_up.passed()))
+      throw LeftToAnother("another cleanup of this table is under way");
+    swap_.run.rest(patience::kShortestPause * 3);
+    row = read();
+  }
+}
+
+void SwapState::take_over(Row row) {
+  wait_for_lease(row);
+  try {
+    const std::string message = take_over_sql(swap_.names, swap_.quick(), row.run_id);
+    if (!swap_.report(message, swap_.quick()).flag("taken"))
+      throw LeftToAnother("another cleanup of this table has just begun");
+  } catch (const pg::Error& error) {
+    if (!is_lock_trouble(error)) throw;
+    throw LeftToAnother("another cleanup of this table is under way");
+  }
+  swap_.ours = true;
+  swap_.phase = row.phase;
+  swap_.twin = row.twin;
+  swap_.copied = row.copied;
+  // Whoever deleted meanwhile counts that as his.
+  if (swap_.phase == Phase::exchanged || swap_.rows_before < 0) swap_.rows_before = row.rows_before;
+  swap_.bytes_before = row.bytes_before;
+}
+
+bool SwapState::can_go_on(const Row& row) const {
+  return row.intact && facts_of(row.phase).resumes && row.age < kOldestSwapToResume &&
+         swap_.log_bytes < kLongestLog &&
+         row.keep_seconds == static_cast<double>(swap_.run.options().keep.count());
+}
+
+void SwapState::create() {
+  swap_.show("creating the new table");
+
+  try {
+    swap_.send(create_sql(swap_.names, swap_.quick(), swap_.run.options().keep.count(),
+                          swap_.rows_before, swap_.bytes_before),
+               swap_.quick());
+  } catch (const pg::Error& error) {
+    if (is(error, kDuplicateTable) || is(error, kUniqueViolation)) explain_who_has_the_names();
+    if (is(error, kChanged)) throw Stopped("the table has just been replaced");
+    throw;
+  }
+  swap_.ours = true;
+  swap_.copied = swap_.log_bytes = 0;
+  const Row row = read();
+  swap_.phase = row.phase;
+  swap_.twin = row.twin;
+}
+
+/// Somebody was quicker, after we looked.
+void SwapState::explain_who_has_the_names() {
+  for (const pg::Row& row : swap_.run.ask(taken_names_query(swap_.names.oid) + ";"))
+    throw pg::Error(pg::Error::Kind::statement, row.text("object") + " " + row.text("reason"),
+                    kNameTaken);
+  throw LeftToAnother("another cleanup of this table has just begun");
+}
+
+// -- Removing
+
+Leftovers SwapState::find_leftovers() {
+  return read_leftovers(swap_.run.ask(leftovers_query(swap_.names.oid)).front());
+}
+
+/// Helpers of a table that was dropped, or, after a restore from a dump, of one that had another
+/// OID: then their triggers are on the table of now.
+void SwapState::remove_orphans(const Leftovers& leftovers) {
+  for (const std::string& oid : leftovers.orphans) {
+    SwapNames names = swap_.names;
+    names.oid = oid;
+    swap_.run.note(fmt::format("removing the helpers djs_{}_* of a table that is no more", oid));
+    lock_.with("to remove the triggers of a former swap", Lock::access_exclusive,
+               [&] { remove(names, false); });
+  }
+}
+
+void SwapState::remove() {
+  remove(swap_.names, swap_.ours);
+  swap_.ours = false;
+  for (const pg::Row& row : swap_.run.ask(left_behind_query(swap_.names.oid)))
+    swap_.run.note(fmt::format("{} is left alone: {} may not drop it", row.text("object"),
+                               swap_.run.target().owner));
+}
+
+void SwapState::remove(const SwapNames& names, bool guarded) {
+  swap_.timed(remove_sql(names, swap_.on_table(), guarded, triggered_tables(names)));
+}
+
+std::vector<std::string> SwapState::triggered_tables(const SwapNames& names) {
+  std::vector<std::string> tables;
+  for (const pg::Row& row : swap_.run.ask(triggered_tables_query(names)))
+    tables.push_back(row.text("name"));
+  return tables;
+}
+
+/// A state that can't be read or written any more, whatever somebody did to it, is nobody's.
+void SwapState::take_over_to_remove() try { take_over(read()); } catch (const pg::Error& error) {
+  if (error.kind() != pg::Error::Kind::statement || is_taken_over(error) || is_lock_trouble(error))
+    throw;
+  swap_.run.note(fmt::format("the state of the swap can't be used: {}", error.what()));
+}
+
+void SwapState::refuse_who_may_not_remove() {
+  const pg::Row row = swap_.run.ask(fmt::format(kMayRemove, swap_.names.oid, kSetRole)).front();
+  if (row.flag("allowed")) return;
+  throw pg::Error(pg::Error::Kind::statement,
+                  fmt::format("role {} may not remove what an interrupted swap has left: run "
+                              "django_session_cleanup --abort as {}",
+                              row.text("role"), swap_.run.target().owner),
+                  pg::Error::kInsufficientPrivilege);
+}
+
+bool SwapState::remove_leftovers() try {
+  swap_.limit_waits();
+  const Leftovers leftovers = find_leftovers();
+  if (leftovers.any() || !leftovers.orphans.empty()) refuse_who_may_not_remove();
+  remove_orphans(leftovers);
+  if (!leftovers.any()) return !leftovers.orphans.empty();
+  if (leftovers.state) take_over_to_remove();
+  swap_.run.note("removing " + describe_leftovers(leftovers));
+  lock_.with("to remove what is left of a swap", Lock::access_exclusive, [this] { remove(); });
+  return true;
+} catch (const pg::Error& error) {
+  if (is_depended_on(error)) explain_what_depends(error);
+  if (!is_taken_over(error)) throw;
+  throw LeftToAnother(error.what());
+}
+
+void SwapState::explain_what_depends(const pg::Error& error) {
+  const std::string why = why_it_stays(find_leftovers());
+  throw Stopped(why.empty() ? replaced_is_left(error) : "the tables are exchanged, but " + why);
+}
+
+// -- Giving up
+
+bool SwapState::keep_for_next_run() const {
+  return swap_.ours && swap_.copied > 0 && facts_of(swap_.phase).keeps;
+}
+
+std::vector<std::string> SwapState::tables_with_triggers_now() try {
+  return triggered_tables(swap_.names);
+} catch (const pg::Error&) {
+  return {swap_.names.table};
+}
+
+std::string SwapState::tidy_up() {
+  if (!swap_.ours || swap_.phase == Phase::exchanged) return "";
+  if (!swap_.run.is_connected()) return kHelpersAreLeft;
+  const auto deadline = pg::Deadline::after(
+      std::min<milliseconds>(patience::kTidyUp, swap_.run.options().answer_timeout));
+  const auto tables = tables_with_triggers_now();
+  const auto works = [&](const std::string& message) {
+    try {
+      swap_.run.send(message, deadline);
+      return true;
+    } catch (const pg::Error&) {
+      return false;
+    }
+  };
+  if (works(remove_sql(swap_.names, swap_.on_table(), true, tables))) return "";
+  if (!swap_.run.is_connected()) return kHelpersAreLeft;
+  return works(disable_sql(swap_.names, swap_.on_table())) ? kDisabledAreLeft : kHelpersAreLeft;
+}
+
+}  // namespace django_session::sessions

@@ -1,0 +1,71 @@
+// Whose swap it is: what an earlier run left is resumed or removed, what is begun belongs to us,
+// and what we leave is said.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cleanup/swap_lock.hpp"
+#include "cleanup/swap_run.hpp"
+#include "measure/leftovers.hpp"
+
+namespace django_session::sessions {
+
+class SwapState {
+ public:
+  SwapState(SwapRun& swap, SwapLock& lock) : swap_(swap), lock_(lock) {}
+
+  /// Resumes an interrupted swap, or begins one: then swap.phase is another than none. Throws
+  /// LeftToAnother where somebody else's is under way.
+  void acquire();
+  void create();
+
+  /// Removes triggers, log, shadow and state.
+  void remove();
+  /// For --abort: true if there was anything.
+  bool remove_leftovers();
+
+  /// Whether it is ours and worth keeping. A copy may take longer than one run may; of an exchange
+  /// that is done only the end is missing.
+  bool keep_for_next_run() const;
+  /// Before the run gives up: nothing that grows or slows the site may stay, if that can be had
+  /// within seconds. What stays all the same, as the end of a message.
+  std::string tidy_up();
+
+  /// Why the replaced table can't be dropped: somebody whose transaction was open during the
+  /// exchange has made something of the row type by its OID, which nothing showed before he
+  /// committed.
+  [[noreturn]] void explain_what_depends(const pg::Error& error);
+
+ private:
+  struct Row {
+    std::string run_id;  ///< the owner could have written anything there
+    Phase phase = Phase::unknown;
+    std::string twin;  ///< digits
+    double keep_seconds = 0, copied = 0, rows_before = 0, bytes_before = 0, age = 0, lease = 0;
+    bool backend_gone = false, is_vacuumed = false, intact = false;
+    bool lives() const { return is_vacuumed || (lease > 0 && !backend_gone); }
+  };
+
+  Row read();
+  void take_over(Row row);
+  void take_over_to_remove();
+  void wait_for_lease(Row& row);
+  bool can_go_on(const Row& row) const;
+  [[noreturn]] void explain_who_has_the_names();
+
+  Leftovers find_leftovers();
+  void remove_orphans(const Leftovers& leftovers);
+  void remove(const SwapNames& names, bool guarded);
+  std::vector<std::string> triggered_tables(const SwapNames& names);
+  std::vector<std::string> tables_with_triggers_now();
+  void refuse_who_may_not_remove();
+
+  SwapRun& swap_;
+  SwapLock& lock_;
+};
+
+/// "...; the tables are exchanged, but the replaced one is still there..."
+std::string replaced_is_left(const std::exception& reason);
+
+}  // namespace django_session::sessions
