@@ -5,45 +5,18 @@
 #include <fmt/format.h>
 
 #include "cleanup/patience.hpp"
+#include "cleanup/sql_files.hpp"
 #include "core/printable.hpp"
 #include "core/quantity.hpp"
+#include "core/sql_text.hpp"
 
 namespace django_session::sessions {
 namespace {
 
 constexpr const char* kMark = "SELECT pg_snapshot_xmax(pg_current_snapshot()) AS mark;";
 
-// {0} the mark, {1} what else must hold. Transactions of other databases don't matter to a table of
-// this one; those of walsenders (hot_standby_feedback) have no database. A transaction holds back
-// by its snapshot or by its own id. The age in time is hidden from roles without pg_read_all_stats,
-// the ids are not. Transactions of VACUUM itself (and autovacuum's, which have no role) hold back
-// nothing.
-constexpr const char* kHolders = R"(
-WITH mark AS (
-  SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric - '{0}'::numeric AS age
-), holder AS (
-  SELECT CASE WHEN a.backend_type = 'walsender' THEN 'walsender' ELSE 'backend' END AS kind,
-    a.pid::text AS name, a.usename AS role, a.application_name AS application,
-    greatest(age(a.backend_xmin), age(a.backend_xid)) AS age,
-    extract(epoch FROM now() - a.xact_start) AS seconds
-  FROM pg_stat_activity a
-  WHERE a.pid <> pg_backend_pid() AND coalesce(a.datname, current_database()) = current_database()
-    AND (a.usesysid IS NOT NULL OR a.datname IS NULL)
-    AND NOT EXISTS (SELECT FROM pg_stat_progress_vacuum v WHERE v.pid = a.pid)
-  UNION ALL
-  SELECT 'slot', slot_name, NULL, NULL, age(xmin), NULL FROM pg_replication_slots
-  WHERE wal_status IS DISTINCT FROM 'lost'
-  UNION ALL
-  SELECT 'prepared', gid, owner, NULL, age(transaction), extract(epoch FROM now() - prepared)
-  FROM pg_prepared_xacts WHERE database = current_database()
-)
-SELECT holder.* FROM holder, mark
-WHERE holder.age IS NOT NULL AND holder.age >= mark.age AND ({1})
-ORDER BY holder.age DESC;
-)";
-
-// {0} which locks. Who holds or awaits one, longest transaction first. A prepared transaction no
-// longer has a process.
+// {0} which locks. Who holds or awaits one, longest transaction first. A prepared transaction has
+// no process any more.
 constexpr const char* kLockHolders = R"(
 WITH lock AS (
   SELECT l.pid, l.virtualtransaction FROM pg_locks l JOIN pg_database d ON d.oid = l.database
@@ -112,32 +85,6 @@ constexpr const char* kAnyAge = "true";
 // A slot's age in time isn't known, but it is more than a moment by its nature.
 constexpr const char* kAMinuteOld = "holder.seconds >= 60 OR holder.kind IN ('slot', 'prepared')";
 
-// {0} OID. Locks that others have held on the table for long, or that don't end by themselves.
-constexpr const char* kLongLocks = R"(
-SELECT format('pid %s of role %s (%s) has had a lock on the table for %s s: an exclusive lock '
-    'has to wait for it',
-  a.pid, a.usename, a.application_name, round(extract(epoch FROM now() - a.xact_start))) AS note
-FROM pg_stat_activity a
-WHERE a.pid <> pg_backend_pid() AND a.xact_start < now() - interval '5 minutes' AND EXISTS (
-  SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'relation' AND l.relation = {0}
-    AND l.granted
-    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
-UNION ALL
-SELECT format('prepared transaction %L of %s has a lock on the table: an exclusive lock has to '
-    'wait for it', x.gid, x.owner)
-FROM pg_prepared_xacts x JOIN pg_locks l ON l.transactionid = x.transaction
-  AND l.locktype = 'transactionid'
-JOIN pg_locks r ON r.virtualtransaction = l.virtualtransaction AND r.relation = {0}
-WHERE x.database = current_database()
-UNION ALL
-SELECT 'an autovacuum against wraparound is due or running on the table: it yields to nobody'
-FROM pg_class c WHERE c.oid = {0}
-  AND age(c.relfrozenxid) > least(current_setting('autovacuum_freeze_max_age')::bigint,
-    (SELECT option_value::bigint FROM pg_options_to_table(c.reloptions)
-     WHERE option_name = 'autovacuum_freeze_max_age'))
-  AND EXISTS (SELECT FROM pg_stat_progress_vacuum v WHERE v.relid = c.oid);
-)";
-
 /// Autovacuum has no role.
 std::string describe_backend(const pg::Row& row) {
   if (row.text("role").empty()) return fmt::format("pid {} (autovacuum)", row.text("name"));
@@ -169,6 +116,10 @@ std::vector<std::string> describe_all(Run& run, const std::string& query) {
   for (const pg::Row& row : run.ask(query))
     lines.push_back(without_controls(describe_holder(row), '?'));
   return lines;
+}
+
+std::string snapshot_holders(const std::string& mark, const char* condition) {
+  return sql::fill<sql::snapshot_holders>(sql::arg<"mark">(mark), sql::arg<"condition">(condition));
 }
 
 /// Of locks in pg_locks, called l.
@@ -206,11 +157,11 @@ std::string snapshot_mark(Run& run) {
 }
 
 std::vector<std::string> older_snapshots(Run& run, const std::string& mark) {
-  return describe_all(run, fmt::format(kHolders, mark, kAnyAge));
+  return describe_all(run, snapshot_holders(mark, kAnyAge));
 }
 
 std::vector<std::string> long_transactions(Run& run) {
-  return describe_all(run, fmt::format(kHolders, snapshot_mark(run), kAMinuteOld));
+  return describe_all(run, snapshot_holders(snapshot_mark(run), kAMinuteOld));
 }
 
 std::optional<OldTransaction> oldest_transaction(Run& run, const std::string& mark) {
@@ -241,7 +192,7 @@ bool LockWatch::sees_a_long_one() {
 
 std::vector<std::string> long_lock_holders(Run& run) {
   std::vector<std::string> notes;
-  for (const pg::Row& row : run.ask(fmt::format(kLongLocks, run.target().oid)))
+  for (const pg::Row& row : run.ask(sql::fill<sql::long_locks>(sql::arg<"oid">(run.target().oid))))
     notes.push_back(row.text("note"));
   return notes;
 }

@@ -3,43 +3,13 @@
 
 #include <fmt/format.h>
 
+#include "cleanup/sql_files.hpp"
 #include "core/printable.hpp"
+#include "core/sql_text.hpp"
 #include "measure/more_rights.hpp"
 
 namespace django_session::sessions {
 namespace {
-
-// {0} the table's OID, {1} kSetRole. The function is the owner's, or it isn't the one of roles.sql.
-constexpr const char* kAccess = R"(
-SELECT quote_ident(session_user) AS role, quote_ident(owner.rolname) AS owner,
-  quote_ident(n.nspname) AS schema,
-  owner.rolname = session_user AS is_owner,
-  pg_has_role(session_user, owner.oid, {1}) AS may_become_owner,
-  has_schema_privilege(owner.oid, n.oid, 'CREATE') AND has_schema_privilege(owner.oid, n.oid, 'USAGE')
-    AS owner_may_create,
-  EXISTS (SELECT FROM pg_language l WHERE l.lanname = 'plpgsql'
-          AND has_language_privilege(owner.oid, l.oid, 'USAGE')) AS has_plpgsql,
-  (SELECT string_agg(needed, ', ') FROM unnest(ARRAY['SELECT', 'UPDATE', 'DELETE']) needed
-   WHERE NOT has_table_privilege(owner.oid, c.oid, needed)) AS owner_lacks,
-  c.relrowsecurity AND c.relforcerowsecurity AND NOT (owner.rolsuper OR owner.rolbypassrls)
-    AS rows_are_hidden,
-  (SELECT min(quote_ident(g.tgname)) FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tginitdeferred
-     AND g.tgenabled <> 'D' AND g.tgtype & 8 <> 0) AS deferred_trigger,
-  quote_ident(n.nspname) || '.' || quote_ident(f.proname) AS function,
-  f.oid AS function_oid
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_roles owner ON owner.oid = c.relowner
-LEFT JOIN LATERAL (
-  SELECT p.oid, p.proname FROM pg_proc p
-  WHERE p.pronamespace = c.relnamespace AND p.proowner = c.relowner AND p.prosecdef
-    AND p.proname IN ('django_session_delete_expired',
-                      ('django_session_delete_expired_' || owner.rolname)::name)
-    AND ARRAY(SELECT unnest(p.proargtypes)) = ARRAY[
-      'regclass', 'timestamptz', 'timestamptz', 'int4', 'tid[]', 'tid[]', 'bool']::regtype[]::oid[]
-    AND has_function_privilege(session_user, p.oid, 'EXECUTE')
-  ORDER BY length(p.proname) LIMIT 1) f ON true
-WHERE c.oid = {0};
-)";
 
 // {0} the table's OID, {1} more_rights(). The owner may turn his function to SECURITY INVOKER at
 // any moment, and what it leaves to be done at COMMIT runs as us in any case.
@@ -113,7 +83,8 @@ std::string DeleteAccess::why_it_failed(const pg::Error& error) const {
 
 DeleteAccess delete_access(Run& run) {
   const std::string& oid = run.target().oid;
-  const pg::Rows rows = run.ask(fmt::format(kAccess, oid, kSetRole));
+  const pg::Rows rows =
+      run.ask(sql::fill<sql::delete_access>(sql::arg<"oid">(oid), sql::arg<"set_role">(kSetRole)));
   if (rows.empty()) throw pg::Error(pg::Error::Kind::statement, "the table is gone");
   const pg::Row& row = rows.front();
   DeleteAccess access;

@@ -1,5 +1,4 @@
-// One statement finds, deletes and counts. roles.sql has the same in django_session_delete_expired,
-// for roles that have no right to delete.
+// One statement finds, deletes and counts: sql/batch.sql.
 #include "cleanup/delete_sql.hpp"
 
 #include <fmt/format.h>
@@ -7,7 +6,9 @@
 #include <algorithm>
 
 #include "cleanup/as_owner.hpp"
+#include "cleanup/sql_files.hpp"
 #include "core/sql_name.hpp"
+#include "core/sql_text.hpp"
 
 namespace django_session::sessions {
 namespace {
@@ -22,44 +23,15 @@ WHERE c.oid = {oid} AND c.oid = {table_literal}::regclass AND r.oid = to_regrole
 SELECT true AS table_is_locked, pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0') AS wal_before;
 )";
 
-// The cutoff is repeated in the DELETE: it is checked again on the newest version of a row that
-// another session has changed since the snapshot. A session renewed in that moment stays. The
-// advisory lock: of two cleanups of the same table one stops.
-constexpr const char* kBatch = R"(
-WITH turn AS MATERIALIZED (
-  SELECT {is_ours} AS is_ours
-), seen AS MATERIALIZED (
-  SELECT s.ctid AS address, s.expire_date AS moment FROM ONLY {table} s
-  WHERE (SELECT turn.is_ours FROM turn) AND s.expire_date < {cutoff} AND {which}
-), free AS MATERIALIZED ({free}
-), deleted AS (
-  DELETE FROM ONLY {table} s
-  WHERE s.ctid = ANY (ARRAY(SELECT free.address FROM free)) AND s.expire_date < {cutoff}
-  RETURNING s.ctid AS address
-), left_over AS MATERIALIZED (
-  SELECT seen.address, seen.moment FROM seen
-  WHERE NOT EXISTS (SELECT FROM deleted WHERE deleted.address = seen.address)
-)
-SELECT (SELECT turn.is_ours FROM turn) AS is_ours, (SELECT count(*) FROM seen) AS seen,
-  (SELECT count(*) FROM free) AS free, (SELECT count(*) FROM deleted) AS deleted,
-  coalesce(replace(((SELECT max(seen.moment) FROM seen) AT TIME ZONE 'UTC')::text, ' ', '_'), '')
-    AS moment,
-  ARRAY(SELECT l.address FROM left_over l)::text AS left_over,
-  ARRAY(SELECT l.address FROM left_over l WHERE l.moment = (SELECT max(seen.moment) FROM seen))::text
-    AS left_last,
-  ({lockers})::text AS lockers,
-  pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0') AS wal_after
-)";
-
 constexpr const char* kFromOn =
     "s.expire_date >= {beginning}{but}\n  ORDER BY s.expire_date LIMIT {most}";
-constexpr const char* kSkipLocked = R"(
+constexpr std::string_view kSkipLocked = R"(
   SELECT s.ctid AS address FROM ONLY {table} s
   WHERE s.ctid = ANY (ARRAY(SELECT seen.address FROM seen)) AND s.expire_date < {cutoff}
   FOR UPDATE SKIP LOCKED)";
 constexpr const char* kAllFree = "SELECT seen.address FROM seen";
 // Some are enough to name who it is.
-constexpr const char* kLockers = R"(ARRAY(
+constexpr std::string_view kLockers = R"(ARRAY(
     SELECT DISTINCT s.xmax::text FROM ONLY {table} s
     WHERE s.ctid = ANY (ARRAY(SELECT l.address FROM left_over l LIMIT 1000)) LIMIT 5))";
 constexpr const char* kNobody = "ARRAY[]::text[]";
@@ -111,18 +83,15 @@ std::string which(Run& run, const BatchOrder& order) {
 
 std::string statement(Run& run, const BatchOrder& order) {
   const CleanupTarget& target = run.target();
-  const auto fill = [&](const char* text) {
-    return fmt::format(fmt::runtime(text), fmt::arg("table", target.sql_name),
-                       fmt::arg("cutoff", run.moment(order.cutoff)));
-  };
-  return fmt::format(kBatch, fmt::arg("table", target.sql_name),
-                     fmt::arg("cutoff", run.moment(order.cutoff)),
-                     fmt::arg("which", which(run, order)),
-                     fmt::arg("free", fill(order.skip_locked ? kSkipLocked : kAllFree)),
-                     fmt::arg("lockers", fill(order.skip_locked ? kLockers : kNobody)),
-                     fmt::arg("is_ours", order.trial ? "true"
-                                                     : fmt::format("pg_try_advisory_xact_lock({})",
-                                                                   cleanup_lock(target.oid))));
+  const auto table = sql::arg<"table">(target.sql_name);
+  const auto cutoff = sql::arg<"cutoff">(run.moment(order.cutoff));
+  const std::string free = order.skip_locked ? sql::fill<kSkipLocked>(table, cutoff) : kAllFree;
+  const std::string lockers = order.skip_locked ? sql::fill<kLockers>(table) : kNobody;
+  const std::string is_ours =
+      order.trial ? "true" : fmt::format("pg_try_advisory_xact_lock({})", cleanup_lock(target.oid));
+  return sql::fill<sql::batch>(table, cutoff, sql::arg<"which">(which(run, order)),
+                               sql::arg<"free">(free), sql::arg<"lockers">(lockers),
+                               sql::arg<"is_ours">(is_ours));
 }
 
 std::string lock(const CleanupTarget& target, const DeleteAccess& access) {

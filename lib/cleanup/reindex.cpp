@@ -11,9 +11,11 @@
 #include "cleanup/reclaim_rights.hpp"
 #include "cleanup/replicas.hpp"
 #include "cleanup/session_query.hpp"
+#include "cleanup/sql_files.hpp"
 #include "core/index_bloat.hpp"
 #include "core/reclaimable.hpp"
 #include "core/sql_name.hpp"
+#include "core/sql_text.hpp"
 
 namespace django_session::sessions {
 namespace {
@@ -28,38 +30,6 @@ JOIN pg_class c ON c.oid = i.indexrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE i.indrelid = {0} AND NOT i.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$'
 ORDER BY c.relname;
-)";
-
-// {0} the table's OID. Plain B-trees, with what their size follows from: of each column the width
-// as stored, the alignment (values of varying length have none as long as they are short), and how
-// its values repeat. -1 for a width that isn't known. Django's keys have 32 characters and a length
-// byte.
-constexpr const char* kIndexes = R"(
-SELECT c.relname AS name, pg_relation_size(c.oid) AS bytes, t.reltuples AS rows,
-  i.indisunique AS "unique", k.widths, k.alignments, k.null_fractions, k.distinct_values,
-  coalesce((SELECT option_value FROM pg_options_to_table(c.reloptions)
-            WHERE option_name = 'fillfactor'), '90') AS fillfactor
-FROM pg_index i
-JOIN pg_class c ON c.oid = i.indexrelid
-JOIN pg_am am ON am.oid = c.relam
-JOIN pg_class t ON t.oid = i.indrelid
-JOIN pg_namespace n ON n.oid = t.relnamespace,
-LATERAL (
-  SELECT array_agg(w.width ORDER BY key.place) AS widths,
-    array_agg(CASE WHEN a.attlen < 0 AND w.width < 127 THEN 1
-                   ELSE CASE a.attalign WHEN 'd' THEN 8 WHEN 'i' THEN 4 WHEN 's' THEN 2 ELSE 1 END
-              END ORDER BY key.place) AS alignments,
-    array_agg(coalesce(s.null_frac, 0) ORDER BY key.place) AS null_fractions,
-    array_agg(coalesce(s.n_distinct, 0) ORDER BY key.place) AS distinct_values
-  FROM unnest(i.indkey) WITH ORDINALITY key(attnum, place)
-  JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = key.attnum
-  LEFT JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = t.relname
-    AND s.attname = a.attname AND NOT s.inherited,
-  LATERAL (SELECT CASE WHEN a.attlen > 0 THEN a.attlen
-                       WHEN a.attname = 'session_key' THEN coalesce(s.avg_width, 33)
-                       ELSE coalesce(s.avg_width, -1) END AS width) w) k
-WHERE i.indrelid = {0} AND i.indisvalid AND NOT i.indisexclusion
-  AND i.indexprs IS NULL AND i.indpred IS NULL AND am.amname = 'btree';
 )";
 
 // {0} the table's OID, {1} the index's name as a string. One row if it is unique: its columns, and
@@ -96,7 +66,7 @@ std::optional<double> compact_bytes(const pg::Row& index) {
 
 std::vector<IndexBloat> measure_indexes(Run& run) {
   std::vector<IndexBloat> result;
-  for (const pg::Row& row : run.ask(fmt::format(kIndexes, run.target().oid)))
+  for (const pg::Row& row : run.ask(sql::fill<sql::index_sizes>(sql::arg<"oid">(run.target().oid))))
     if (const auto compact = compact_bytes(row))
       result.push_back({row.text("name"), row.number("bytes").value_or(0), *compact});
   return result;

@@ -11,37 +11,11 @@
 #include <system_error>
 #include <vector>
 
+#include "cleanup/sql_files.hpp"
+#include "core/sql_text.hpp"
+
 namespace django_session::sessions {
 namespace {
-
-// {0} the table's OID. The tablespaces of its parts, by their folders, and those that temporary
-// files of its owner go to: what he may not create in is passed over. WAL that nobody waits for is
-// kept up to two of the server's limits.
-constexpr const char* kPlaces = R"(
-WITH t AS (
-  SELECT * FROM pg_class WHERE oid = {0}
-), place AS (
-  SELECT 'table' AS kind, t.relname::text AS name, t.reltablespace AS space FROM t
-  UNION ALL
-  SELECT 'index', x.relname::text, x.reltablespace
-  FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = {0}
-  UNION ALL
-  SELECT 'temporary', '', coalesce(s.oid, 0::oid)
-  FROM t, unnest(string_to_array(current_setting('temp_tablespaces'), ',')) part
-  LEFT JOIN pg_tablespace s ON has_tablespace_privilege(
-      (SELECT t.relowner FROM t), s.oid, 'CREATE')
-    AND s.spcname = CASE WHEN btrim(part) LIKE '"%"' THEN btrim(part, ' "') ELSE lower(btrim(part)) END
-  UNION ALL
-  SELECT 'temporary', '', 0 WHERE current_setting('temp_tablespaces') = ''
-)
-SELECT place.kind, place.name,
-  pg_tablespace_location(coalesce(nullif(place.space, 0), d.dattablespace)) AS folder,
-  CASE WHEN current_setting('archive_mode') = 'off'
-      AND NOT EXISTS (SELECT FROM pg_replication_slots)
-    THEN pg_size_bytes(current_setting('max_wal_size'))
-      + pg_size_bytes(current_setting('wal_keep_size')) END AS wal_kept
-FROM place, pg_database d WHERE d.datname = current_database();
-)";
 
 /// A server in a container names a folder that may be another one here, or none. This one is its
 /// own if the file in which a server notes its port and when it was started says the same.
@@ -80,7 +54,7 @@ ServerRoom look_at_disks(Run& run, const DataFolder& folder) {
   ServerRoom room;
   const std::string& data = folder.path;
   if (data.empty() || !run.connection().is_local() || !is_servers_folder(folder)) return room;
-  for (const pg::Row& row : run.ask(fmt::format(kPlaces, run.target().oid))) {
+  for (const pg::Row& row : run.ask(sql::fill<sql::places>(sql::arg<"oid">(run.target().oid)))) {
     const DiskRoom disk = room_in(tablespace_folder(data, row.text("folder")));
     const std::string kind = row.text("kind");
     if (kind == "table")

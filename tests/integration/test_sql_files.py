@@ -27,6 +27,13 @@ def test_each_is_filled_in_somewhere():
     assert not [path.name for path in FILES if f"<sql::{path.stem}>" not in code]
 
 
+def test_sql_of_twenty_lines_is_not_in_the_code():
+    found = [f"{path.name}: {text[:40]!r}" for path in sorted(ROOT.glob("lib/*/*.?pp"))
+             for text in re.findall(r'R"\w*\((.*?)\)\w*"', path.read_text(), re.S)
+             if len(text.strip().splitlines()) > 20]
+    assert not found, found
+
+
 def compiled(arguments):
     """What the compiler says of a text with the one placeholder {oid}."""
     code = f"""
