@@ -15,8 +15,8 @@ namespace {
 
 constexpr const char* kMark = "SELECT pg_snapshot_xmax(pg_current_snapshot()) AS mark;";
 
-// {0} which locks. Who holds or awaits one, longest transaction first. A prepared transaction has
-// no process any more.
+// {0} which locks. Who holds or awaits one, longest transaction first. A prepared transaction no
+// longer has a process.
 constexpr const char* kLockHolders = R"(
 WITH lock AS (
   SELECT l.pid, l.virtualtransaction FROM pg_locks l JOIN pg_database d ON d.oid = l.database

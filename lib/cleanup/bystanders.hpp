@@ -36,8 +36,9 @@ std::vector<std::string> older_snapshots(Run& run, const std::string& mark);
 /// and for slots and prepared transactions.
 std::vector<std::string> long_transactions(Run& run);
 
-/// A role that may not see what was copied after `mark`: by an older snapshot, or (only_writes) because
-/// he has written something and will see only what he looks at then. The oldest; nothing for none.
+/// A role that may not see what was copied after `mark`: by an older snapshot, or (only_writes)
+/// because he has written something and will see only what he looks at then. The oldest; nothing
+/// for none.
 struct OldTransaction {
   std::string who;
   bool only_writes = false;

@@ -35,8 +35,8 @@ class Run {
   const CleanupTarget& target() const { return target_; }
   void work_on(CleanupTarget target) { target_ = std::move(target); }
 
-  /// What expired before it goes: decided once, by a clock that could be trusted then, however often
-  /// the work is begun again. A timestamp in UTC as text; "": not decided yet.
+  /// What expired before it goes: decided once, by a clock that could be trusted then, however
+  /// often the work is begun again. A timestamp in UTC as text; "": not decided yet.
   const std::string& cutoff() const { return cutoff_; }
   void decide_cutoff(std::string cutoff) { cutoff_ = std::move(cutoff); }
   /// Such a text as SQL: a timestamptz.

@@ -43,11 +43,11 @@ milliseconds since(Clock::time_point start) {
 std::string going_on_although(const OldTransaction& old) {
   if (old.only_writes)
     return fmt::format(
-        "going on although {} has an open transaction: should it have made anything of the table's "
-        "row type, the replaced table can't be dropped",
+        "continuing although {} has an open transaction: if it created anything of the table's row "
+        "type, the replaced table can't be dropped",
         old.who);
   return fmt::format(
-      "going on although {} has an older snapshot: if it is REPEATABLE READ or SERIALIZABLE and "
+      "continuing although {} has an older snapshot: if it is REPEATABLE READ or SERIALIZABLE and "
       "has not read the table yet, it will not see the sessions in it",
       old.who);
 }
@@ -118,10 +118,10 @@ void Swap::run(const CleanupPlan& plan) {
     while (swap_.phase != Phase::none) go_on();
   } catch (const Paused& paused) {
     if (!state_.keep_for_next_run()) throw Paused(paused.what() + state_.tidy_up());
-    throw Paused(fmt::format(
-        "{}; what is copied is kept, and triggers note what changes: the next run resumes it "
-        "within 8 days; --abort removes it",
-        paused.what()));
+    throw Paused(
+        fmt::format("{}; what is copied is kept, and triggers log what changes: the next run "
+                    "resumes it within 8 days; --abort removes it",
+                    paused.what()));
   } catch (const LeftToAnother&) {
     throw;
   } catch (const Stopped& stopped) {
@@ -182,8 +182,8 @@ void Swap::take_step() {
 
 void Swap::restart(const std::string& why) {
   if (++restarts_ > kMostRestarts) throw Stopped("the table keeps changing: " + why);
-  run_.note("beginning anew: " + why);
-  swap_.phase = Phase::stopped;  // nothing of it is drained or kept any more
+  run_.note("starting over: " + why);
+  swap_.phase = Phase::stopped;  // nothing of it is drained or kept from here
   lock_.with("to remove the triggers", Lock::access_exclusive, [this] { state_.remove(); });
   refuse_what_is_new();
   columns_.clear();
@@ -193,7 +193,7 @@ void Swap::restart(const std::string& why) {
 void Swap::refuse_what_is_new() {
   const auto refusals = swap_refusals(run_);
   if (!refusals.empty())
-    throw Stopped("a swap is not possible any more: " + describe(refusals.front()));
+    throw Stopped("a swap is no longer possible: " + describe(refusals.front()));
 }
 
 void Swap::show(const std::string& doing) {
@@ -291,7 +291,7 @@ void Swap::vacuum_shadow() {
     swap_.send_long(analyze_sql(names_, swap_.unhurried()));
 }
 
-/// Until less than a batch is left. What was replaced and taken away is made room of, in the copy
+/// Until less than a batch is left. What was replaced and removed becomes free room, in the shadow
 /// and in the log: each drain walks over it.
 void Swap::drain() {
   for (;;) {
@@ -359,8 +359,9 @@ void Swap::exchange() {
   note_what_it_was();
 }
 
-/// An old snapshot doesn't see what was copied after it; and whoever has written something may have
-/// made a function or a view of the table's row type, which shows only after his COMMIT.
+/// An old snapshot doesn't see what was copied after it; and a transaction that has written
+/// something may have made a function or a view of the table's row type, which shows only after its
+/// COMMIT.
 void Swap::wait_for_old_snapshots() {
   const std::string mark = snapshot_mark(run_);
   const auto given_up = pg::Deadline::after(patience::kForOldSnapshots);
@@ -427,7 +428,7 @@ void Swap::drop_replaced() {
   run_.result().longest_lock = longest_lock;  // nobody else uses that table
 }
 
-/// Nothing shows what somebody is making of the replaced table's row type before he commits, and
+/// Nothing shows what another session makes of the replaced table's row type before it commits, and
 /// the drop would break it.
 void Swap::wait_for_writers() {
   const std::string mark = snapshot_mark(run_);

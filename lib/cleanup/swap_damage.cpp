@@ -37,8 +37,8 @@ std::string who_let_them_in(SwapRun& swap) {
   for (const pg::Row& index : swap.run.ask(search_indexes_query(swap.names)))
     if (index.flag("is_key")) name = name_of(swap, index);
   return fmt::format(
-      "nothing was exchanged; index {0} is damaged: the table has a session twice that it lets in "
-      "once; delete what is there twice, run REINDEX INDEX CONCURRENTLY {0}, then this again",
+      "nothing was exchanged; index {0} is damaged: the table has a session twice that it should "
+      "have refused; delete the duplicates, run REINDEX INDEX CONCURRENTLY {0}, then this again",
       name);
 }
 

@@ -1,4 +1,4 @@
-// Where table and copy, or table and index, disagree: which index is damaged, and what to run.
+// Where table and shadow, or table and index, disagree: which index is damaged, and what to run.
 #pragma once
 
 #include <string>
@@ -11,7 +11,7 @@ namespace django_session::sessions {
 /// "nothing was exchanged; index ... lacks 3 live sessions; run REINDEX ...". Reads the table.
 std::string what_is_damaged(SwapRun& swap);
 
-/// Of sessions that are in the table twice: the copy has unique indexes only where the table has.
+/// Of sessions that are in the table twice: the shadow has unique indexes only where the table has.
 std::string who_let_them_in(SwapRun& swap);
 
 }  // namespace django_session::sessions

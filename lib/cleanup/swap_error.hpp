@@ -10,7 +10,8 @@ inline bool is(const pg::Error& error, const char* sqlstate) {
   return error.sqlstate() == sqlstate;
 }
 
-/// Of a lock that somebody else needs longer: tried again, so that nobody waits for us in vain.
+/// Of a lock that another session needs longer: tried again, so that nobody waits for us for
+/// nothing.
 inline bool is_given_way(const pg::Error& error) {
   return error.lock_not_available() || error.deadlock();
 }
@@ -26,7 +27,7 @@ inline bool is_taken_over(const pg::Error& error) { return is(error, kTakenOver)
 /// Of a table that can't be dropped.
 inline bool is_depended_on(const pg::Error& error) { return is(error, "2BP01"); }
 
-/// The table isn't any more what it was when the copy began.
+/// The table is no longer what it was when copying began.
 inline bool is_changed(const pg::Error& error) { return is(error, kChanged); }
 
 /// "tuple concurrently updated": a GRANT, which takes no lock on the table, was quicker.

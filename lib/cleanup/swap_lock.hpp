@@ -15,10 +15,10 @@ class SwapLock {
  public:
   explicit SwapLock(SwapRun& swap) : swap_(swap) {}
 
-  /// Tries until the lock is granted, not more often than every 100 ms, and not while somebody is
-  /// there who won't be gone soon: whoever comes after us in the lock's queue waits behind us. In
-  /// such a moment something else is done instead: `while_hopeless`. `doing`: "to exchange the
-  /// tables". Throws Paused where it is never granted.
+  /// Tries until the lock is granted, not more often than every 100 ms, and not while a session is
+  /// there that won't be gone soon: the next ones in the lock's queue wait behind us. At such a
+  /// moment something else is done instead: `while_hopeless`. `doing`: "to exchange the tables".
+  /// Throws Paused where it is never granted.
   void with(const std::string& doing, Lock lock, const std::function<void()>& attempt,
             const std::function<void()>& while_hopeless = {});
 

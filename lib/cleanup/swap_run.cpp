@@ -15,8 +15,8 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// While somebody waits for a lock that we hold, and we for one of his, it is he who is cancelled if
-// his deadlock_timeout is over first.
+// While another session waits for a lock that we hold, and we for one of its, it is the one that is
+// cancelled if its deadlock_timeout is over first.
 constexpr const char* kDeadlockTimeout = R"(
 SELECT extract(epoch FROM current_setting('deadlock_timeout')::interval) * 1000 AS ms;
 )";
@@ -43,10 +43,10 @@ void SwapRun::limit_waits() {
   own_lock_ = std::min<milliseconds>(patience::kHelpersLock, most);
   if (lock_timeout_ <= most) return;
   lock_timeout_ = most;
-  run.note(fmt::format(
-      "each lock is tried for {} ms and not {}: half of the server's deadlock_timeout, so that "
-      "nobody else is cancelled for a deadlock",
-      most.count(), run.options().lock_timeout.count()));
+  run.note(
+      fmt::format("each lock is tried for {} ms, not {}: half of the server's deadlock_timeout, so "
+                  "that no other session is cancelled for a deadlock",
+                  most.count(), run.options().lock_timeout.count()));
 }
 
 TransactionLimits SwapRun::quick() const {
@@ -93,7 +93,7 @@ void SwapRun::timed(const std::string& message) {
   run.had_locked_for(milliseconds(static_cast<long long>((ended - asked) * 1000 + 0.5)));
 }
 
-/// Whoever has the state's row locked may be the one waited for.
+/// The session that has the state's row locked may be the one waited for.
 void SwapRun::renew_lease() {
   if (!ours || Clock::now() - renewed_ < patience::kBetweenRenewals) return;
   renewed_ = Clock::now();

@@ -17,15 +17,15 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// An interrupted run is not taken up again beyond these: to begin anew is quicker, or safer.
+// An interrupted run is not resumed beyond these: starting over is quicker, or safer.
 constexpr double kLongestLog = 1024.0 * 1024 * 1024;  // bytes
 
 // Ends of messages: what stays where even the removal gets no lock or no answer.
 constexpr const char* kHelpersAreLeft =
-    "; what the swap made stays, and its triggers go on noting which sessions change: the next "
+    "; what the swap made remains, and its triggers keep logging which sessions change: the next "
     "run resumes or removes it, --abort removes it";
 constexpr const char* kDisabledAreLeft =
-    "; the swap's triggers stay, disabled: the next run, or --abort, removes them";
+    "; the swap's triggers remain, disabled: the next run, or --abort, removes them";
 
 // {0} the table's OID, {1} kSetRole.
 constexpr const char* kMayRemove = R"(
@@ -88,7 +88,7 @@ void SwapState::wait_for_lease(Row& row) {
   for (bool lived = true; row.run_id != swap_.names.run_id && (lived || row.lives());) {
     lived = row.lives();
     if (row.lease + row.age > first_seen + 1 || (row.is_vacuumed && given_up.passed()))
-      throw LeftToAnother("another cleanup of this table is under way");
+      throw LeftToAnother("another cleanup of this table is running");
     swap_.run.rest(patience::kShortestPause * 3);
     row = read();
   }
@@ -102,13 +102,13 @@ void SwapState::take_over(Row row) {
       throw LeftToAnother("another cleanup of this table has just begun");
   } catch (const pg::Error& error) {
     if (!is_lock_trouble(error)) throw;
-    throw LeftToAnother("another cleanup of this table is under way");
+    throw LeftToAnother("another cleanup of this table is running");
   }
   swap_.ours = true;
   swap_.phase = row.phase;
   swap_.twin = row.twin;
   swap_.copied = row.copied;
-  // Whoever deleted meanwhile counts that as his.
+  // Another run that deleted meanwhile counts that as its own.
   if (swap_.phase == Phase::exchanged || swap_.rows_before < 0) swap_.rows_before = row.rows_before;
   swap_.bytes_before = row.bytes_before;
 }
@@ -121,11 +121,11 @@ bool SwapState::can_go_on(const Row& row) const {
 
 void SwapState::create() {
   swap_.show("creating the new table");
-
+  const SwapBeginning beginning{swap_.run.options().keep.count(),
+                                swap_.run.moment(swap_.run.cutoff()), swap_.rows_before,
+                                swap_.bytes_before};
   try {
-    swap_.send(create_sql(swap_.names, swap_.quick(), swap_.run.options().keep.count(),
-                          swap_.rows_before, swap_.bytes_before),
-               swap_.quick());
+    swap_.send(create_sql(swap_.names, swap_.quick(), beginning), swap_.quick());
   } catch (const pg::Error& error) {
     if (is(error, kDuplicateTable) || is(error, kUniqueViolation)) explain_who_has_the_names();
     if (is(error, kChanged)) throw Stopped("the table has just been replaced");
@@ -138,7 +138,7 @@ void SwapState::create() {
   swap_.twin = row.twin;
 }
 
-/// Somebody was quicker, after we looked.
+/// Another session was quicker, after we looked.
 void SwapState::explain_who_has_the_names() {
   for (const pg::Row& row : swap_.run.ask(taken_names_query(swap_.names.oid) + ";"))
     throw pg::Error(pg::Error::Kind::statement, row.text("object") + " " + row.text("reason"),
@@ -158,8 +158,9 @@ void SwapState::remove_orphans(const Leftovers& leftovers) {
   for (const std::string& oid : leftovers.orphans) {
     SwapNames names = swap_.names;
     names.oid = oid;
-    swap_.run.note(fmt::format("removing the helpers djs_{}_* of a table that is no more", oid));
-    lock_.with("to remove the triggers of a former swap", Lock::access_exclusive,
+    swap_.run.note(
+        fmt::format("removing the helpers djs_{}_* of a table that no longer exists", oid));
+    lock_.with("to remove the triggers of an earlier swap", Lock::access_exclusive,
                [&] { remove(names, false); });
   }
 }
@@ -183,7 +184,7 @@ std::vector<std::string> SwapState::triggered_tables(const SwapNames& names) {
   return tables;
 }
 
-/// A state that can't be read or written any more, whatever somebody did to it, is nobody's.
+/// A state that can no longer be read or written, whatever was done to it, is nobody's.
 void SwapState::take_over_to_remove() try { take_over(read()); } catch (const pg::Error& error) {
   if (error.kind() != pg::Error::Kind::statement || is_taken_over(error) || is_lock_trouble(error))
     throw;
@@ -194,7 +195,7 @@ void SwapState::refuse_who_may_not_remove() {
   const pg::Row row = swap_.run.ask(fmt::format(kMayRemove, swap_.names.oid, kSetRole)).front();
   if (row.flag("allowed")) return;
   throw pg::Error(pg::Error::Kind::statement,
-                  fmt::format("role {} may not remove what an interrupted swap has left: run "
+                  fmt::format("role {} may not remove what an interrupted swap left: run "
                               "django_session_cleanup --abort as {}",
                               row.text("role"), swap_.run.target().owner),
                   pg::Error::kInsufficientPrivilege);

@@ -1,7 +1,7 @@
 -- Finds, deletes and counts a batch of expired sessions; conf.d/roles.sql has the same in a
 -- function, for roles that have no right to delete. The cutoff is repeated in the DELETE: it is
--- checked again on the newest version of a row that somebody has changed since the snapshot. A
--- session renewed in that moment stays. A SELECT of one row, without its semicolon.
+-- checked again on the newest version of a row that another session has changed since the snapshot.
+-- A session renewed in that moment stays. A SELECT of one row, without its semicolon.
 -- Locks: ROW EXCLUSIVE on the table, row locks on what is deleted, and the cleanup's advisory lock:
 -- of two cleanups of the same table one stops.
 --   {table}    the table's name

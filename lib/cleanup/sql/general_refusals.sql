@@ -24,7 +24,7 @@ SELECT 'delete,full', 'rule ' || quote_ident(r.rulename), 'replaces or follows e
 FROM t JOIN pg_rewrite r ON r.ev_class = t.oid AND r.ev_type = '4' AND r.ev_enabled <> 'D'
 UNION ALL
 SELECT 'delete,full', format('foreign key %I of %s', f.conname, f.conrelid::regclass),
-  'forbids to delete sessions that are referred to'
+  'forbids deleting sessions that are referred to'
 FROM t JOIN pg_constraint f ON f.confrelid = t.oid AND f.contype = 'f'
   AND f.confdeltype IN ('a', 'r')
 UNION ALL
@@ -44,7 +44,7 @@ FROM t WHERE NOT pg_has_role(t.relowner, 'USAGE')
                THEN has_table_privilege(t.oid, 'MAINTAIN') ELSE false END
 UNION ALL
 SELECT 'delete,full,swap', 'schema ' || quote_ident(n.nspname),
-  format('can be renamed by %1$I, who could put a table with his code in the place of this one, a '
+  format('can be renamed by %1$I, who could put a table with code of their own in the place of this one, a '
     'superuser''s; ALTER TABLE %2$s OWNER TO %1$I', {schema_renamer}, t.name)
 FROM t JOIN pg_namespace n ON n.oid = t.relnamespace JOIN pg_roles o ON o.oid = t.relowner
 WHERE o.rolsuper AND {schema_renamer} IS NOT NULL;

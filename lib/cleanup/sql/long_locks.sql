@@ -18,7 +18,7 @@ FROM pg_prepared_xacts x JOIN pg_locks l ON l.transactionid = x.transaction
 JOIN pg_locks r ON r.virtualtransaction = l.virtualtransaction AND r.relation = {oid}
 WHERE x.database = current_database()
 UNION ALL
-SELECT 'an autovacuum against wraparound is due or under way on the table: it gives way to nobody'
+SELECT 'an autovacuum against wraparound is due or running on the table: it yields to nobody'
 FROM pg_class c WHERE c.oid = {oid}
   AND age(c.relfrozenxid) > least(current_setting('autovacuum_freeze_max_age')::bigint,
     (SELECT option_value::bigint FROM pg_options_to_table(c.reloptions)

@@ -1,9 +1,9 @@
 -- Who reads this server's WAL, and how far behind it is: kind, name, bytes_behind, seconds_behind
 -- and about_to_be_lost. A base backup has no lag. Replicas that show no position to this role have
 -- NULL for it. A slot has used most of its allowance when what it holds back is four times what it
--- may still hold; one that is lost holds back nothing any more. The archiver is asked to begin with
--- a segment when that is complete, so the unfinished one is not late; "00000002.history" is no WAL
--- file.
+-- may still hold; one that is lost no longer holds back anything. The archiver is asked to begin
+-- with a segment when that is complete, so the unfinished one is not late; "00000002.history" is no
+-- WAL file.
 -- Locks: none.
 SELECT 'replica' AS kind, application_name AS name,
   pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) AS bytes_behind,
