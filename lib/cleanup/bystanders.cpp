@@ -176,7 +176,7 @@ bool has_old_writers(Run& run, const std::string& mark) {
 
 bool LockWatch::sees_a_long_one() {
   const char* harmless =
-      ours_ == Lock::share_row_exclusive ? "'AccessShareLock', 'RowShareLock'" : "''";
+      ours_ == TableLock::share_row_exclusive ? "'AccessShareLock', 'RowShareLock'" : "''";
   std::map<std::string, Clock::time_point> now;
   bool any = false;
   for (const pg::Row& row : run_.ask(fmt::format(kBlockers, tables_, harmless))) {

@@ -49,13 +49,13 @@ std::optional<OldTransaction> oldest_transaction(Run& run, const std::string& ma
 bool has_old_writers(Run& run, const std::string& mark);
 
 /// One of our locks, by which locks of others are in its way.
-enum class Lock { share_row_exclusive, access_exclusive };
+enum class TableLock { share_row_exclusive, access_exclusive };
 
 /// Looks again and again who has locks on some tables that are in the way of ours.
 class LockWatch {
  public:
   /// `tables`: as for lock_holders().
-  LockWatch(Run& run, std::string tables, Lock ours)
+  LockWatch(Run& run, std::string tables, TableLock ours)
       : run_(run), tables_(std::move(tables)), ours_(ours) {}
 
   /// A session has had one for long: by what the server says of his transaction, or by two looks.
@@ -66,7 +66,7 @@ class LockWatch {
 
   Run& run_;
   const std::string tables_;
-  const Lock ours_;
+  const TableLock ours_;
   std::map<std::string, Clock::time_point> met_;  ///< the holders, since when they are known
 };
 

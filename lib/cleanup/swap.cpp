@@ -184,7 +184,7 @@ void Swap::restart(const std::string& why) {
   if (++restarts_ > kMostRestarts) throw Stopped("the table keeps changing: " + why);
   run_.note("starting over: " + why);
   swap_.phase = Phase::stopped;  // nothing of it is drained or kept from here
-  lock_.with("to remove the triggers", Lock::access_exclusive, [this] { state_.remove(); });
+  lock_.with("to remove the triggers", TableLock::access_exclusive, [this] { state_.remove(); });
   refuse_what_is_new();
   columns_.clear();
   state_.create();
@@ -205,7 +205,7 @@ void Swap::show(const std::string& doing) {
 
 void Swap::create_triggers() {
   show("creating the triggers");
-  lock_.with("to create the triggers", Lock::share_row_exclusive,
+  lock_.with("to create the triggers", TableLock::share_row_exclusive,
              [this] { swap_.timed(create_triggers_sql(names_, swap_.on_table())); });
 }
 
@@ -354,7 +354,7 @@ void Swap::exchange() {
     try_exchange();
   };
   // The log must not grow while we wait.
-  lock_.with("to exchange the tables", Lock::access_exclusive, try_it, [this] { drain(); });
+  lock_.with("to exchange the tables", TableLock::access_exclusive, try_it, [this] { drain(); });
   swap_.names.oid = swap_.twin;  // the helpers are called after the table that has the name now
   note_what_it_was();
 }
@@ -423,7 +423,7 @@ void Swap::drop_replaced() {
     if (refused && is_depended_on(error)) state_.explain_what_depends(error);
     if (!refused || !is_lock_trouble(error))
       throw pg::Error(error.kind(), replaced_is_left(error), error.sqlstate());
-    lock_.with("to drop the replaced table", Lock::access_exclusive, drop);
+    lock_.with("to drop the replaced table", TableLock::access_exclusive, drop);
   }
   run_.result().longest_lock = longest_lock;  // nobody else uses that table
 }

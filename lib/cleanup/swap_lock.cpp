@@ -24,7 +24,7 @@ constexpr const char* kOurRelations = R"(
 
 }  // namespace
 
-void SwapLock::with(const std::string& doing, Lock lock, const std::function<void()>& attempt,
+void SwapLock::with(const std::string& doing, TableLock lock, const std::function<void()>& attempt,
                     const std::function<void()>& while_hopeless) {
   LockWait wait(swap_.run, {"the lock " + doing, our_tables(), patience::kForSwapsLock,
                             patience::kFirstLockNote, patience::kBetweenLockNotes});

@@ -19,7 +19,7 @@ class SwapLock {
   /// there that won't be gone soon: the next ones in the lock's queue wait behind us. At such a
   /// moment something else is done instead: `while_hopeless`. `doing`: "to exchange the tables".
   /// Throws Paused where it is never granted.
-  void with(const std::string& doing, Lock lock, const std::function<void()>& attempt,
+  void with(const std::string& doing, TableLock lock, const std::function<void()>& attempt,
             const std::function<void()>& while_hopeless = {});
 
   /// How many times what was meant to be enough may be done under the lock: it grows where that was
@@ -27,8 +27,8 @@ class SwapLock {
   double more_keys() const { return more_keys_; }
 
   /// After a step that is one transaction wasn't granted a lock: waits a little, for the step to be
-  /// tried again. To be called where `error` is caught, which goes on where that has been so for
-  /// too long.
+  /// tried again. To be called where `error` is caught; throws it on where that has been so for too
+  /// long.
   void wait_for_table(const pg::Error& error);
   void got_further() { locked_out_.reset(); }
 

@@ -34,8 +34,8 @@ class SwapRun {
 
   // Messages
 
-  /// Makes all waits end well before somebody else's deadlock_timeout, so that whoever waits for
-  /// us, and we for him, is never the one who is cancelled.
+  /// Makes all waits end well before the server's deadlock_timeout, so that a session that waits for
+  /// us, and we for it, is never the one that is cancelled.
   void limit_waits();
   std::chrono::milliseconds lock_timeout() const { return lock_timeout_; }
 

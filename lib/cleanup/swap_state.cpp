@@ -60,7 +60,8 @@ void SwapState::acquire() {
   }
   if (leftovers.any()) {
     swap_.run.note("removing " + describe_leftovers(leftovers));
-    lock_.with("to remove what is left of a swap", Lock::access_exclusive, [this] { remove(); });
+    lock_.with("to remove what is left of a swap", TableLock::access_exclusive,
+               [this] { remove(); });
   }
   create();
 }
@@ -160,7 +161,7 @@ void SwapState::remove_orphans(const Leftovers& leftovers) {
     names.oid = oid;
     swap_.run.note(
         fmt::format("removing the helpers djs_{}_* of a table that no longer exists", oid));
-    lock_.with("to remove the triggers of an earlier swap", Lock::access_exclusive,
+    lock_.with("to remove the triggers of an earlier swap", TableLock::access_exclusive,
                [&] { remove(names, false); });
   }
 }
@@ -209,7 +210,7 @@ bool SwapState::remove_leftovers() try {
   if (!leftovers.any()) return !leftovers.orphans.empty();
   if (leftovers.state) take_over_to_remove();
   swap_.run.note("removing " + describe_leftovers(leftovers));
-  lock_.with("to remove what is left of a swap", Lock::access_exclusive, [this] { remove(); });
+  lock_.with("to remove what is left of a swap", TableLock::access_exclusive, [this] { remove(); });
   return true;
 } catch (const pg::Error& error) {
   if (is_depended_on(error)) explain_what_depends(error);

@@ -16,7 +16,7 @@ class SwapState {
   SwapState(SwapRun& swap, SwapLock& lock) : swap_(swap), lock_(lock) {}
 
   /// Resumes an interrupted swap, or begins one: then swap.phase is another than none. Throws
-  /// LeftToAnother where somebody else's is under way.
+  /// LeftToAnother where another run's is alive.
   void acquire();
   void create();
 
@@ -32,8 +32,8 @@ class SwapState {
   /// within seconds. What stays all the same, as the end of a message.
   std::string tidy_up();
 
-  /// Why the replaced table can't be dropped: somebody whose transaction was open during the
-  /// exchange has made something of the row type by its OID, which nothing showed before he
+  /// Why the replaced table can't be dropped: a session whose transaction was open during the
+  /// exchange has made something of the row type by its OID, which nothing showed before it
   /// committed.
   [[noreturn]] void explain_what_depends(const pg::Error& error);
 

@@ -1,4 +1,4 @@
--- Locks on the table that somebody has held for long, or that don't end by themselves: note, for
+-- Locks on the table that others have held for long, or that don't end by themselves: note, for
 -- people.
 -- Locks: none.
 --   {oid}  the table's
