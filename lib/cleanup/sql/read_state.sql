@@ -25,6 +25,6 @@
   INTO item FROM {state} m;
   RAISE INFO 'djs: run_id=% phase=% twin=% keep_seconds=% copied=% rows_before=% bytes_before=%',
     item.run_id, replace(item.phase, ' ', '_'), item.twin, item.keep_seconds, item.copied,
-    item.rows_before, item.bytes_before;
+    item.rows_before::numeric, item.bytes_before::numeric;  -- float8 has as many digits as is set
   RAISE INFO 'djs: age=% lease=% backend_gone=% is_vacuumed=% intact=%', item.age, item.lease,
     item.backend_gone, item.is_vacuumed, coalesce(item.intact, false);

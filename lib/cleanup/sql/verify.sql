@@ -15,10 +15,10 @@
     WITH changed AS MATERIALIZED (
       SELECT DISTINCT l.k FROM ONLY {log} l WHERE NOT l.truncated
     )
-    SELECT t_all.expired, s_all.rows AS copied, t_all.rows - t_changed.rows AS t_rows, s_all.rows - s_changed.rows AS s_rows,
+    SELECT t_all.all_rows - t_all.rows AS expired, s_all.rows AS copied,
+      t_all.rows - t_changed.rows AS t_rows, s_all.rows - s_changed.rows AS s_rows,
       t_all.hashes - t_changed.hashes AS t_hashes, s_all.hashes - s_changed.hashes AS s_hashes
-    FROM (SELECT count(*) FILTER (WHERE t.expire_date >= $1) AS rows,
-            count(*) FILTER (WHERE t.expire_date < $1) AS expired,
+    FROM (SELECT count(*) AS all_rows, count(*) FILTER (WHERE t.expire_date >= $1) AS rows,
             coalesce(sum({t_hash}) FILTER (WHERE t.expire_date >= $1), 0) AS hashes
           FROM ONLY {table} t) t_all,
       (SELECT count(*) AS rows, coalesce(sum({s_hash}), 0) AS hashes FROM ONLY {shadow} s) s_all,
