@@ -100,6 +100,12 @@ DeleteAccess delete_access(Run& run) {
           {"trigger " + row.text("deferred_trigger"),
            "is deferred: it would run with more rights than the owner's; clean up as " +
                access.owner});
+    if (row.optional_text("event_triggers"))
+      access.obstacles.push_back(
+          {"event trigger " + row.text("event_triggers"),
+           "would fire: as another role than the owner, each batch makes and drops a function; "
+           "clean up as " +
+               access.owner});
   } else {
     access.way = Way::function;
     access.function = row.text("function");

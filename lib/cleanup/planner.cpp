@@ -17,6 +17,7 @@
 #include "cleanup/session_query.hpp"
 #include "cleanup/staying_rows.hpp"
 #include "cleanup/swap.hpp"
+#include "core/quantity.hpp"
 #include "measure/probe.hpp"
 
 namespace django_session::sessions {
@@ -31,7 +32,9 @@ constexpr const char* kCounts = R"(
 SELECT (SELECT count(*) FROM (SELECT FROM ONLY {0} s
     WHERE s.expire_date >= now() - {1} * interval '1 second' LIMIT {2:.0f} + 1) q) AS live,
   (SELECT count(*) FROM (SELECT FROM ONLY {0} s
-    WHERE s.expire_date < now() - {1} * interval '1 second' LIMIT {3:.0f} + 1) q) AS expired)";
+    WHERE s.expire_date < now() - {1} * interval '1 second' LIMIT {3:.0f} + 1) q) AS expired,
+  (SELECT count(*) FROM (SELECT FROM ONLY {0} s
+    WHERE s.expire_date IS NULL LIMIT {3:.0f}) q) AS without_expiry)";
 
 Measurement measure(Run& run, const TableName& table) {
   Probe probe(run.parameters(), table, Counting::estimate);
@@ -64,9 +67,18 @@ void refuse_by_the_clock(Run& run, Preflight& preflight, ReadingAs who) {
   preflight.refusals = std::move(refusals);
 }
 
+void note_rows_without_expiry(Preflight& preflight, std::optional<double> rows) {
+  if (rows.value_or(0) > 0)
+    preflight.notes.push_back(
+        fmt::format("{} rows without an expire_date never expire: no cleanup deletes them, and no "
+                    "figure counts them",
+                    quantity_text(rows, Unit::rows)));
+}
+
 /// As long as that is cheaper than the copying that follows; else the estimates stay, as of the
 /// moment before which what has expired is deleted.
-void count_what_stays(Run& run, Measurement& measurement, ReadingAs who) {
+void count_what_stays(Run& run, Planned& planned, ReadingAs who) {
+  Measurement& measurement = planned.measurement;
   const auto keep = run.options().keep.count();
   if (keep > 0) {
     measurement.facts.now -= static_cast<double>(keep);
@@ -76,8 +88,10 @@ void count_what_stays(Run& run, Measurement& measurement, ReadingAs who) {
   }
   const std::string query =
       fmt::format(kCounts, run.target().sql_name, keep, kCountLiveUpTo, kCountExpiredUpTo);
-  const auto row = ask_sessions(run, who, {"live", "expired"}, query, counting_ends(run));
+  const auto row =
+      ask_sessions(run, who, {"live", "expired", "without_expiry"}, query, counting_ends(run));
   if (!row) return;
+  note_rows_without_expiry(planned.preflight, row->number("without_expiry"));
   const double live = *row->number("live"), expired = *row->number("expired");
   measurement.counted_live.reset();
   measurement.counted_expired.reset();
@@ -181,7 +195,7 @@ Planned plan(Run& run, const TableName& table) {
   if (pooled) planned.preflight.refusals.push_back(full_by_pooler);
   const ReadingAs who = who_may_read(run);
   refuse_by_the_clock(run, planned.preflight, who);
-  count_what_stays(run, planned.measurement, who);
+  count_what_stays(run, planned, who);
   planned.measurement.staying =
       look_at_what_stays(run, who, planned.measurement, counting_ends(run));
   Circumstances circumstances = circumstances_of(run, planned);

@@ -319,8 +319,8 @@ void add_notes(CleanupPlan& plan, const Circumstances& c) {
     plan.notes.push_back("the site is blocked while the table is rewritten: VACUUM FULL locks it");
   if (locks && plan.bytes_after.value_or(0) > kGrows * plan.bytes_before.value_or(0))
     plan.notes.push_back(
-        "the table will grow: its fillfactor, or an index's, was lowered after its pages were "
-        "filled");
+        "the table will grow: after its pages were filled, its fillfactor or an index's was "
+        "lowered, or a column was added with a DEFAULT that is stored in each row only now");
   if (!locks && !c.giving_back.vacuum) return;  // nothing that a standby's queries would notice
   for (const std::string& standby : c.standbys)
     plan.notes.push_back(

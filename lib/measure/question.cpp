@@ -77,7 +77,8 @@ WHERE renamer IS NOT NULL)";
 constexpr const char* kNotForever = "SET LOCAL idle_in_transaction_session_timeout = 5000;\n";
 
 constexpr const char* kIndexes = R"(
-SELECT ic.oid, ic.relname AS name, ic.relpages, i.indisvalid AS valid, i.indisunique AS "unique",
+SELECT ic.oid, ic.relname AS name, ic.relpages,
+  i.indisvalid AND i.indisready AND i.indislive AS valid, i.indisunique AS "unique",
   coalesce((SELECT option_value FROM pg_catalog.pg_options_to_table(ic.reloptions)
             WHERE option_name = 'fillfactor'), '90') AS fillfactor,
   am.amname = 'btree' AND i.indexprs IS NULL AND i.indpred IS NULL AS plain_btree,

@@ -8,7 +8,7 @@ import pytest
 
 import paths
 
-from cleanup_command import CLEANER, DONE, REFUSED, STOPPED, SWAPPER
+from cleanup_command import CLEANER, DONE, REFUSED, STOPPED, SWAPPER, Cleanup
 from cluster import SUPERUSER
 from django_site import MONITOR, OWNER, TABLE, DjangoSite
 from processes import private_folder, wait_for
@@ -156,6 +156,60 @@ def test_a_table_that_will_grow_is_said_to(cleaned_site, plan, run_check):
     assert "the table will grow" in planned.lines["note"]
     answer = run_check("-v", environment=cleaned_site.cluster.environment("site", MONITOR))
     assert answer.perfdata["reclaimable"][0] == 0, answer.stdout
+
+
+def test_a_table_that_a_default_makes_grow_is_said_to(cleaned_site, plan):
+    cleaned_site.fill(sessions=5_000, expired_share=0.1)
+    cleaned_site.psql(f"ALTER TABLE {TABLE} ADD COLUMN kind text NOT NULL DEFAULT repeat('x', 300)")
+    planned = plan("--method", "swap")
+    assert planned.after > 1.3 * cleaned_site.sizes()["total"], planned.text
+    assert "or a column was added with a DEFAULT" in planned.lines["note"], planned.text
+
+
+def test_rows_that_never_expire_are_counted(cleaned_site, run_cleanup):
+    cleaned_site.fill(sessions=100, expired_share=0.5)
+    cleaned_site.psql(f"ALTER TABLE {TABLE} ALTER expire_date DROP NOT NULL; UPDATE {TABLE} SET expire_date = NULL "
+                      "WHERE expire_date > now()")
+    for options in (("--dry-run",), ()):
+        for user in (OWNER, SWAPPER, CLEANER):
+            result = run_cleanup(*options, "--method", "delete", user=user)
+            assert result.code == DONE, result
+            assert "50 rows without an expire_date never expire" in result.stdout + result.stderr, result
+    cleaned_site.psql(f"UPDATE {TABLE} SET expire_date = now(); ALTER TABLE {TABLE} ALTER expire_date SET NOT NULL")
+    assert "never expire" not in run_cleanup("--dry-run", user=OWNER).stdout
+
+
+def test_an_index_that_is_not_kept_up_to_date_is_named(cleaned_site, run_cleanup):
+    cleaned_site.fill(sessions=1000, expired_share=0.5)
+    index = cleaned_site.value("SELECT indexrelid::regclass FROM pg_index WHERE indkey[0] = 3 AND indrelid = "
+                               f"'{TABLE}'::regclass")
+    cleaned_site.psql(f"UPDATE pg_index SET indisready = false WHERE indexrelid = '{index}'::regclass")
+    cleaned_site.fill(sessions=50, expired_share=1, vacuum=False)
+    for user, method in ((OWNER, "swap"), (OWNER, "auto"), (SWAPPER, "full"), (SWAPPER, "delete"), (CLEANER, "delete")):
+        result = run_cleanup("--method", method, user=user)
+        assert result.code == REFUSED and f"index {index} is marked as valid, but" in result.stderr, result
+    cleaned_site.psql(f"REINDEX INDEX {index}")
+    result = run_cleanup("--method", "delete", user=OWNER)
+    assert (result.code, result.deleted) == (DONE, 550), result
+
+
+def test_a_constraint_that_is_not_enforced_is_not_to_be_validated(cluster_of_version, cleanup_program):
+    server = cluster_of_version("18")
+    server.create_role(OWNER)
+    server.create_database("shop", OWNER)
+    try:
+        server.psql("""CREATE TABLE django_session (session_key varchar(40) PRIMARY KEY, session_data text NOT NULL,
+            expire_date timestamptz NOT NULL, CONSTRAINT small CHECK (length(session_data) < 9) NOT ENFORCED,
+            CONSTRAINT full_ CHECK (length(session_data) > 0));
+            CREATE INDEX ON django_session (expire_date);
+            ALTER TABLE django_session ADD CONSTRAINT later CHECK (length(session_key) > 9) NOT VALID""", "shop", OWNER)
+        result = Cleanup(cleanup_program, "--dry-run", "--method", "swap",
+                         environment=server.environment("shop", OWNER)).result()
+        assert "constraint small is not enforced; DROP CONSTRAINT" in result.stdout, result
+        assert "constraint later has not been validated; VALIDATE CONSTRAINT" in result.stdout, result
+        assert "full_" not in result.stdout, result
+    finally:
+        server.drop_database("shop")
 
 
 @pytest.mark.parametrize("user", [SWAPPER, OWNER, SUPERUSER, CLEANER])
@@ -377,6 +431,19 @@ def test_event_triggers_are_in_the_way_only_if_they_would_fire(neglected, plan, 
         neglected.psql(f'DROP EVENT TRIGGER "{tag}"')
     result = run_cleanup("--method", "swap", user=SWAPPER)
     assert result.code == DONE, result
+
+
+def test_event_triggers_are_in_the_way_of_a_delete_for_the_owner(neglected, run_cleanup):
+    of_the_jail = {"CREATE FUNCTION", "CREATE MATERIALIZED VIEW", "DROP FUNCTION", "DROP MATERIALIZED VIEW"}
+    fire_for_every_tag(neglected)
+    refused = run_cleanup("--dry-run", "--method", "delete", user=SWAPPER)
+    found = re.search(r'event trigger (.*) would fire: .*; clean up as django', refused.stdout)
+    assert refused.code == REFUSED and found and set(re.findall('"(.*?)"', found[1])) == of_the_jail, refused
+    assert run_cleanup("--dry-run", "--method", "delete", user=OWNER).code == DONE
+    for tag in of_the_jail:
+        neglected.psql(f'DROP EVENT TRIGGER "{tag}"')
+    result = run_cleanup("--method", "delete", user=SWAPPER)
+    assert (result.code, result.deleted) == (DONE, 29_100), result  # nothing else fires
 
 
 def test_an_event_trigger_without_tags_is_in_the_way(neglected, plan):

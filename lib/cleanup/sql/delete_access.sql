@@ -15,6 +15,11 @@ SELECT quote_ident(session_user) AS role, quote_ident(owner.rolname) AS owner,
    WHERE NOT has_table_privilege(owner.oid, c.oid, needed)) AS owner_lacks,
   c.relrowsecurity AND c.relforcerowsecurity AND NOT (owner.rolsuper OR owner.rolbypassrls)
     AS rows_are_hidden,
+  (SELECT string_agg(quote_ident(v.evtname), ', ' ORDER BY v.evtname) FROM pg_event_trigger v
+   WHERE v.evtenabled IN ('O', 'A')
+     AND v.evtevent IN ('ddl_command_start', 'ddl_command_end', 'sql_drop')
+     AND (v.evttags IS NULL OR v.evttags && ARRAY['CREATE FUNCTION', 'CREATE MATERIALIZED VIEW',
+       'DROP FUNCTION', 'DROP MATERIALIZED VIEW'])) AS event_triggers,  -- see as_owner.hpp
   (SELECT min(quote_ident(g.tgname)) FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tginitdeferred
      AND g.tgenabled <> 'D' AND g.tgtype & 8 <> 0) AS deferred_trigger,
   quote_ident(n.nspname) || '.' || quote_ident(f.proname) AS function,

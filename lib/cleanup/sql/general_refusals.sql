@@ -37,6 +37,12 @@ FROM t WHERE NOT EXISTS (
   WHERE i.indrelid = t.oid AND i.indkey[0] = t.expiry AND i.indisvalid AND i.indpred IS NULL
     AND m.amname = 'btree')
 UNION ALL
+-- The planner asks for indisvalid alone, and would miss rows.
+SELECT 'delete,full,swap', 'index ' || quote_ident(x.relname),
+  'is marked as valid, but writes don''t keep it up to date; REINDEX it'
+FROM t JOIN pg_index i ON i.indrelid = t.oid JOIN pg_class x ON x.oid = i.indexrelid
+WHERE i.indisvalid AND NOT (i.indisready AND i.indislive)
+UNION ALL
 SELECT 'full', 'role ' || quote_ident(session_user),
   'is not the owner of the table, which VACUUM FULL needs'
 FROM t WHERE NOT pg_has_role(t.relowner, 'USAGE')

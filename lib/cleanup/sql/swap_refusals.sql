@@ -94,7 +94,10 @@ FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
 WHERE i.indrelid = {oid}
   AND (NOT i.indisvalid OR (NOT i.indisprimary AND (i.indisunique OR i.indisexclusion)))
 UNION ALL
-SELECT 'constraint ' || quote_ident(n.conname), 'has not been validated; VALIDATE CONSTRAINT'
+-- There is conenforced since PostgreSQL 18.
+SELECT 'constraint ' || quote_ident(n.conname),
+  CASE WHEN to_jsonb(n) ->> 'conenforced' = 'false' THEN 'is not enforced; DROP CONSTRAINT'
+    ELSE 'has not been validated; VALIDATE CONSTRAINT' END
 FROM pg_constraint n WHERE n.conrelid = {oid} AND NOT n.convalidated
 UNION ALL
 SELECT 'grant by ' || g.grantor::regrole, 'was not made by the owner and can''t be repeated'
