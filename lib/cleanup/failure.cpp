@@ -46,10 +46,20 @@ std::string lockers(Run& run, const TableName& table) try {
   return "the holder is unknown";
 }
 
+std::string what_was_ended(Run& run) {
+  const auto pid = run.end_what_was_left_behind();
+  if (!pid) return "";
+  return fmt::format(
+      "; its server process ({}) was still at work, and was terminated: code of the table's owner "
+      "can keep one from ending by itself",
+      *pid);
+}
+
 }  // namespace
 
 Failure explain(Run& run, const TableName& table, const pg::Error& error) {
   if (error.lock_not_available()) return {true, "the table is locked: " + lockers(run, table)};
+  if (error.kind() == pg::Error::Kind::timeout) return {false, error.what() + what_was_ended(run)};
   const bool is_limit = error.statement_timed_out() && run.is_connected();
   return {false, error.what() + (is_limit ? whose_limit(run) : "")};
 }

@@ -36,6 +36,7 @@ inline constexpr seconds kWatchesNewSessions{2};  // against a wrong clock
 inline constexpr milliseconds kBetweenSessionLooks{200};
 // The server gives up a statement before we give up the connection.
 inline constexpr seconds kAnswersWay{5};
+inline constexpr seconds kForAnEnd{1};  // of a backend that a timeout left behind
 
 // Deleting
 

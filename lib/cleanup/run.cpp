@@ -16,6 +16,16 @@ namespace django_session::sessions {
 
 using std::chrono::milliseconds;
 
+namespace {
+
+// {} a process id. Not somebody else's, who may have got the number since.
+constexpr const char* kEnd = R"(
+SELECT pg_terminate_backend(a.pid) AS ended FROM pg_stat_activity a
+WHERE a.pid = {} AND a.usename = session_user AND a.datname = current_database() AND a.state <> 'idle';
+)";
+
+}  // namespace
+
 std::string new_run_id() {
   std::random_device random;
   return fmt::format("{:08x}{:08x}{:08x}{:08x}", random(), random(), random(), random());
@@ -36,7 +46,21 @@ void Run::had_locked_for(milliseconds time) {
 
 void Run::connect() {
   if (observer_.stop_requested()) throw Stopped("interrupted; run it again to continue");
+  backend_pid_ = 0;
   connection_.emplace(connector_.connect(soon()));
+  backend_pid_ = connection_->backend_pid();
+}
+
+std::optional<int> Run::end_what_was_left_behind() try {
+  if (backend_pid_ == 0) return std::nullopt;
+  const auto end = pg::Deadline::after(patience::kForAnEnd);
+  pg::Connection second = connector_.connect(end);
+  if (second.is_pooled(end)) return std::nullopt;
+  const pg::Rows ended = ask_catalog(second, fmt::format(kEnd, backend_pid_), end);
+  if (ended.empty()) return std::nullopt;
+  return backend_pid_;
+} catch (const pg::Error&) {  // a server that hangs as a whole
+  return std::nullopt;
 }
 
 pg::Connection& Run::connection() {

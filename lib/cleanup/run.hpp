@@ -51,6 +51,10 @@ class Run {
   void connect();
   pg::Connection& connection();
   bool is_connected() const { return connection_ && connection_->usable(); }
+  /// After a timeout: ends the server process that was left behind, which code of the table's owner
+  /// may keep from ever ending by itself (it can catch a cancel request and a time limit, but not
+  /// this). Its process id; nothing if there was none, or behind a pooler, where it isn't known.
+  std::optional<int> end_what_was_left_behind();
   /// For a Probe, which has another to give back where this one turns out to be dead.
   pg::Connection lend_connection();
   void take_back(std::optional<pg::Connection> connection) { connection_ = std::move(connection); }
@@ -85,6 +89,7 @@ class Run {
   const std::string id_ = new_run_id();
   pg::Connector connector_;
   std::optional<pg::Connection> connection_;
+  int backend_pid_ = 0;  ///< of the connection made last
   CleanupTarget target_;
   std::string cutoff_;
   CleanupResult result_;

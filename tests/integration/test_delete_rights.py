@@ -539,3 +539,24 @@ def test_what_a_trigger_says_is_not_taken_for_the_batchs_report(attacked, run_cl
     result = run_cleanup("--method", "delete", user=user)
     assert result.code == DONE and result.deleted == expired, result
     assert "connecting again" not in result.stderr, result
+
+
+HANGS = f"""
+CREATE FUNCTION public.hang(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RETURN $1; END$$;
+CREATE INDEX hangs ON {TABLE} ((public.hang(1) + length(session_key)));
+CREATE OR REPLACE FUNCTION public.hang(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$BEGIN
+  LOOP BEGIN PERFORM pg_sleep(1); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END$$;
+"""
+
+
+@pytest.mark.parametrize("options", [("--dry-run",), DELETE])
+def test_code_that_catches_every_cancel_keeps_no_backend_of_ours(attacked, run_cleanup, options):
+    attacked.psql(HANGS, OWNER)
+    try:
+        result = run_cleanup("-t", "2", *options, user="postgres")
+        assert result.code == FAILED and "was terminated" in result.stdout + result.stderr, result
+        wait_for(lambda: attacked.value("SELECT count(*) FROM pg_stat_activity WHERE datname = 'site' AND "
+                                        "pid <> pg_backend_pid()") == 0, "its end", 5)
+    finally:
+        attacked.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'site' AND "
+                      "pid <> pg_backend_pid()")
