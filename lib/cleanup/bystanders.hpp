@@ -49,7 +49,7 @@ std::optional<OldTransaction> oldest_transaction(Run& run, const std::string& ma
 bool has_old_writers(Run& run, const std::string& mark);
 
 /// One of our locks, by which locks of others are in its way.
-enum class TableLock { share_row_exclusive, access_exclusive };
+enum class TableLock { share_row_exclusive, access_exclusive, of_helpers };
 
 /// Looks again and again who has locks on some tables that are in the way of ours.
 class LockWatch {

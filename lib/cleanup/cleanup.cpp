@@ -128,8 +128,10 @@ CleanupResult Cleanup::abort() {
     result_.bytes_before = run_.target().bytes_before;
     const bool had_swap = remove_swap_leftovers(run_);
     const int indexes = remove_reindex_leftovers(run_);
+    const std::string stays = result_.message;
     result_.message = had_swap || indexes > 0 ? "removed what an interrupted cleanup left"
                                               : "no interrupted cleanup left anything";
+    if (!stays.empty()) result_.message += "; " + stays;
   });
   return result_;
 }
@@ -199,6 +201,10 @@ void Cleanup::clear_the_way() {
     if (!error.insufficient_privilege()) throw;
     run_.note(fmt::format("an interrupted swap left {}: remove it with --abort as {}",
                           fmt::join(leftovers.objects, ", "), run_.target().owner));
+  } catch (const Paused& paused) {
+    const bool wanted = run_.observer().stop_requested() || run_.end().passed();
+    if (planned_.plan.method != Method::remove || wanted) throw;
+    run_.note(fmt::format("{}; deleting all the same", paused.what()));
   }
 }
 

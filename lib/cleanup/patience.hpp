@@ -85,6 +85,7 @@ inline constexpr seconds kFirstLockNote{2}, kBetweenLockNotes{30};
 // On the swap's own helpers; nobody else uses them, but a process of ours that was killed may still
 // run.
 inline constexpr seconds kHelpersLock{3};
+inline constexpr seconds kForHelpersLock{20};  // all tries together
 inline constexpr seconds kBetweenRenewals{5};  // of the lease, while the run waits
 // A VACUUM of a run that was killed ends by itself; one of a run that lives is not waited for.
 inline constexpr seconds kForForeignVacuum{5};

@@ -128,6 +128,8 @@ Circumstances circumstances_of(Run& run, const Planned& planned) {
   circumstances.notes = preflight.notes;
   if (preflight.leftovers.any())
     circumstances.notes.push_back("there is " + describe_leftovers(preflight.leftovers));
+  for (const pg::Row& row : run.ask(what_stays_query(run.target().oid)))
+    circumstances.notes.push_back(describe_what_stays(row));
   circumstances.room = preflight.room;
   circumstances.sorting = preflight.sorting;
   circumstances.giving_back = giving_back(run);

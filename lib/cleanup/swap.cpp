@@ -84,6 +84,7 @@ class Swap {
   void try_exchange();
   void note_what_it_was();
   void drop_replaced();
+  void drop_at_once_or_later();
   void wait_for_writers();
 
   void wait_till_calm() {
@@ -133,6 +134,7 @@ void Swap::run(const CleanupPlan& plan) {
 
 void Swap::begin() {
   swap_.limit_waits();
+  if (const std::string gone = missing_synchronous_standby(run_); !gone.empty()) run_.note(gone);
   held_ = swap_.lock_timeout();
   state_.acquire();
   if (swap_.phase != Phase::exchanged) keep_log_small();
@@ -184,7 +186,7 @@ void Swap::restart(const std::string& why) {
   if (++restarts_ > kMostRestarts) throw Stopped("the table keeps changing: " + why);
   run_.note("starting over: " + why);
   swap_.phase = Phase::stopped;  // nothing of it is drained or kept from here
-  lock_.with("to remove the triggers", TableLock::access_exclusive, [this] { state_.remove(); });
+  state_.remove();
   refuse_what_is_new();
   columns_.clear();
   state_.create();
@@ -400,32 +402,33 @@ void Swap::note_what_it_was() {
   CleanupResult& result = run_.result();
   result.rows_deleted.reset();
   if (swap_.rows_before >= 0) result.rows_deleted = std::max(0.0, swap_.rows_before - swap_.copied);
-  result.bytes_before = swap_.bytes_before;
+  if (swap_.bytes_before >= 0) result.bytes_before = swap_.bytes_before;  // else it has been told
 }
 
 void Swap::drop_replaced() {
   show("dropping the replaced table");
   note_what_it_was();
   const auto longest_lock = run_.result().longest_lock;
-  // Even if max-duration is reached. To remove the files of a large table takes its time.
-  const auto drop = [this] {
-    swap_.send_long(remove_sql(names_, swap_.on_table(), swap_.ours, {}),
-                    pg::Deadline::after(patience::kLongestStatement));
-    swap_.ours = false;
-  };
   try {
     wait_for_writers();
-    drop();
+    drop_at_once_or_later();
   } catch (const Paused& paused) {
     throw Stopped(replaced_is_left(paused));
   } catch (const pg::Error& error) {
-    const bool refused = error.kind() == pg::Error::Kind::statement;
-    if (refused && is_depended_on(error)) state_.explain_what_depends(error);
-    if (!refused || !is_lock_trouble(error))
-      throw pg::Error(error.kind(), replaced_is_left(error), error.sqlstate());
-    lock_.with("to drop the replaced table", TableLock::access_exclusive, drop);
+    throw pg::Error(error.kind(), replaced_is_left(error), error.sqlstate());
   }
   run_.result().longest_lock = longest_lock;  // nobody else uses that table
+  swap_.ours = false;
+  state_.say_what_stays();
+}
+
+/// Even if max-duration is reached.
+void Swap::drop_at_once_or_later() try {
+  state_.remove_helpers(names_, swap_.ours);
+} catch (const pg::Error& error) {
+  if (error.kind() != pg::Error::Kind::statement || !is_lock_trouble(error)) throw;
+  lock_.with("to drop the replaced table", TableLock::of_helpers,
+             [this] { state_.remove_helpers(names_, swap_.ours); });
 }
 
 /// Nothing shows what another session makes of the replaced table's row type before it commits, and

@@ -24,9 +24,6 @@ inline bool is_lock_trouble(const pg::Error& error) {
 
 inline bool is_taken_over(const pg::Error& error) { return is(error, kTakenOver); }
 
-/// Of a table that can't be dropped.
-inline bool is_depended_on(const pg::Error& error) { return is(error, "2BP01"); }
-
 /// The table is no longer what it was when copying began.
 inline bool is_changed(const pg::Error& error) { return is(error, kChanged); }
 

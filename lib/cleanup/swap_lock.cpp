@@ -19,15 +19,19 @@ constexpr int kMostGrants = 3;
 // {0} the table's OID: of the table and of the swap's helpers, which are its owner's.
 constexpr const char* kOurRelations = R"(
   SELECT c.oid FROM pg_class t JOIN pg_class c ON c.oid = t.oid
-    OR c.relname IN ('djs_{0}_state', 'djs_{0}_log', 'djs_{0}_new') AND c.relowner = t.relowner
+    OR c.relname IN ('djs_{0}_state', 'djs_{0}_log', 'djs_{0}_new', 'djs_{0}_old')
+      AND c.relowner = t.relowner
   WHERE t.oid = {0})";
 
 }  // namespace
 
 void SwapLock::with(const std::string& doing, TableLock lock, const std::function<void()>& attempt,
                     const std::function<void()>& while_hopeless) {
-  LockWait wait(swap_.run, {"the lock " + doing, our_tables(), patience::kForSwapsLock,
-                            patience::kFirstLockNote, patience::kBetweenLockNotes});
+  const bool of_helpers = lock == TableLock::of_helpers;
+  const milliseconds longest =
+      of_helpers ? milliseconds(patience::kForHelpersLock) : milliseconds(patience::kForSwapsLock);
+  LockWait wait(swap_.run, {"the lock " + doing, our_tables(), longest, patience::kFirstLockNote,
+                            patience::kBetweenLockNotes});
   LockWatch others(swap_.run, our_tables(), lock);
   const auto start = Clock::now();
   const auto hope =
@@ -37,8 +41,9 @@ void SwapLock::with(const std::string& doing, TableLock lock, const std::functio
   for (;;) {
     swap_.run.check();
     swap_.renew_lease();
-    // Nobody but us uses the replaced table.
-    const bool hopeless = swap_.phase != Phase::exchanged && others.sees_a_long_one();
+    // Nobody but us uses the helpers.
+    const bool hopeless =
+        !of_helpers && swap_.phase != Phase::exchanged && others.sees_a_long_one();
     if (!hopeless || Clock::now() - start > hope) {
       if (succeeds(attempt, hopeless, tries)) return;
     } else if (while_hopeless) {

@@ -27,6 +27,7 @@ class SwapRun {
   std::string& twin;  ///< OID of the shadow, and so of the table that will have the name
   Phase phase = Phase::none;
   bool ours = false;       ///< the state's row is
+  bool disabled = false;   ///< its triggers were, by a run that gave up
   double rows_before = 0;  ///< kUnknownRows: not known
   double bytes_before = 0, copied = 0;
   double log_bytes = 0;  ///< of the log, when last looked at

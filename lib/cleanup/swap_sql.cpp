@@ -34,8 +34,10 @@ constexpr int kLeaseSeconds = 30;
 constexpr int kMostKeysBeforeLock = 10000;
 
 // A lock, once granted, is held until COMMIT, so the message is sent as one and nothing waits for
-// the network.
+// the network. Nor does its COMMIT wait, with the lock, for a standby that may be gone: whatever
+// clients commit afterwards comes later in the WAL, so no standby has that without this.
 constexpr std::string_view kBegin = R"({begin}
+SET LOCAL synchronous_commit = local;
 SET LOCAL plpgsql.extra_errors = 'none';
 SET LOCAL timezone = 'UTC';
 {usual_plans}
@@ -153,6 +155,15 @@ constexpr std::string_view kTakeOver = R"(
     lease_until = clock_timestamp() + interval '{lease} seconds', backend = pg_backend_pid()
   WHERE m.run_id = {former};
   RAISE INFO 'djs: taken=%', FOUND;
+)";
+
+// Nothing is left to tell: no more sessions than were copied, and a size that isn't known.
+constexpr std::string_view kReported = R"(
+  UPDATE ONLY {state} SET rows_before = copied, bytes_before = -1;
+)";
+
+constexpr std::string_view kEndLease = R"(
+  UPDATE ONLY {state} SET lease_until = clock_timestamp();
 )";
 
 constexpr std::string_view kColumns = R"(
@@ -435,17 +446,23 @@ std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const
          transaction(names, limits, locks, prepare, rest);
 }
 
-std::string remove_sql(const SwapNames& names, TransactionLimits limits, bool guarded,
-                       const std::vector<std::string>& tables) {
+std::string remove_triggers_sql(const SwapNames& names, TransactionLimits limits, bool guarded,
+                                const std::vector<std::string>& tables) {
   std::string locks = kQuickCommit;
   for (const std::string& table : tables) locks += lock_against_vacuum(names, limits, table);
   locks += kAsked;
   for (const std::string& table : tables)
     locks += fmt::format("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE;\n", table);
+  return transaction(names, limits, locks,
+                     work(names, limits, fill<sql::remove_triggers>(names, limits),
+                          guarded ? Guarded::yes : Guarded::no),
+                     kEnded);
+}
+
+std::string remove_sql(const SwapNames& names, TransactionLimits limits, bool guarded) {
   return transaction(
-      names, limits, locks,
-      work(names, limits, fill<sql::remove>(names, limits), guarded ? Guarded::yes : Guarded::no),
-      kEnded);
+      names, limits, kQuickCommit,
+      work(names, limits, fill<sql::remove>(names, limits), guarded ? Guarded::yes : Guarded::no));
 }
 
 std::string disable_sql(const SwapNames& names, TransactionLimits limits) {
@@ -468,6 +485,16 @@ std::string take_over_sql(const SwapNames& names, TransactionLimits limits,
                           const std::string& former) {
   const std::string body = fill<kTakeOver>(names, limits, arg<"former">(sql_string(former)));
   return transaction(names, limits, "", work(names, limits, body, Guarded::hold_state));
+}
+
+std::string reported_sql(const SwapNames& names, TransactionLimits limits) {
+  return transaction(names, limits, kQuickCommit,
+                     work(names, limits, fill<kReported>(names, limits)));
+}
+
+std::string end_lease_sql(const SwapNames& names, TransactionLimits limits) {
+  return transaction(names, limits, kQuickCommit,
+                     work(names, limits, fill<kEndLease>(names, limits)));
 }
 
 std::string renew_sql(const SwapNames& names, TransactionLimits limits) {

@@ -122,17 +122,22 @@ struct ExchangeLimits {
 std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
                          ExchangeLimits most);
 
-/// Drops all that is there under the names and belongs to the owner, in whatever schema: triggers,
-/// function, log, shadow, replaced table, state. `guarded`: only if the state is ours; else
-/// whatever became of it. `tables`: of triggered_tables_query(). Locks: as create_triggers_sql, but
-/// ACCESS EXCLUSIVE, on those tables. Rows: asked, ended (epochs).
-std::string remove_sql(const SwapNames& names, TransactionLimits limits, bool guarded,
-                       const std::vector<std::string>& tables);
+/// Drops the triggers on `tables`, which are those of triggered_tables_query(). `guarded`: only if
+/// the state is ours; else whatever became of it. Locks: as create_triggers_sql, but ACCESS
+/// EXCLUSIVE, on those tables. Rows: asked, ended (epochs).
+std::string remove_triggers_sql(const SwapNames& names, TransactionLimits limits, bool guarded,
+                                const std::vector<std::string>& tables);
+
+/// To be sent after that: drops all else that is there under the names and belongs to the owner, in
+/// whatever schema: replaced table, shadow, function, log, state. What can't be dropped because
+/// something depends on it is emptied and kept under another name. Report: locked (one that others
+/// have locked, and what would have come after it, are still there). No lock on the table.
+std::string remove_sql(const SwapNames& names, TransactionLimits limits, bool guarded);
 
 /// Query: the tables that triggers of ours are on. Rows: name, quoted.
 std::string triggered_tables_query(const SwapNames& names);
 
-/// Where remove_sql can't get its lock: stops the log without it, and drops the shadow.
+/// Where remove_triggers_sql can't get its lock: stops the log without it, and drops the shadow.
 /// Locks: SHARE ROW EXCLUSIVE on the table: doesn't wait for readers.
 std::string disable_sql(const SwapNames& names, TransactionLimits limits);
 
@@ -146,8 +151,14 @@ std::string read_state_sql(const SwapNames& names, TransactionLimits limits);
 std::string take_over_sql(const SwapNames& names, TransactionLimits limits,
                           const std::string& former);
 
+/// After the exchange: notes in the state that its figures have been reported.
+std::string reported_sql(const SwapNames& names, TransactionLimits limits);
+
 /// Renews the lease and nothing else: for a run that waits. No lock on the table.
 std::string renew_sql(const SwapNames& names, TransactionLimits limits);
+
+/// For a run that leaves the state behind, but goes on.
+std::string end_lease_sql(const SwapNames& names, TransactionLimits limits);
 
 /// Query: the indexes that a swap finds sessions by. Rows: name, not quoted; is_key: the primary
 /// key.

@@ -26,6 +26,8 @@ constexpr const char* kHelpersAreLeft =
     "run resumes or removes it, --abort removes it";
 constexpr const char* kDisabledAreLeft =
     "; the swap's triggers remain, disabled: the next run, or --abort, removes them";
+constexpr const char* kTablesAreLeft =
+    "; tables of the swap remain: the next run, or --abort, removes them";
 
 // {0} the table's OID, {1} kSetRole.
 constexpr const char* kMayRemove = R"(
@@ -33,7 +35,8 @@ SELECT session_user AS role, pg_has_role(c.relowner, {1}) AS allowed
 FROM pg_class c WHERE c.oid = {0};
 )";
 
-constexpr const char *kDuplicateTable = "42P07", *kUniqueViolation = "23505";
+constexpr const char *kDuplicateTable = "42P07", *kUniqueViolation = "23505",
+                     *kLockNotAvailable = "55P03";
 
 }  // namespace
 
@@ -60,8 +63,7 @@ void SwapState::acquire() {
   }
   if (leftovers.any()) {
     swap_.run.note("removing " + describe_leftovers(leftovers));
-    lock_.with("to remove what is left of a swap", TableLock::access_exclusive,
-               [this] { remove(); });
+    remove();
   }
   create();
 }
@@ -107,6 +109,7 @@ void SwapState::take_over(Row row) {
   }
   swap_.ours = true;
   swap_.phase = row.phase;
+  swap_.disabled = row.phase == Phase::stopped;
   swap_.twin = row.twin;
   swap_.copied = row.copied;
   // Another run that deleted meanwhile counts that as its own.
@@ -133,6 +136,7 @@ void SwapState::create() {
     throw;
   }
   swap_.ours = true;
+  swap_.disabled = false;
   swap_.copied = swap_.log_bytes = 0;
   const Row row = read();
   swap_.phase = row.phase;
@@ -161,8 +165,7 @@ void SwapState::remove_orphans(const Leftovers& leftovers) {
     names.oid = oid;
     swap_.run.note(
         fmt::format("removing the helpers djs_{}_* of a table that no longer exists", oid));
-    lock_.with("to remove the triggers of an earlier swap", TableLock::access_exclusive,
-               [&] { remove(names, false); });
+    remove(names, false);
   }
 }
 
@@ -172,10 +175,38 @@ void SwapState::remove() {
   for (const pg::Row& row : swap_.run.ask(left_behind_query(swap_.names.oid)))
     swap_.run.note(fmt::format("{} is left alone: {} may not drop it", row.text("object"),
                                swap_.run.target().owner));
+  say_what_stays();
 }
 
+/// The triggers first, since they slow down the site and make the log grow.
 void SwapState::remove(const SwapNames& names, bool guarded) {
-  swap_.timed(remove_sql(names, swap_.on_table(), guarded, triggered_tables(names)));
+  if (!triggered_tables(names).empty())
+    lock_.with("to remove the triggers", TableLock::access_exclusive, [&] {
+      swap_.timed(remove_triggers_sql(names, swap_.on_table(), guarded, triggered_tables(names)));
+    });
+  lock_.with("to remove what is left of a swap", TableLock::of_helpers,
+             [&] { remove_helpers(names, guarded); });
+}
+
+/// To remove the files of a large table takes its time.
+void SwapState::remove_helpers(const SwapNames& names, bool guarded) {
+  swap_.send_long(remove_sql(names, swap_.on_table(), guarded),
+                  pg::Deadline::after(patience::kLongestStatement));
+  if (report_of(swap_.run.connection()).has("locked"))
+    throw pg::Error(pg::Error::Kind::statement, "another session has locked a table of the swap",
+                    kLockNotAvailable);
+}
+
+/// Because something depends on it.
+std::vector<std::string> SwapState::what_stays() {
+  std::vector<std::string> texts;
+  for (const pg::Row& row : swap_.run.ask(what_stays_query(swap_.names.oid)))
+    texts.push_back(describe_what_stays(row));
+  return texts;
+}
+
+void SwapState::say_what_stays() {
+  swap_.run.result().message = fmt::format("{}", fmt::join(what_stays(), "; "));
 }
 
 std::vector<std::string> SwapState::triggered_tables(const SwapNames& names) {
@@ -192,35 +223,47 @@ void SwapState::take_over_to_remove() try { take_over(read()); } catch (const pg
   swap_.run.note(fmt::format("the state of the swap can't be used: {}", error.what()));
 }
 
-void SwapState::refuse_who_may_not_remove() {
+/// Empty where this role may.
+std::string SwapState::why_not_removed() {
   const pg::Row row = swap_.run.ask(fmt::format(kMayRemove, swap_.names.oid, kSetRole)).front();
-  if (row.flag("allowed")) return;
-  throw pg::Error(pg::Error::Kind::statement,
-                  fmt::format("role {} may not remove what an interrupted swap left: run "
-                              "django_session_cleanup --abort as {}",
-                              row.text("role"), swap_.run.target().owner),
-                  pg::Error::kInsufficientPrivilege);
+  if (row.flag("allowed")) return "";
+  return fmt::format(
+      "role {} may not remove what an interrupted swap left: run django_session_cleanup --abort as "
+      "{}",
+      row.text("role"), swap_.run.target().owner);
 }
 
 bool SwapState::remove_leftovers() try {
   swap_.limit_waits();
   const Leftovers leftovers = find_leftovers();
-  if (leftovers.any() || !leftovers.orphans.empty()) refuse_who_may_not_remove();
+  const std::size_t kept = what_stays().size();
+  const bool any = leftovers.any() || !leftovers.orphans.empty();
+  if (!any && kept == 0) return false;
+  if (const std::string why_not = why_not_removed(); !why_not.empty()) {
+    if (any)
+      throw pg::Error(pg::Error::Kind::statement, why_not, pg::Error::kInsufficientPrivilege);
+    say_what_stays();
+    return false;
+  }
   remove_orphans(leftovers);
-  if (!leftovers.any()) return !leftovers.orphans.empty();
   if (leftovers.state) take_over_to_remove();
-  swap_.run.note("removing " + describe_leftovers(leftovers));
-  lock_.with("to remove what is left of a swap", TableLock::access_exclusive, [this] { remove(); });
-  return true;
+  if (leftovers.any()) swap_.run.note("removing " + describe_leftovers(leftovers));
+  remove();
+  return any || what_stays().size() < kept;
+} catch (const Paused&) {
+  end_lease();
+  throw;
 } catch (const pg::Error& error) {
-  if (is_depended_on(error)) explain_what_depends(error);
   if (!is_taken_over(error)) throw;
   throw LeftToAnother(error.what());
 }
 
-void SwapState::explain_what_depends(const pg::Error& error) {
-  const std::string why = why_it_stays(find_leftovers());
-  throw Stopped(why.empty() ? replaced_is_left(error) : "the tables are exchanged, but " + why);
+/// So that what this run does instead doesn't take it for another one.
+void SwapState::end_lease() try {
+  if (swap_.ours && swap_.run.is_connected())
+    swap_.send(end_lease_sql(swap_.names, swap_.quick()), swap_.quick());
+} catch (const pg::Error& error) {
+  if (error.kind() != pg::Error::Kind::statement) throw;
 }
 
 // -- Giving up
@@ -236,12 +279,11 @@ std::vector<std::string> SwapState::tables_with_triggers_now() try {
 }
 
 std::string SwapState::tidy_up() {
-  if (!swap_.ours || swap_.phase == Phase::exchanged) return "";
-  if (!swap_.run.is_connected()) return kHelpersAreLeft;
+  if (!swap_.ours) return "";
   const auto deadline = pg::Deadline::after(
       std::min<milliseconds>(patience::kTidyUp, swap_.run.options().answer_timeout));
-  const auto tables = tables_with_triggers_now();
   const auto works = [&](const std::string& message) {
+    if (!swap_.run.is_connected()) return false;
     try {
       swap_.run.send(message, deadline);
       return true;
@@ -249,9 +291,29 @@ std::string SwapState::tidy_up() {
       return false;
     }
   };
-  if (works(remove_sql(swap_.names, swap_.on_table(), true, tables))) return "";
-  if (!swap_.run.is_connected()) return kHelpersAreLeft;
-  return works(disable_sql(swap_.names, swap_.on_table())) ? kDisabledAreLeft : kHelpersAreLeft;
+  if (swap_.phase == Phase::exchanged) {
+    works(reported_sql(swap_.names, swap_.quick()));
+    return "";
+  }
+  if (!swap_.run.is_connected()) return what_is_left();
+  const auto tables = tables_with_triggers_now();
+  if (tables.empty() || works(remove_triggers_sql(swap_.names, swap_.on_table(), true, tables)))
+    works(remove_sql(swap_.names, swap_.on_table(), true));
+  else
+    works(disable_sql(swap_.names, swap_.on_table()));
+  return what_is_left();
+}
+
+std::string SwapState::what_is_left() try {
+  if (!swap_.run.is_connected()) return swap_.disabled ? kDisabledAreLeft : kHelpersAreLeft;
+  const Leftovers leftovers = find_leftovers();
+  if (!leftovers.any()) return "";
+  if (leftovers.logging) return kHelpersAreLeft;
+  const bool triggers = std::any_of(leftovers.objects.begin(), leftovers.objects.end(),
+                                    [](const auto& name) { return name.starts_with("trigger "); });
+  return triggers ? kDisabledAreLeft : kTablesAreLeft;
+} catch (const pg::Error&) {
+  return swap_.disabled ? kDisabledAreLeft : kHelpersAreLeft;
 }
 
 }  // namespace django_session::sessions

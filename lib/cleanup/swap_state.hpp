@@ -22,6 +22,10 @@ class SwapState {
 
   /// Removes triggers, log, shadow and state.
   void remove();
+  /// All but the triggers. Throws lock_not_available() where another session has locked one.
+  void remove_helpers(const SwapNames& names, bool guarded);
+  /// What could only be emptied: in the result's message.
+  void say_what_stays();
   /// For --abort: true if there was anything.
   bool remove_leftovers();
 
@@ -29,13 +33,9 @@ class SwapState {
   /// that is done only the end is missing.
   bool keep_for_next_run() const;
   /// Before the run gives up: nothing that grows or slows the site may stay, if that can be had
-  /// within seconds. What stays all the same, as the end of a message.
+  /// within seconds; and what it reports of an exchange isn't to be told again. What stays all the
+  /// same, as the end of a message.
   std::string tidy_up();
-
-  /// Why the replaced table can't be dropped: a session whose transaction was open during the
-  /// exchange has made something of the row type by its OID, which nothing showed before it
-  /// committed.
-  [[noreturn]] void explain_what_depends(const pg::Error& error);
 
  private:
   struct Row {
@@ -59,7 +59,10 @@ class SwapState {
   void remove(const SwapNames& names, bool guarded);
   std::vector<std::string> triggered_tables(const SwapNames& names);
   std::vector<std::string> tables_with_triggers_now();
-  void refuse_who_may_not_remove();
+  std::string why_not_removed();
+  std::vector<std::string> what_stays();
+  void end_lease();
+  std::string what_is_left();
 
   SwapRun& swap_;
   SwapLock& lock_;

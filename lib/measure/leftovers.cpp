@@ -1,4 +1,4 @@
-// Three queries, see sql/, and what their answers mean for people.
+// Four queries, see sql/, and what their answers mean for people.
 #include "measure/leftovers.hpp"
 
 #include <fmt/format.h>
@@ -31,18 +31,23 @@ Leftovers read_leftovers(const pg::Row& row) {
   leftovers.age = row.number("age");
   leftovers.keep = row.number("keep");
   leftovers.orphans = row.lines("orphans");
-  leftovers.keepers = row.lines("keepers");
-  leftovers.remedies = row.lines("remedies");
   return leftovers;
 }
 
-std::string why_it_stays(const Leftovers& leftovers) {
-  if (leftovers.keepers.empty()) return "";
+std::string what_stays_query(const std::string& oid) {
+  return sql::fill<sql::what_stays>(sql::arg<"oid">(oid));
+}
+
+std::string describe_what_stays(const pg::Row& row) {
+  if (!row.has("keepers"))
+    return row.text("object") + " was kept by an earlier swap; run django_session_cleanup --abort";
+  const double bytes = row.number("bytes").value_or(0);
   return fmt::format(
-      "the replaced table can't be dropped ({}): {} depends on it; {}, then run "
+      "{}{} can't be dropped, since something depends on it: {}; {}, then run "
       "django_session_cleanup --abort",
-      format_quantity(leftovers.bytes, Unit::bytes), fmt::join(leftovers.keepers, ", "),
-      fmt::join(leftovers.remedies, "; "));
+      row.text("object"),
+      bytes > 0 ? fmt::format(" ({})", format_quantity(bytes, Unit::bytes)) : "",
+      row.text("keepers"), row.text("remedies"));
 }
 
 std::string describe_leftovers(const Leftovers& leftovers) {
@@ -51,7 +56,6 @@ std::string describe_leftovers(const Leftovers& leftovers) {
       fmt::format("a running or interrupted swap: {}", fmt::join(leftovers.objects, ", "));
   text += fmt::format("; {}", format_quantity(leftovers.bytes, Unit::bytes));
   if (leftovers.age) text += ", started " + format_quantity(*leftovers.age, Unit::seconds) + " ago";
-  if (const std::string why = why_it_stays(leftovers); !why.empty()) text += "; " + why;
   return text;
 }
 

@@ -21,9 +21,6 @@ struct Leftovers {
   std::optional<double> keep;  ///< its --keep, in seconds
   /// OIDs of tables that no longer exist but have helpers of the same owner.
   std::vector<std::string> orphans;
-  /// What depends on the replaced table, so that it can't be dropped: "function public.g(...)".
-  std::vector<std::string> keepers;
-  std::vector<std::string> remedies;  ///< what to do about each
 
   bool any() const { return !objects.empty(); }
 };
@@ -41,8 +38,13 @@ std::string left_behind_query(const std::string& oid);
 
 Leftovers read_leftovers(const pg::Row& row);
 
-/// Why the replaced table can't be dropped, and what to run; empty where nothing keeps it.
-std::string why_it_stays(const Leftovers& leftovers);
+/// A SELECT of object, bytes, keepers and remedies: the helpers that can't be dropped, because of
+/// what others have made, and those that a swap had to keep for that reason: empty, and under other
+/// names, which are not among the leftovers.
+std::string what_stays_query(const std::string& oid);
+
+/// Of a row of that, for people: what depends on it, and what to run.
+std::string describe_what_stays(const pg::Row& row);
 
 /// "an interrupted swap: trigger ..., 3 MB, since 2 h"; empty without any.
 std::string describe_leftovers(const Leftovers& leftovers);

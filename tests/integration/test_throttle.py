@@ -1,7 +1,9 @@
 """--max-lag with a real standby and a real archiver: the cleanup waits for them, or stops and names them."""
 
+import contextlib
 import re
 import shutil
+import signal
 import time
 
 import pytest
@@ -204,6 +206,26 @@ def test_a_synchronous_standby_that_is_gone_keeps_nobody_waiting(own_cluster, fo
     result = start(cleanup_program, server, "--max-duration", "20", user=OWNER).result(timeout=30)
     assert (result.code, result.deleted) == (DONE, 29_100), result
     assert "no synchronous standby is connected (synchronous_standby_names = 'gone')" in result.stderr
+
+
+@pytest.mark.parametrize("options", [("--method", "swap"), ("--abort",)])
+def test_a_swap_does_not_wait_for_a_synchronous_standby_that_is_gone(own_cluster, folder, cleanup_program, options):
+    server = own_cluster(synchronous_commit="on")
+    site = new_site(server, folder, sessions=3000)
+    first = Cleanup(cleanup_program, "--method", "swap", "--no-progress", "-v", environment=server.environment("site", OWNER))
+    wait_for(lambda: site.value("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'djs%'"), "the copy", pause=0.005)
+    first.send(signal.SIGKILL)
+    with contextlib.suppress(AssertionError):
+        first.result()
+    server.configure(synchronous_standby_names="'gone'")
+    server.reload()
+    wait_for(lambda: server.psql("SHOW synchronous_standby_names") == [("gone",)], "the setting")
+    result = Cleanup(cleanup_program, *options, "--no-progress", "-t", "5",
+                     environment=server.environment("site", OWNER)).result(timeout=60)
+    assert result.code == DONE and not site.psql("SELECT 1 FROM pg_class WHERE relname LIKE 'djs%'"), result
+    if "swap" in options:
+        assert "no synchronous standby is connected (synchronous_standby_names = 'gone')" in result.stderr
+        assert site.value(EXPIRED) == 0
 
 
 def test_a_prepared_transaction_that_holds_the_table_is_named(own_cluster, folder, cleanup_program):

@@ -51,10 +51,13 @@ Messages swap_messages(const SwapNames& names) {
       {"count_live_sql index", count_live_sql(names, kLimits, CountBy::index)},
       {"count_live_sql key", count_live_sql(names, kLimits, CountBy::key)},
       {"renew_sql", renew_sql(names, kLimits)},
+      {"end_lease_sql", end_lease_sql(names, kLimits)},
       {"exchange_sql", exchange_sql(names, kLimits, columns, {500, milliseconds(2000)})},
+      {"reported_sql", reported_sql(names, kLimits)},
       {"disable_sql", disable_sql(names, kLimits)},
-      {"remove_sql guarded", remove_sql(names, kLimits, true, {names.table})},
-      {"remove_sql", remove_sql(names, kLimits, false, {})},
+      {"remove_triggers_sql", remove_triggers_sql(names, kLimits, true, {names.table})},
+      {"remove_sql guarded", remove_sql(names, kLimits, true)},
+      {"remove_sql", remove_sql(names, kLimits, false)},
   };
 }
 
@@ -90,6 +93,7 @@ Messages reading_messages(Reading all) {
       {"leftovers_query", leftovers_query(oid)},
       {"taken_names_query", taken_names_query(oid)},
       {"left_behind_query", left_behind_query(oid)},
+      {"what_stays_query", what_stays_query(oid)},
       {"reading_message", reading_message(all, none)},
       {"preparation_message", preparation_message(prepared.preparation(), budget)},
       {"function_statistics",

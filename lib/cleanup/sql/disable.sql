@@ -1,4 +1,5 @@
--- Stops the log and drops the shadow, where remove.sql can't get its lock.
+-- Stops the log and drops the shadow, where remove_triggers.sql can't get its lock. If
+-- something depends on the shadow, it is emptied.
 --
 -- A part of a PL/pgSQL block, as the table's owner.
 -- Locks: SHARE ROW EXCLUSIVE on the table, which the message has asked for before.
@@ -10,6 +11,10 @@
   LOOP
     EXECUTE format('ALTER TABLE %s DISABLE TRIGGER %I', {oid}::oid::regclass, item.tgname);
   END LOOP;
-  DROP TABLE {shadow};
+  BEGIN
+    DROP TABLE {shadow};
+  EXCEPTION WHEN dependent_objects_still_exist THEN
+    TRUNCATE {shadow};
+  END;
   TRUNCATE {log};
   UPDATE ONLY {state} SET phase = '{stopped}';

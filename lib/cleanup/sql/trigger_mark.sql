@@ -1,7 +1,8 @@
 -- Changes when the function couldn't note a change, when a trigger is dropped, disabled or, in
 -- between, enabled again, and when anything is done that could keep the function from noting: to
 -- it, to the log, to the sequences, to the schema or to the owner's memberships. Then changes may
--- have been missed. An expression, text.
+-- have been missed. A view of others that reads the log depends on it, normally, and keeps the
+-- function from nothing. An expression, text.
 -- Locks: ACCESS SHARE on the state.
 --   {oid}    the table's
 --   {state}  the state's name
@@ -14,7 +15,7 @@
       (SELECT string_agg(a.xmin::text, ' ' ORDER BY a.attnum) FROM pg_attribute a
        WHERE a.attrelid = m.log AND a.attnum > 0),
       (SELECT count(*) FROM pg_depend d
-       WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = m.log),
+       WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = m.log AND d.deptype <> 'n'),
       (SELECT string_agg(format('%s %s %s %s', c.oid, c.xmin, q.xmin,
           CASE WHEN d.refobjid <> m.log AND has_sequence_privilege(c.oid, 'SELECT')
             THEN pg_sequence_last_value(c.oid::regclass) END), ' ' ORDER BY c.oid)

@@ -53,21 +53,6 @@ WITH this AS (
                WHERE note.belongs_to = k.belongs_to
                  AND t.tgrelid <> k.belongs_to::bigint
                  AND r.relname <> 'djs_' || k.belongs_to || '_old'))
-), keeper AS (  -- what uses the row type of the replaced table, or reads it: it can't be dropped
-  SELECT DISTINCT i.type, i.identity
-  FROM mine JOIN pg_catalog.pg_class c ON c.oid = mine.oid
-  JOIN pg_catalog.pg_type y ON y.oid = c.reltype
-  JOIN pg_catalog.pg_depend d
-    ON d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass AND d.refobjid IN (y.oid, y.typarray)
-    OR d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = c.oid
-      AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
-  LEFT JOIN pg_catalog.pg_rewrite r
-    ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND r.oid = d.objid,
-  LATERAL pg_catalog.pg_identify_object(
-    CASE WHEN r.oid IS NULL THEN d.classid ELSE 'pg_catalog.pg_class'::pg_catalog.regclass END,
-    coalesce(r.ev_class, d.objid), d.objsubid) i
-  WHERE mine.name = 'djs_{oid}_old' AND NOT (d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass
-    AND d.objid IN (y.oid, y.typarray))
 ), started AS (
   SELECT pg_catalog.substring(pg_catalog.obj_description(oid, 'pg_class'),
     'started ([12]\d{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]) '
@@ -83,11 +68,6 @@ SELECT (SELECT pg_catalog.string_agg(object, E'\n' ORDER BY object) FROM object)
           AND t.tgname LIKE 'djs\_{oid}\_%' AND t.tgenabled <> 'D') AS logging,
   (SELECT bytes FROM mine WHERE name = 'djs_{oid}_log') AS log_bytes,
   (SELECT pg_catalog.sum(bytes) FROM mine) AS bytes,
-  (SELECT pg_catalog.string_agg(type || ' ' || identity, E'\n' ORDER BY type || ' ' || identity) FROM keeper) AS keepers,
-  (SELECT pg_catalog.string_agg(CASE
-     WHEN type IN ('function', 'procedure', 'aggregate', 'view', 'materialized view')
-     THEN 'DROP ' || pg_catalog.upper(type) ELSE 'drop or change ' || type END
-     || ' ' || identity, E'\n' ORDER BY type || ' ' || identity) FROM keeper) AS remedies,
   -- So that there is no date (the 31st of February) that can't be.
   (SELECT extract(epoch FROM pg_catalog.now() - (
      (pg_catalog.left(at, 8) || '01')::date + (pg_catalog.substr(at, 9, 2)::int - 1)
