@@ -18,7 +18,7 @@ using std::chrono::milliseconds;
 
 namespace {
 
-// {} a process id. Not somebody else's, who may have got the number since.
+// {} a process id. Not another session's, which may have got the number since.
 constexpr const char* kEnd = R"(
 SELECT pg_terminate_backend(a.pid) AS ended FROM pg_stat_activity a
 WHERE a.pid = {} AND a.usename = session_user AND a.datname = current_database() AND a.state <> 'idle';

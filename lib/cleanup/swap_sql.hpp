@@ -157,7 +157,7 @@ std::string reported_sql(const SwapNames& names, TransactionLimits limits);
 /// Renews the lease and nothing else: for a run that waits. No lock on the table.
 std::string renew_sql(const SwapNames& names, TransactionLimits limits);
 
-/// For a run that leaves the state behind, but goes on.
+/// For a run that leaves the state behind, but continues.
 std::string end_lease_sql(const SwapNames& names, TransactionLimits limits);
 
 /// Query: the indexes that a swap finds sessions by. Rows: name, not quoted; is_key: the primary

@@ -96,7 +96,7 @@ def test_two_tables_of_two_owners_in_one_schema(site, start_cleanup):
         # One role for both would be a way from one owner to what the other has granted.
         site.apply_roles(cleaner=CLEANER, table="public.shop_session")
         result = start_cleanup("--method", "delete").result()
-        assert result.code == 3 and "has rights that django, whose code deletes, hasn't (" in result.stderr, result
+        assert result.code == 3 and "has rights that django, whose code deletes, lacks (" in result.stderr, result
     finally:
         site.psql("DROP OWNED BY shop, shop_cleaner CASCADE; DROP ROLE shop, shop_cleaner")
 

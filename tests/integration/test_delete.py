@@ -212,7 +212,7 @@ def test_what_a_unique_index_holds_twice_is_not_in_the_servers_log(cleaned_site,
     result = run_cleanup(*DELETE, user=user)
     log = cleaned_site.cluster.log_text(mark)
     assert not keys & set(re.findall(r"[0-9a-z]{32}", log + result.stdout + result.stderr))
-    assert "index public.django_session_pkey is not rebuilt, since it is damaged" in result.message.replace('"', ""), str(result)
+    assert "index public.django_session_pkey is not rebuilt, because it is damaged" in result.message.replace('"', ""), str(result)
     assert "REINDEX INDEX CONCURRENTLY" in log and cleaned_site.psql(INVALID) == []
 
 

@@ -490,7 +490,7 @@ def test_who_has_more_is_told_what(rivals):
     rivals.more("GRANT SELECT ON closed.secret TO {me}")
     result = rivals.run()
     assert result.code == REFUSED, result
-    assert "has rights that django, whose code deletes, hasn't (table closed.secret); have conf" in result.stderr
+    assert "has rights that django, whose code deletes, lacks (table closed.secret); let conf" in result.stderr
     rivals.more("REVOKE ALL ON closed.secret FROM {me}")
     assert rivals.run().code == DONE
 

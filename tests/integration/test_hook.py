@@ -315,7 +315,7 @@ def test_a_trigger_that_its_method_can_hardly_end_is_warned_of(
 def test_a_trigger_within_keep_is_an_error(collectd, cluster, site):
     daemon = collectd(hooked(cluster, cleanup_block("overdue=2d", Keep="7d")))
     daemon.wait_for_log('<Database "site">: <Cleanup>: Trigger "overdue=2d" can\'t be ended by a cleanup, '
-                        'because Keep spares sessions for 7 d.* say "overdue=9d"')
+                        'because Keep spares sessions for 7 d.*for example "overdue=9d"')
 
 
 def test_a_wrong_block_leaves_the_others_at_work(collectd, cluster, neglected, new_site):

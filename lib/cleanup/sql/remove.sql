@@ -3,12 +3,12 @@
 -- may have changed. The log may have been renamed, and the function; while a trigger calls it, that
 -- stays.
 --
--- Whoever may make a view, without any right on a helper, can make one that reads it, and so keep
--- it from being dropped. His view is left alone. What it depends on is emptied, so that it takes no
+-- A role that may make a view, without any right on a helper, can make one that reads it, and so
+-- keep it from being dropped. That view is left alone. What it depends on is emptied, so that it takes no
 -- room, and given a name that nobody can have foreseen, so that it is in no other swap's way. Later
 -- removals try to drop it again.
 --
--- Each for itself: what somebody has locked keeps nothing before it, and is reported. The state
+-- Each for itself: what another session has locked keeps nothing before it, and is reported. The state
 -- comes last, so that the next run finds the rest.
 --
 -- A part of a PL/pgSQL block, as the table's owner.

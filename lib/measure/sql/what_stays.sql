@@ -83,7 +83,7 @@ WITH thing AS (
   FROM named
 )
 SELECT thing.object,
-  -- As the server last counted: to ask would wait for whoever has locked it.
+  -- As the server last counted: to ask would wait for a session that has locked it.
   (SELECT sum(c.relpages) * current_setting('block_size')::bigint
    FROM pg_class t JOIN pg_class c ON c.oid IN (t.oid, t.reltoastrelid)
    WHERE thing.classid = 'pg_class'::regclass AND t.oid = thing.objid) AS bytes,
