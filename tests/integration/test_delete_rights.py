@@ -110,7 +110,7 @@ def test_a_role_with_rights_beyond_the_owners_calls_no_function_of_his(attacked,
         result = run_cleanup(*DELETE)
     finally:
         attacked.psql(f"ALTER ROLE {CLEANER} NOCREATEDB; REVOKE pg_read_all_stats FROM {CLEANER}")
-    assert result.code == REFUSED and "has rights that django, whose code deletes, hasn't" in result.stderr, result
+    assert result.code == REFUSED and "has rights that django, whose code deletes, lacks" in result.stderr, result
     assert attacked.value(EXPIRED) == 485
 
 
