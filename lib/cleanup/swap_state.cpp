@@ -62,7 +62,7 @@ void SwapState::acquire() {
     }
   }
   if (leftovers.any()) {
-    swap_.run.note("removing " + describe_leftovers(leftovers));
+    swap_.run.note("removing " + describe_leftovers(leftovers, "an interrupted swap"));
     remove();
   }
   create();
@@ -247,7 +247,8 @@ bool SwapState::remove_leftovers() try {
   }
   remove_orphans(leftovers);
   if (leftovers.state) take_over_to_remove();
-  if (leftovers.any()) swap_.run.note("removing " + describe_leftovers(leftovers));
+  if (leftovers.any())
+    swap_.run.note("removing " + describe_leftovers(leftovers, "an interrupted swap"));
   remove();
   return any || what_stays().size() < kept;
 } catch (const Paused&) {

@@ -50,10 +50,9 @@ std::string describe_what_stays(const pg::Row& row) {
       row.text("keepers"), row.text("remedies"));
 }
 
-std::string describe_leftovers(const Leftovers& leftovers) {
+std::string describe_leftovers(const Leftovers& leftovers, std::string_view whose) {
   if (!leftovers.any()) return "";
-  std::string text =
-      fmt::format("a running or interrupted swap: {}", fmt::join(leftovers.objects, ", "));
+  std::string text = fmt::format("{}: {}", whose, fmt::join(leftovers.objects, ", "));
   text += fmt::format("; {}", format_quantity(leftovers.bytes, Unit::bytes));
   if (leftovers.age) text += ", started " + format_quantity(*leftovers.age, Unit::seconds) + " ago";
   return text;

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "pg/rows.hpp"
@@ -46,7 +47,9 @@ std::string what_stays_query(const std::string& oid);
 /// Of a row of that, for people: what depends on it, and what to run.
 std::string describe_what_stays(const pg::Row& row);
 
-/// "an interrupted swap: trigger ..., 3 MB, since 2 h"; empty without any.
-std::string describe_leftovers(const Leftovers& leftovers);
+/// "an interrupted swap: trigger ...; 3 MB, started 2 h ago"; empty without any. `whose`: how it
+/// begins.
+std::string describe_leftovers(const Leftovers& leftovers,
+                               std::string_view whose = "a running or interrupted swap");
 
 }  // namespace django_session::sessions

@@ -76,7 +76,7 @@ def test_the_deleting_role_works_beside_an_interrupted_swap(
     interrupt(cleaned_site, start_cleanup)
     text = cleanup("--method", "delete", "-v", user=CLEANER)
     assert "remove it with --abort as django" in text
-    assert "removing a swap" not in text and "can't be used" not in text, text
+    assert "removing an interrupted swap" not in text and "can't be used" not in text, text
     assert cleaned_site.value(f"SELECT count(*) FROM {TABLE} WHERE expire_date < now() - interval '1 h'") == 0
     text = cleanup("--abort", user=CLEANER, code=FAILED)
     assert f"role {CLEANER} may not remove what an interrupted swap left: run django_session_cleanup --abort as " \

@@ -165,7 +165,7 @@ def test_whatever_a_swap_has_reached_its_removal_waits_for_a_reader(
         for reached in PHASES:
             site.psql(f"UPDATE djs_{oid(site)}_state SET phase = '{reached}', backend = 0")
             text = cleanup(*options, "--max-duration", "3", code=STOPPED)
-            assert "removing a swap" in text and helpers(site) != [], (reached, text)
+            assert "removing an interrupted swap" in text and helpers(site) != [], (reached, text)
     assert "syntax error" not in cluster.log_text(mark)
     cleanup("--abort")
     assert helpers(site) == []
