@@ -26,7 +26,7 @@ def test_collectd_reads_with_the_sample(collectd, cluster, neglected):
         text = text.replace(f"#{option} ", f'{option} "{value}"\n    # ', 1)
     daemon = collectd(text)
     daemon.wait_for_value("django_session-site/percent-expired")
-    assert daemon.values("site")["bytes-total"] == neglected.sizes()["total"]
+    assert daemon.wait_for_value("django_session-site/bytes-total") == neglected.sizes()["total"]
     assert "[error]" not in daemon.log_text()
 
 
