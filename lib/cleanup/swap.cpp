@@ -255,8 +255,7 @@ void Swap::build_indexes() {
     const auto message = build_indexes_sql(names_, swap_.unhurried(), columns_);
     swap_.copied = swap_.report_long(message).number("copied").value();
   } catch (const pg::Error& error) {
-    constexpr const char* kUniqueViolation = "23505";
-    if (!is(error, kUniqueViolation)) throw;
+    if (!is_unique_violation(error)) throw;
     throw pg::Error(error.kind(), who_let_them_in(swap_), kUnsound);
   }
 }

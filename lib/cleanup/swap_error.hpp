@@ -27,6 +27,9 @@ inline bool is_taken_over(const pg::Error& error) { return is(error, kTakenOver)
 /// The table is no longer what it was when copying began.
 inline bool is_changed(const pg::Error& error) { return is(error, kChanged); }
 
+/// Two rows of one key.
+inline bool is_unique_violation(const pg::Error& error) { return is(error, "23505"); }
+
 /// "tuple concurrently updated": a GRANT, which takes no lock on the table, was quicker.
 inline bool is_concurrent_grant(const pg::Error& error) { return is(error, "XX000"); }
 

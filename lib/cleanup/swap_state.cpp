@@ -35,8 +35,7 @@ SELECT session_user AS role, pg_has_role(c.relowner, {1}) AS allowed
 FROM pg_class c WHERE c.oid = {0};
 )";
 
-constexpr const char *kDuplicateTable = "42P07", *kUniqueViolation = "23505",
-                     *kLockNotAvailable = "55P03";
+constexpr const char* kDuplicateTable = "42P07";
 
 }  // namespace
 
@@ -131,7 +130,7 @@ void SwapState::create() {
   try {
     swap_.send(create_sql(swap_.names, swap_.quick(), beginning), swap_.quick());
   } catch (const pg::Error& error) {
-    if (is(error, kDuplicateTable) || is(error, kUniqueViolation)) explain_who_has_the_names();
+    if (is(error, kDuplicateTable) || is_unique_violation(error)) explain_who_has_the_names();
     if (is(error, kChanged)) throw Stopped("the table has just been replaced");
     throw;
   }
@@ -169,13 +168,13 @@ void SwapState::remove_orphans(const Leftovers& leftovers) {
   }
 }
 
-void SwapState::remove() {
+std::size_t SwapState::remove() {
   remove(swap_.names, swap_.ours);
   swap_.ours = false;
   for (const pg::Row& row : swap_.run.ask(left_behind_query(swap_.names.oid)))
     swap_.run.note(fmt::format("{} is left alone: {} may not drop it", row.text("object"),
                                swap_.run.target().owner));
-  say_what_stays();
+  return say_what_stays();
 }
 
 /// The triggers first, since they slow down the site and make the log grow.
@@ -194,7 +193,7 @@ void SwapState::remove_helpers(const SwapNames& names, bool guarded) {
                   pg::Deadline::after(patience::kLongestStatement));
   if (report_of(swap_.run.connection()).has("locked"))
     throw pg::Error(pg::Error::Kind::statement, "another session has locked a table of the swap",
-                    kLockNotAvailable);
+                    pg::Error::kLockNotAvailable);
 }
 
 /// Because something depends on it.
@@ -205,8 +204,10 @@ std::vector<std::string> SwapState::what_stays() {
   return texts;
 }
 
-void SwapState::say_what_stays() {
-  swap_.run.result().message = fmt::format("{}", fmt::join(what_stays(), "; "));
+std::size_t SwapState::say_what_stays() {
+  const std::vector<std::string> texts = what_stays();
+  swap_.run.result().message = fmt::format("{}", fmt::join(texts, "; "));
+  return texts.size();
 }
 
 std::vector<std::string> SwapState::triggered_tables(const SwapNames& names) {
@@ -249,8 +250,8 @@ bool SwapState::remove_leftovers() try {
   if (leftovers.state) take_over_to_remove();
   if (leftovers.any())
     swap_.run.note("removing " + describe_leftovers(leftovers, "an interrupted swap"));
-  remove();
-  return any || what_stays().size() < kept;
+  const std::size_t still_kept = remove();
+  return any || still_kept < kept;
 } catch (const Paused&) {
   end_lease();
   throw;

@@ -20,12 +20,12 @@ class SwapState {
   void acquire();
   void create();
 
-  /// Removes triggers, log, shadow and state.
-  void remove();
+  /// Removes triggers, log, shadow and state; then as say_what_stays().
+  std::size_t remove();
   /// All but the triggers. Throws lock_not_available() where another session has locked one.
   void remove_helpers(const SwapNames& names, bool guarded);
-  /// What could only be emptied: in the result's message.
-  void say_what_stays();
+  /// What could only be emptied: in the result's message. How many they are.
+  std::size_t say_what_stays();
   /// For --abort: true if there was anything.
   bool remove_leftovers();
 

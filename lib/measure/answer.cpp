@@ -81,25 +81,17 @@ SessionTable read_table(const pg::Row& row, const pg::Rows& indexes) {
   return table;
 }
 
-RelationCounters read_counters(const pg::Row& row) {
+/// `prefix`: of the columns' names, "toast_" for the TOAST table's.
+RelationCounters read_counters(const pg::Row& row, const std::string& prefix) {
+  const auto number = [&](const char* column, double otherwise) {
+    return number_or(row, prefix + column, otherwise);
+  };
   RelationCounters counters;
-  counters.tuples = number_or(row, "reltuples", -1);
-  counters.catalog_pages = number_or(row, "relpages", 0);
-  counters.live = number_or(row, "live", 0);
-  counters.dead = number_or(row, "dead", 0);
-  counters.inserted = number_or(row, "inserted", 0);
-  counters.stand_still = row.text("counters_stand_still");
-  return counters;
-}
-
-RelationCounters read_toast_counters(const pg::Row& row) {
-  RelationCounters counters;
-  counters.tuples = number_or(row, "toast_tuples", -1);
-  counters.catalog_pages = number_or(row, "toast_pages", 0);
-  counters.live = number_or(row, "toast_live", 0);
-  counters.dead = number_or(row, "toast_dead", 0);
-  counters.inserted = number_or(row, "toast_inserted", 0);
-  counters.anchored = row.flag("toast_anchored");
+  counters.tuples = number("reltuples", -1);
+  counters.catalog_pages = number("relpages", 0);
+  counters.live = number("live", 0);
+  counters.dead = number("dead", 0);
+  counters.inserted = number("inserted", 0);
   return counters;
 }
 
@@ -139,10 +131,12 @@ std::optional<ServerFacts> read_facts(const pg::Rows& rows, const Definition& de
   facts.standby = row.flag("standby");
   facts.last_vacuum = row.number("last_vacuum");
   facts.last_analyze = row.number("last_analyze");
-  facts.counters = read_counters(row);
+  facts.counters = read_counters(row, "");
+  facts.counters.stand_still = row.text("counters_stand_still");
   facts.counters.anchored = facts.last_vacuum || facts.last_analyze;
   if (facts.last_analyze) facts.counters.changed = row.number("changed");
-  facts.toast_counters = read_toast_counters(row);
+  facts.toast_counters = read_counters(row, "toast_");
+  facts.toast_counters.anchored = row.flag("toast_anchored");
   facts.rows_inserted = facts.counters.inserted;
   facts.rows_updated = number_or(row, "updated", 0);
   facts.rows_deleted = number_or(row, "deleted", 0);

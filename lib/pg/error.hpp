@@ -22,7 +22,8 @@ class Error : public std::runtime_error {
   Kind kind() const { return kind_; }
   const std::string& sqlstate() const { return sqlstate_; }
 
-  bool lock_not_available() const { return sqlstate_ == "55P03"; }
+  static constexpr const char* kLockNotAvailable = "55P03";
+  bool lock_not_available() const { return sqlstate_ == kLockNotAvailable; }
   /// The server chose us.
   bool deadlock() const { return sqlstate_ == "40P01"; }
   bool statement_timed_out() const { return sqlstate_ == "57014"; }

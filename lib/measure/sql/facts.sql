@@ -4,7 +4,7 @@
 --   {oid}                   the table's
 --   {counters_stand_still}  why the counters don't follow the table c, or NULL
 SELECT c.relnamespace AS schema_oid, c.relname AS "table", c.relpages, c.reltuples,
-  c.reltoastrelid AS toast_oid, t.relpages AS toast_pages, t.reltuples AS toast_tuples,
+  c.reltoastrelid AS toast_oid, t.relpages AS toast_relpages, t.reltuples AS toast_reltuples,
   (SELECT pg_catalog.array_agg(indexrelid) FROM pg_catalog.pg_index WHERE indrelid = c.oid) AS index_oids,
   {counters_stand_still} AS counters_stand_still,
   pg_catalog.pg_is_in_recovery() AS standby, extract(epoch FROM pg_catalog.now()) AS now,
