@@ -27,6 +27,9 @@ inline bool is_taken_over(const pg::Error& error) { return is(error, kTakenOver)
 /// The table is no longer what it was when copying began.
 inline bool is_changed(const pg::Error& error) { return is(error, kChanged); }
 
+/// A table, or its schema, was renamed, moved or dropped while we waited for its lock.
+inline bool is_gone(const pg::Error& error) { return is(error, "42P01") || is(error, "3F000"); }
+
 /// Two rows of one key.
 inline bool is_unique_violation(const pg::Error& error) { return is(error, "23505"); }
 

@@ -54,14 +54,18 @@ constexpr std::string_view kOurs =
     WHERE c.oid = to_regclass({name_literal}) AND c.relkind = 'r' AND r.rolname = current_user))";
 
 // {name} a helper's, {ours} kOurs of it, {otherwise} what to raise. Once it is locked its name
-// can't become another's. Only what is ours is locked: others could hold their locks without end.
-// {denied}: what to do where its owner has revoked his own rights.
+// can't become another's; while we waited for the lock it can. Only what is ours is locked: others
+// could hold their locks without end. {denied}: what to do where its owner has revoked his own
+// rights.
 constexpr std::string_view kHold = R"(
   IF {ours} IS NOT NULL THEN
     BEGIN
       LOCK TABLE ONLY {name} IN ACCESS SHARE MODE;
-    EXCEPTION WHEN insufficient_privilege THEN
-      {denied};
+    EXCEPTION
+      WHEN insufficient_privilege THEN
+        {denied};
+      WHEN undefined_table OR invalid_schema_name OR wrong_object_type THEN
+        NULL;
     END;
   END IF;
   IF {ours} IS NULL THEN

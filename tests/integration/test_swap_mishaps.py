@@ -193,3 +193,47 @@ def test_nobody_waits_for_a_locked_log(shared_site, cluster, start_cleanup):  # 
     assert ended(process) == DONE, process.log_text()
     assert waited < 8, waited  # six rows, a lock timeout each
     assert live(site) == rows and helpers(site) == []
+
+
+CHANGES = {"renamed": "ALTER TABLE {name} RENAME TO kept", "moved": "ALTER TABLE {name} SET SCHEMA aside",
+           "dropped": "DROP TABLE {name} CASCADE"}
+STEPS = {"copying": ["copying"], "catching up": ["catching up", "ready"], "exchanging": ["ready"]}
+
+
+@pytest.mark.parametrize("change, name", [
+    ("renamed", "djs_{oid}_log"), ("moved", "djs_{oid}_log"), ("dropped", "djs_{oid}_log"),
+    ("renamed", "djs_{oid}_new"), ("renamed", "djs_{oid}_state"), ("renamed", "django_session")])
+@pytest.mark.parametrize("step", STEPS)
+def test_what_changes_while_its_lock_is_waited_for_is_noticed(site, cluster, cleanup, start_cleanup, change, name,  # noqa: F811
+                                                              step):
+    site.fill(sessions=30_000, expired_share=0.3)
+    rows = live(site)
+    name = name.format(oid=oid(site))
+    site.psql("CREATE SCHEMA aside AUTHORIZATION django")
+    with contextlib.closing(cluster.connect(site.database, autocommit=False)) as administrator, \
+            cluster.asking(site.database) as ask:
+        process = start_cleanup(conninfo=cluster.conninfo(site.database, SUPERUSER))
+        reader = cluster.connect(site.database, autocommit=False)
+        if step == "exchanging":  # held up by whoever reads the table
+            reader.cursor().execute("SELECT count(*) FROM django_session")
+        wait_for_phase(site, *STEPS[step])
+        if name == "django_session":
+            reader.close()
+        administrator.cursor().execute(CHANGES[change].format(name=name))
+        reader.close()
+        wait_for(lambda: not process.running or ask(
+            "SELECT 1 FROM pg_locks WHERE NOT granted AND database = "
+            "(SELECT oid FROM pg_database WHERE datname = current_database())"),
+            "somebody who waits", pause=0.002)
+        administrator.commit()
+    code = ended(process)
+    text = process.log_text()
+    assert "SQLSTATE" not in text, text
+    if name == "django_session":
+        assert code in (STOPPED, FAILED), text
+        site.psql("ALTER TABLE kept RENAME TO django_session")
+    assert live(site) == rows, text
+    cleanup("--abort", user=SUPERUSER)
+    site.psql("DROP TABLE IF EXISTS kept")  # whose indexes still have names that the next run needs
+    cleanup(user=SUPERUSER)
+    assert live(site) == rows
