@@ -27,27 +27,28 @@ from django.core.management import execute_from_command_line
 execute_from_command_line(sys.argv)
 """
 
-# Rows in the order of their expire_date, as a site writes them. Keys are random, as Django's are:
-# 32 of [a-z0-9]. session_data looks like base64 and doesn't compress, so that big ones go to TOAST.
+# Rows in the order of their expire_date, as a site writes them. Keys are random and of the length of
+# Django's. session_data looks like base64 and doesn't compress, so that big ones go to TOAST; a few
+# hundred rows share one, since to make them is what takes the time.
 FILL = """
 DO $fill$
 DECLARE
-  pool bytea := (SELECT string_agg(sha512(convert_to('%(seed)s/' || i, 'UTF8')), ''::bytea)
-                 FROM generate_series(1, 1024) i);
+  data text[] := ARRAY(
+    SELECT left(translate(encode(string_agg(sha512(convert_to('%(seed)s/' || i || '/' || j, 'UTF8')), ''), 'base64'),
+                          E'+/=\\n', 'xy'), %(most)s)
+    FROM generate_series(1, least(256, %(sessions)s)) i, generate_series(0, %(most)s / 84) j GROUP BY i);
 BEGIN
   PERFORM setseed(%(fraction)s);
   INSERT INTO %(table)s (session_key, session_data, expire_date)
-  SELECT left(lower(translate(encode(sha256(convert_to('%(seed)s-' || i, 'UTF8')), 'base64'),
-                              '+/=', 'xy')), 32),
-         left(translate(encode(substr(pool, 1 + (random() * 30000)::int, (bytes * 3 + 3) / 4 + 3),
-                               'base64'), E'+/=\\n', 'xy'), bytes),
+  SELECT md5('%(seed)s-' || i),
+         left(data[1 + i %% array_length(data, 1)],
+              %(least)s + floor(random() * (%(most)s - %(least)s + 1))::int),
          CASE WHEN i <= %(expired)s
               THEN now() - interval '%(expired_over)s seconds'
                    * ((%(expired)s - i + 1) / greatest(%(expired)s, 1)::float8)
               ELSE now() + interval '%(live_for)s seconds'
                    * ((i - %(expired)s) / greatest(%(sessions)s - %(expired)s, 1)::float8) END
-  FROM (SELECT i, %(least)s + floor(random() * (%(most)s - %(least)s + 1))::int AS bytes
-        FROM generate_series(1, %(sessions)s) i) AS row;
+  FROM generate_series(1, %(sessions)s) i;
 END
 $fill$
 """
