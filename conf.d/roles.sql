@@ -154,7 +154,7 @@ BEGIN
       EXECUTE format($sql$SELECT count(*) > 0 FROM ONLY %s m WHERE m.lease_until > clock_timestamp()
         AND EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = m.backend)
         OR EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid  -- VACUUM or ANALYZE
-                   WHERE l.relation IN (m.twin, m.log) AND l.mode = 'ShareUpdateExclusiveLock'
+                   WHERE l.relation IN (m.shadow, m.log) AND l.mode = 'ShareUpdateExclusiveLock'
                      AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
                      AND a.usesysid IS NOT NULL)$sql$, state) INTO swap_lives;
     END IF;

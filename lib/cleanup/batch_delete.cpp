@@ -266,7 +266,7 @@ class BatchDelete {
   CleanupProgress progress_{"deleting", 0, 0, 0};
   Clock::time_point looked_{};
   LockWait table_lock_{run_,
-                       {"the table's lock", run_.target().oid, patience::kForDeletesLock,
+                       {"the table's lock", run_.target().oid.text(), patience::kForDeletesLock,
                         milliseconds(0), std::nullopt}};
 };
 

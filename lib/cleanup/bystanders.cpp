@@ -147,7 +147,7 @@ std::string row_lock_holders(Run& run, const std::vector<std::string>& transacti
     const auto holders = describe_all(run, fmt::format(kTransactions, ids));
     if (!holders.empty()) return fmt::format("{}", fmt::join(holders, "; "));
   }
-  return lock_holders(run, run.target().oid);
+  return lock_holders(run, run.target().oid.text());
 }
 
 std::string snapshot_mark(Run& run) {

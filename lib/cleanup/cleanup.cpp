@@ -82,9 +82,9 @@ class Cleanup {
 
   CleanupResult& result_ = run_.result();
   Planned planned_;
-  std::string successor_;  ///< OID of a swap's shadow, which will take the table's name
-  bool began_ = false;     ///< changes have been made
-  bool silent_ = false;    ///< nothing is heard of the server
+  Oid shadow_oid_;       ///< OID of a swap's shadow, which will take the table's name
+  bool began_ = false;   ///< changes have been made
+  bool silent_ = false;  ///< nothing is heard of the server
   std::string unsound_;  ///< why the swap that was chosen failed, and sessions are deleted instead
 };
 
@@ -183,8 +183,8 @@ bool Cleanup::try_to_claim(const char* scope) {
 void Cleanup::look_again() {
   const CleanupTarget before = run_.target();
   planned_.preflight = look(run_, {before.schema, before.table});
-  const std::string& now = run_.target().oid;
-  if (now == before.oid || now == successor_) return;
+  const Oid now = run_.target().oid;
+  if (now == before.oid || now == shadow_oid_) return;
   if (began_) throw Stopped("the table was replaced meanwhile");
   throw LeftToAnother("another cleanup of this table has just ended");
 }
@@ -270,7 +270,7 @@ bool Cleanup::swap() try {
   if (is_swapped()) {
     if (result_.rows_deleted == 0.0) result_.rows_deleted = planned_.plan.expired_rows;
   } else {
-    swap_table(run_, planned_.plan, successor_);
+    swap_table(run_, planned_.plan, shadow_oid_);
   }
   return true;
 } catch (const pg::Error& error) {
@@ -281,7 +281,7 @@ bool Cleanup::swap() try {
 
 /// After a lost connection: the new table has the name, and nothing is left to do.
 bool Cleanup::is_swapped() const {
-  return run_.target().oid == successor_ && !planned_.preflight.leftovers.any();
+  return run_.target().oid == shadow_oid_ && !planned_.preflight.leftovers.any();
 }
 
 /// Of auto, which would else choose the same swap again and again: what is damaged among the live

@@ -4,9 +4,10 @@
 #include <fmt/format.h>
 
 #include <cstdint>
-#include <cstdlib>
 #include <stdexcept>
 #include <string>
+
+#include "core/oid.hpp"
 
 namespace django_session::sessions {
 
@@ -16,14 +17,13 @@ constexpr int kCleanupLock = 0x646a7363;
 /// Both keys, as SQL; the second is the table's OID as a signed number. Each batch of a deletion
 /// takes it for its transaction, which holds behind a pooler, too; on a direct connection every run
 /// takes it for the session.
-inline std::string cleanup_lock(const std::string& oid) {
-  const auto bits = static_cast<std::uint32_t>(std::strtoul(oid.c_str(), nullptr, 10));
-  return fmt::format("{}, {}", kCleanupLock, static_cast<std::int32_t>(bits));
+inline std::string cleanup_lock(Oid oid) {
+  return fmt::format("{}, {}", kCleanupLock, static_cast<std::int32_t>(oid.number()));
 }
 
 /// The session table of a running cleanup, as the pre-flight found it.
 struct CleanupTarget {
-  std::string oid;            ///< decimal; a name may come to mean another table, an OID doesn't
+  Oid oid;
   std::string schema, table;  ///< as in the catalogue, not quoted
   std::string sql_name;       ///< "schema"."table", quoted for SQL
   std::string owner;          ///< role name, not quoted

@@ -82,7 +82,7 @@ std::string DeleteAccess::why_it_failed(const pg::Error& error) const {
 }
 
 DeleteAccess delete_access(Run& run) {
-  const std::string& oid = run.target().oid;
+  const Oid oid = run.target().oid;
   const pg::Rows rows =
       run.ask(sql::fill<sql::delete_access>(sql::arg<"oid">(oid), sql::arg<"set_role">(kSetRole)));
   if (rows.empty()) throw pg::Error(pg::Error::Kind::statement, "the table is gone");
@@ -109,7 +109,7 @@ DeleteAccess delete_access(Run& run) {
   } else {
     access.way = Way::function;
     access.function = row.text("function");
-    access.function_oid = row.text("function_oid");
+    access.function_oid = row.oid("function_oid");
     obstacle = no_function(run, row);
   }
   if (!obstacle.empty()) access.obstacles.push_back({"role " + row.text("role"), obstacle});

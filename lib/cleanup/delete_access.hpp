@@ -28,9 +28,9 @@ struct DeleteAccess {
   };
 
   Way way = Way::own;
-  std::string owner;                ///< quoted
-  std::string function;             ///< its full name, quoted; for Way::function alone
-  std::string function_oid;         ///< decimal
+  std::string owner;     ///< quoted
+  std::string function;  ///< its full name, quoted; for Way::function alone
+  Oid function_oid;
   std::vector<Obstacle> obstacles;  ///< none: it is possible
   std::vector<Trigger> triggers;
 

@@ -86,6 +86,9 @@ inline constexpr seconds kFirstLockNote{2}, kBetweenLockNotes{30};
 // run.
 inline constexpr seconds kHelpersLock{3};
 inline constexpr seconds kForHelpersLock{20};  // all tries together
+// A run that hasn't renewed its lease for so long may be taken over. It needn't outlast a
+// statement: a run that was taken over finds out before it does anything further.
+inline constexpr seconds kLease{30};
 inline constexpr seconds kBetweenRenewals{5};  // of the lease, while the run waits
 // A VACUUM of a run that was killed ends by itself; one of a run that lives is not waited for.
 inline constexpr seconds kForForeignVacuum{5};

@@ -184,7 +184,7 @@ Planned inspect(Run& run, const TableName& wanted) {
   planned.measurement = measure(run, wanted);
   const SessionTable& table = planned.measurement.table;
   planned.preflight = look(run, {table.schema, table.name});
-  if (run.target().oid != table.oid.text())
+  if (run.target().oid != table.oid)
     throw LeftToAnother("the table was replaced while it was measured");
   return planned;
 }

@@ -39,7 +39,7 @@ WHERE s.slot_type = 'physical' AND NOT s.active AND s.restart_lsn IS NOT NULL OR
 
 CleanupTarget read_target(const pg::Connection& connection, const pg::Row& row) {
   const std::string schema = row.text("schema"), table = row.text("table");
-  return {row.text("oid"),
+  return {row.oid("oid"),
           schema,
           table,
           connection.identifier(schema) + "." + connection.identifier(table),

@@ -14,9 +14,7 @@
 namespace django_session::sessions {
 namespace {
 
-std::string this_table(const std::string& oid) {
-  return sql::fill<sql::this_table>(sql::arg<"oid">(oid));
-}
+std::string this_table(Oid oid) { return sql::fill<sql::this_table>(sql::arg<"oid">(oid)); }
 
 std::vector<Method> methods_of(const std::string& list) {
   std::vector<Method> methods;
@@ -42,7 +40,7 @@ std::vector<Refusal> general_refusals(Run& run, const DeleteAccess& access) {
 }
 
 std::vector<Refusal> swap_refusals(Run& run) {
-  const std::string& oid = run.target().oid;
+  const Oid oid = run.target().oid;
   // The triggers of a swap that was interrupted are not the user's; in a database that was restored
   // from a dump, their names have the OID that the table had before.
   const std::string own_function = fmt::format(
@@ -51,7 +49,7 @@ std::vector<Refusal> swap_refusals(Run& run) {
       oid);
   const std::string query = sql::fill<sql::swap_refusals>(
       sql::arg<"this_table">(this_table(oid)), sql::arg<"oid">(oid), sql::arg<"set_role">(kSetRole),
-      sql::arg<"attachments">(attachments_query(oid, own_function)));
+      sql::arg<"attachments">(attachments_query(oid.text(), own_function)));
   std::vector<Refusal> refusals;
   for (const pg::Row& row : run.ask(query))
     refusals.push_back({Method::swap, row.text("object"), row.text("reason")});

@@ -54,7 +54,7 @@ std::string going_on_although(const OldTransaction& old) {
 
 class Swap {
  public:
-  Swap(Run& run, std::string& twin) : run_(run), swap_(run, twin) {}
+  Swap(Run& run, Oid& shadow_oid) : run_(run), swap_(run, shadow_oid) {}
 
   void run(const CleanupPlan& plan);
   bool remove_leftovers() { return state_.remove_leftovers(); }
@@ -358,7 +358,7 @@ void Swap::exchange() {
   };
   // The log must not grow while we wait.
   lock_.with("to exchange the tables", TableLock::access_exclusive, try_it, [this] { drain(); });
-  swap_.names.oid = swap_.twin;  // the helpers are called after the table that has the name now
+  swap_.names.oid = swap_.shadow;  // the helpers are called after the table that has the name now
   note_what_it_was();
 }
 
@@ -446,8 +446,8 @@ void Swap::wait_for_writers() {
 
 }  // namespace
 
-void swap_table(Run& run, const CleanupPlan& plan, std::string& successor) {
-  Swap(run, successor).run(plan);
+void swap_table(Run& run, const CleanupPlan& plan, Oid& shadow_oid) {
+  Swap(run, shadow_oid).run(plan);
 }
 
 std::string why_a_swap_would_fail(Run& run) {
@@ -459,8 +459,8 @@ std::string why_a_swap_would_fail(Run& run) {
 }
 
 bool remove_swap_leftovers(Run& run) {
-  std::string twin;
-  return Swap(run, twin).remove_leftovers();
+  Oid shadow_oid;
+  return Swap(run, shadow_oid).remove_leftovers();
 }
 
 }  // namespace django_session::sessions

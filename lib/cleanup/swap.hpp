@@ -11,13 +11,13 @@ namespace django_session::sessions {
 
 /// Begins a swap, or resumes one that was interrupted, wherever that was: what is in the database
 /// decides, never what a client remembers. Called again in the same run after a lost connection, it
-/// resumes where it was. `plan`: for the figures. `successor` becomes the OID of the table that
+/// resumes where it was. `plan`: for the figures. `shadow_oid` becomes the OID of the table that
 /// will have the name.
 ///
 /// Throws pg::Error or Stopped. Where only the time is over, or the end was asked for, what is
 /// copied is kept for the next run; else triggers and shadow are removed again if that is possible
 /// within seconds (a note says if it wasn't). Never cancels or ends other sessions.
-void swap_table(Run& run, const CleanupPlan& plan, std::string& successor);
+void swap_table(Run& run, const CleanupPlan& plan, Oid& shadow_oid);
 
 /// Makes the shadow and rolls it back in one transaction: why a swap would fail there, whatever the
 /// catalogue says; empty where it wouldn't. Only where no swap is running or was interrupted. Locks

@@ -30,10 +30,10 @@ SwapNames swap_names(Run& run) {
           connection.identifier(target.owner), run.id()};
 }
 
-SwapRun::SwapRun(Run& its_run, std::string& its_twin)
+SwapRun::SwapRun(Run& its_run, Oid& shadow_oid)
     : run(its_run),
       names(swap_names(its_run)),
-      twin(its_twin),
+      shadow(shadow_oid),
       own_lock_(patience::kHelpersLock),
       lock_timeout_(its_run.options().lock_timeout) {}
 

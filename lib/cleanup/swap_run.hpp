@@ -16,15 +16,15 @@ SwapNames swap_names(Run& run);
 
 class SwapRun {
  public:
-  /// `twin`: of which the caller must know, whatever becomes of the run.
-  SwapRun(Run& run, std::string& twin);
+  /// `shadow_oid`: of which the caller must know, whatever becomes of the run.
+  SwapRun(Run& run, Oid& shadow_oid);
 
   Run& run;
 
   // What is known, of which the state's row has most, too
 
-  SwapNames names;    ///< from the exchange on those of the table that has the name then
-  std::string& twin;  ///< OID of the shadow, and so of the table that will have the name
+  SwapNames names;  ///< from the exchange on those of the table that has the name then
+  Oid& shadow;      ///< OID of the shadow, and so of the table that will have the name
   Phase phase = Phase::none;
   bool ours = false;       ///< the state's row is
   bool disabled = false;   ///< its triggers were, by a run that gave up

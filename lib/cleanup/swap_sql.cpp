@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 
 #include "cleanup/as_owner.hpp"
+#include "cleanup/patience.hpp"
 #include "cleanup/sql_files.hpp"
 #include "cleanup/swap_phase.hpp"
 #include "cleanup/table_definition.hpp"
@@ -27,9 +28,6 @@ namespace {
 
 using sql::arg;
 
-// A run that hasn't renewed its lease for so long may be taken over. It needn't outlast a
-// statement: a run that was taken over finds out, by kGuard, before it does anything further.
-constexpr int kLeaseSeconds = 30;
 // In the exchange, before the exclusive lock is asked for.
 constexpr int kMostKeysBeforeLock = 10000;
 
@@ -150,7 +148,7 @@ constexpr std::string_view kCountByKey = R"(
 // shadow or the log, which they hold or wait for. Those of autovacuum have no role.
 constexpr const char* kIsVacuumed = R"(EXISTS (
       SELECT FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-      WHERE l.locktype = 'relation' AND l.relation IN (m.twin, m.log)
+      WHERE l.locktype = 'relation' AND l.relation IN (m.shadow, m.log)
         AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
         AND l.mode = 'ShareUpdateExclusiveLock' AND a.usesysid IS NOT NULL))";
 
@@ -224,11 +222,11 @@ std::string fill(const SwapNames& names, TransactionLimits limits, const More&..
       sql::optional_arg<"usual_plans">(kUsualPlans),
       sql::optional_arg<"begin">(begin_transaction(Access::read_write, limits)),
       sql::optional_arg<"run_id">(sql_string(names.run_id)),
-      sql::optional_arg<"lease">(kLeaseSeconds), sql::optional_arg<"lock_ms">(limits.lock.count()),
-      phase_name<Phase::created, "created">(), phase_name<Phase::copying, "copying">(),
-      phase_name<Phase::catching_up, "catching_up">(), phase_name<Phase::ready, "ready">(),
-      phase_name<Phase::exchanged, "exchanged">(), phase_name<Phase::stopped, "stopped">(),
-      more...);
+      sql::optional_arg<"lease">(patience::kLease.count()),
+      sql::optional_arg<"lock_ms">(limits.lock.count()), phase_name<Phase::created, "created">(),
+      phase_name<Phase::copying, "copying">(), phase_name<Phase::catching_up, "catching_up">(),
+      phase_name<Phase::ready, "ready">(), phase_name<Phase::exchanged, "exchanged">(),
+      phase_name<Phase::stopped, "stopped">(), more...);
 }
 
 std::string by_index() { return std::string(kByIndex) + kNoOtherJoins; }
@@ -309,8 +307,8 @@ std::string drain(const SwapNames& names, TransactionLimits limits, const Column
       arg<"shadow_hash">(hash_of_row(columns, names.shadow_name() + ".")), arg<"rows">(rows));
 }
 
-std::string taken_later(const SwapNames& names, const std::string& twin) {
-  return sql::fill<sql::taken_later>(arg<"oid">(names.oid), arg<"twin">(twin));
+std::string taken_later(const SwapNames& names, const std::string& shadow_oid) {
+  return sql::fill<sql::taken_later>(arg<"oid">(names.oid), arg<"shadow_oid">(shadow_oid));
 }
 
 }  // namespace
@@ -324,9 +322,9 @@ std::string create_sql(const SwapNames& names, TransactionLimits limits,
   const std::string shadow = fill<sql::create_shadow>(
       names, limits,
       arg<"original_indexes">(sql::fill<sql::indexes_by_definition>(arg<"relation">("original"))),
-      arg<"twin_indexes">(sql::fill<sql::indexes_by_definition>(arg<"relation">("shadow"))),
+      arg<"shadow_indexes">(sql::fill<sql::indexes_by_definition>(arg<"relation">("shadow_table"))),
       arg<"lines">(definition_lines("item.relation", "0", "item.with_indexes")),
-      arg<"taken_later">(taken_later(names, "shadow")));
+      arg<"taken_later">(taken_later(names, "shadow_table")));
   return transaction(names, limits, "", work(names, limits, state_and_log + shadow, Guarded::no));
 }
 
@@ -418,14 +416,15 @@ std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const
   const std::string touch = fill<sql::touch_columns>(names, limits);
   // A GRANT on a column is waited for here, and not under the exclusive lock.
   const OwnersWork wait_for_grants = work(names, limits, touch, Guarded::no);
-  const OwnersWork prepare = work(
-      names, limits,
-      fill<sql::prepare_exchange>(
-          names, limits,
-          arg<"compare_original">(compare("run.source", kChanged, "the table was altered")),
-          arg<"compare_twin">(compare("run.twin", kNoTwin, "can''t be reproduced in a new table")),
-          arg<"stamp">(stamp), arg<"taken_later">(taken_later(names, "run.twin"))),
-      Guarded::with_helpers);
+  const OwnersWork prepare =
+      work(names, limits,
+           fill<sql::prepare_exchange>(
+               names, limits,
+               arg<"compare_original">(compare("run.source", kChanged, "the table was altered")),
+               arg<"compare_shadow">(
+                   compare("run.shadow", kNotReproduced, "can''t be reproduced in a new table")),
+               arg<"stamp">(stamp), arg<"taken_later">(taken_later(names, "run.shadow"))),
+           Guarded::with_helpers);
   const OwnersWork exchange =
       work(names, limits,
            fill<sql::exchange>(names, limits, arg<"most_keys">(most.keys),

@@ -18,13 +18,15 @@
 #include <string>
 #include <vector>
 
+#include "core/oid.hpp"
 #include "measure/transaction.hpp"
 
 namespace django_session::sessions {
 
 /// Names as SQL text, quoted; `oid` is the table's.
 struct SwapNames {
-  std::string oid, schema, table;
+  Oid oid;
+  std::string schema, table;
   std::string owner;   ///< of all of it
   std::string run_id;  ///< hexadecimal
   std::string state() const { return helper("state"); }
@@ -32,22 +34,22 @@ struct SwapNames {
   std::string log() const { return helper("log"); }
   std::string old() const { return helper("old"); }
   std::string function() const { return helper("note"); }
-  std::string shadow_name() const { return "djs_" + oid + "_new"; }
+  std::string shadow_name() const { return "djs_" + oid.text() + "_new"; }
 
  private:
-  std::string helper(const char* what) const { return schema + ".djs_" + oid + "_" + what; }
+  std::string helper(const char* what) const { return schema + ".djs_" + oid.text() + "_" + what; }
 };
 
 /// The table's columns in their order, quoted.
 using Columns = std::vector<std::string>;
 
 /// SQLSTATEs of our own.
-constexpr const char* kTakenOver = "DJS01";  ///< the state's row isn't ours (any more)
-constexpr const char* kTryAgain = "DJS02";   ///< too much is in the log for a short lock
-constexpr const char* kChanged = "DJS03";    ///< table truncated or altered: start over
-constexpr const char* kNoTwin = "DJS04";     ///< something of the table can't be reproduced
-constexpr const char* kUnsound = "DJS05";    ///< table and shadow, or table and index, disagree
-constexpr const char* kNameTaken = "DJS06";  ///< another object has one of our names
+constexpr const char* kTakenOver = "DJS01";      ///< the state's row isn't ours (any more)
+constexpr const char* kTryAgain = "DJS02";       ///< too much is in the log for a short lock
+constexpr const char* kChanged = "DJS03";        ///< table truncated or altered: start over
+constexpr const char* kNotReproduced = "DJS04";  ///< something of the table can't be reproduced
+constexpr const char* kUnsound = "DJS05";        ///< table and shadow, or table and index, disagree
+constexpr const char* kNameTaken = "DJS06";      ///< another object has one of our names
 
 /// What is decided before, and measured.
 struct SwapBeginning {
@@ -141,7 +143,7 @@ std::string triggered_tables_query(const SwapNames& names);
 /// Locks: SHARE ROW EXCLUSIVE on the table: doesn't wait for readers.
 std::string disable_sql(const SwapNames& names, TransactionLimits limits);
 
-/// The state, read without waiting for its row. Report: run_id, phase (with _ for spaces), `twin`,
+/// The state, read without waiting for its row. Report: run_id, phase (with _ for spaces), `shadow`,
 /// keep_seconds, copied, rows_before, bytes_before, age (seconds), lease (seconds left),
 /// backend_gone, is_vacuumed (shadow or log, by any session), and intact: table, triggers and
 /// helpers are as the run left them.

@@ -69,12 +69,19 @@ void SwapState::acquire() {
 
 SwapState::Row SwapState::read() {
   const pg::Row row = swap_.report(read_state_sql(swap_.names, swap_.quick()), swap_.quick());
+  try {
+    return read(row);
+  } catch (const std::runtime_error&) {  // somebody has altered its columns
+    throw pg::Error(pg::Error::Kind::statement,
+                    "the state of the swap is damaged; --abort removes it");
+  }
+}
+
+SwapState::Row SwapState::read(const pg::Row& row) {
   const auto number = [&](const char* column) { return row.number(column).value_or(0); };
   std::string phase = row.text("phase");
   std::replace(phase.begin(), phase.end(), '_', ' ');
-  if (row.text("twin").find_first_not_of("0123456789") != std::string::npos)
-    throw std::runtime_error("the state of the swap is damaged; --abort removes it");
-  return {row.text("run_id"),       phase_named(phase),      row.text("twin"),
+  return {row.text("run_id"),       phase_named(phase),      row.oid("shadow"),
           number("keep_seconds"),   number("copied"),        number("rows_before"),
           number("bytes_before"),   number("age"),           number("lease"),
           row.flag("backend_gone"), row.flag("is_vacuumed"), row.flag("intact")};
@@ -109,7 +116,7 @@ void SwapState::take_over(Row row) {
   swap_.ours = true;
   swap_.phase = row.phase;
   swap_.disabled = row.phase == Phase::stopped;
-  swap_.twin = row.twin;
+  swap_.shadow = row.shadow;
   swap_.copied = row.copied;
   // Another run that deleted meanwhile counts that as its own.
   if (swap_.phase == Phase::exchanged || swap_.rows_before < 0) swap_.rows_before = row.rows_before;
@@ -139,7 +146,7 @@ void SwapState::create() {
   swap_.copied = swap_.log_bytes = 0;
   const Row row = read();
   swap_.phase = row.phase;
-  swap_.twin = row.twin;
+  swap_.shadow = row.shadow;
 }
 
 /// Another session was quicker, after we looked.
@@ -159,7 +166,7 @@ Leftovers SwapState::find_leftovers() {
 /// Helpers of a table that was dropped, or, after a restore from a dump, of one that had another
 /// OID: then their triggers are on the table of now.
 void SwapState::remove_orphans(const Leftovers& leftovers) {
-  for (const std::string& oid : leftovers.orphans) {
+  for (const Oid oid : leftovers.orphans) {
     SwapNames names = swap_.names;
     names.oid = oid;
     swap_.run.note(

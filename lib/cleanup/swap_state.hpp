@@ -41,13 +41,14 @@ class SwapState {
   struct Row {
     std::string run_id;  ///< the owner could have written anything there
     Phase phase = Phase::unknown;
-    std::string twin;  ///< digits
+    Oid shadow;
     double keep_seconds = 0, copied = 0, rows_before = 0, bytes_before = 0, age = 0, lease = 0;
     bool backend_gone = false, is_vacuumed = false, intact = false;
     bool lives() const { return is_vacuumed || (lease > 0 && !backend_gone); }
   };
 
   Row read();
+  static Row read(const pg::Row& row);
   void take_over(Row row);
   void take_over_to_remove();
   void wait_for_lease(Row& row);

@@ -14,7 +14,7 @@ std::string definition_lines(const std::string& oid, const std::string& own_func
                              const std::string& with_indexes = "true");
 
 /// An SQL query: object, reason; one row for each thing that is attached to the table and would
-/// stay behind with the old one if a shadow took its place. `oid`, `own_function`: as above.
+/// stay behind with the old one if a new table took its place. `oid`, `own_function`: as above.
 std::string attachments_query(const std::string& oid, const std::string& own_function);
 
 }  // namespace django_session::sessions

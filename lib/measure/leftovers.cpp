@@ -9,17 +9,11 @@
 
 namespace django_session::sessions {
 
-std::string left_behind_query(const std::string& oid) {
-  return sql::fill<sql::left_behind>(sql::arg<"oid">(oid));
-}
+std::string left_behind_query(Oid oid) { return sql::fill<sql::left_behind>(sql::arg<"oid">(oid)); }
 
-std::string taken_names_query(const std::string& oid) {
-  return sql::fill<sql::taken_names>(sql::arg<"oid">(oid));
-}
+std::string taken_names_query(Oid oid) { return sql::fill<sql::taken_names>(sql::arg<"oid">(oid)); }
 
-std::string leftovers_query(const std::string& oid) {
-  return sql::fill<sql::leftovers>(sql::arg<"oid">(oid));
-}
+std::string leftovers_query(Oid oid) { return sql::fill<sql::leftovers>(sql::arg<"oid">(oid)); }
 
 Leftovers read_leftovers(const pg::Row& row) {
   Leftovers leftovers;
@@ -30,13 +24,12 @@ Leftovers read_leftovers(const pg::Row& row) {
   leftovers.bytes = row.number("bytes").value_or(0);
   leftovers.age = row.number("age");
   leftovers.keep = row.number("keep");
-  leftovers.orphans = row.lines("orphans");
+  for (const double oid : row.numbers("orphans"))
+    leftovers.orphans.emplace_back(static_cast<std::uint32_t>(oid));
   return leftovers;
 }
 
-std::string what_stays_query(const std::string& oid) {
-  return sql::fill<sql::what_stays>(sql::arg<"oid">(oid));
-}
+std::string what_stays_query(Oid oid) { return sql::fill<sql::what_stays>(sql::arg<"oid">(oid)); }
 
 std::string describe_what_stays(const pg::Row& row) {
   if (!row.has("keepers"))

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/oid.hpp"
 #include "pg/rows.hpp"
 
 namespace django_session::sessions {
@@ -21,28 +22,28 @@ struct Leftovers {
   std::optional<double> age;   ///< seconds since the swap began
   std::optional<double> keep;  ///< its --keep, in seconds
   /// OIDs of tables that no longer exist but have helpers of the same owner.
-  std::vector<std::string> orphans;
+  std::vector<Oid> orphans;
 
   bool any() const { return !objects.empty(); }
 };
 
-/// A SELECT of one row. `oid`: the session table's, decimal. No lock on the table, no right needed.
-std::string leftovers_query(const std::string& oid);
+/// A SELECT of one row. `oid`: the session table's. No lock on the table, no right needed.
+std::string leftovers_query(Oid oid);
 
 /// A SELECT, without a semicolon, of object and reason: what others have under the names that a
 /// swap of the table needs. It is left alone, and so is the table.
-std::string taken_names_query(const std::string& oid);
+std::string taken_names_query(Oid oid);
 
 /// A SELECT: object, for people; once all that could be removed is removed: what is still there
 /// under the helpers' names, because it belongs to another role or is where the owner may not go.
-std::string left_behind_query(const std::string& oid);
+std::string left_behind_query(Oid oid);
 
 Leftovers read_leftovers(const pg::Row& row);
 
 /// A SELECT of object, bytes, keepers and remedies: the helpers that can't be dropped, because of
 /// what others have made, and those that a swap had to keep for that reason: empty, and under other
 /// names, which are not among the leftovers.
-std::string what_stays_query(const std::string& oid);
+std::string what_stays_query(Oid oid);
 
 /// Of a row of that, for people: what depends on it, and what to run.
 std::string describe_what_stays(const pg::Row& row);

@@ -21,7 +21,7 @@ NAMES = (*RELATIONS, "i2", FUNCTION)
 
 # Whose columns each has that is read; each of his functions says as whom it was called.
 COLUMNS = """'x'::text AS run_id, 'ready'::text AS phase, now() + interval '1 day' AS lease_until, {pid} AS backend,
-  0::oid AS twin, 0::oid AS log, 0::oid AS source, 'x'::text AS k, 1::bigint AS n, true AS live, false AS truncated,
+  0::oid AS shadow, 0::oid AS log, 0::oid AS source, 'x'::text AS k, 1::bigint AS n, true AS live, false AS truncated,
   'x'::varchar(40) AS session_key, 'x'::text AS session_data, now() AS expire_date"""
 CODE = """
 CREATE FUNCTION public.spy() RETURNS bool LANGUAGE plpgsql AS

@@ -143,8 +143,8 @@ def test_what_others_made_under_our_names_is_left_alone(site, cluster, cleanup, 
     site.psql("GRANT CREATE ON SCHEMA public TO mallory")
     site.fill(sessions=120_000, expired_share=0.5)
     interrupt(site, start_cleanup)
-    twin = site.value(f"SELECT twin FROM djs_{oid(site)}_state")
-    for table in (twin, oid(site)):
+    shadow = site.value(f"SELECT shadow FROM djs_{oid(site)}_state")
+    for table in (shadow, oid(site)):
         site.psql(f"CREATE FUNCTION djs_{table}_note(int) RETURNS int LANGUAGE sql AS 'SELECT 1'", "mallory")
     cleanup()
     assert set(site.psql("SELECT pg_get_userbyid(proowner) FROM pg_proc WHERE proname ~ '^djs_'")) == {("mallory",)}

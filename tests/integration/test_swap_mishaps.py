@@ -30,6 +30,7 @@ MISHAPS = {
     "log without writers": "REVOKE ALL ON djs_{oid}_log FROM django",
     "log with a rule": "CREATE RULE readonly AS ON INSERT TO djs_{oid}_log DO INSTEAD NOTHING",
     "log of another owner": "ALTER TABLE djs_{oid}_log OWNER TO heir",
+    "column of the state of another type": "ALTER TABLE djs_{oid}_state ALTER shadow TYPE text USING 'x'",
     "function of another owner": "ALTER FUNCTION djs_{oid}_note() OWNER TO heir",
     "function as the caller": "ALTER FUNCTION djs_{oid}_note() SECURITY INVOKER",
     "function renamed": "ALTER FUNCTION djs_{oid}_note() RENAME TO noted",

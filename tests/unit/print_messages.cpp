@@ -24,7 +24,7 @@ constexpr TransactionLimits kLimits{milliseconds(1000), milliseconds(20'000)};
 constexpr const char* kSchema = "'public'";
 constexpr const char* kTable = "'django_session'";
 
-SwapNames names_of(const std::string& oid, const std::string& owner) {
+SwapNames names_of(Oid oid, const std::string& owner) {
   return {oid, "public", "public.django_session", owner, "0123456789abcdef"};
 }
 
@@ -83,7 +83,7 @@ Messages reading_messages(Reading all) {
   PreparedStatements none, prepared;
   prepared.begin();
   for (int i = 0; i < 2; ++i) reading_message(all, prepared);
-  const std::string oid = all.oid.text();
+  const Oid oid = all.oid;
   Messages messages = {
       {"definition_message", definition_message(kSchema, kTable, budget)},
       {"definition_message by path", definition_message("", kTable, budget)},
@@ -116,7 +116,7 @@ int main(int argc, char** argv) {
     return Oid(static_cast<std::uint32_t>(std::stoul(given[i])));
   };
   Messages messages = reading_messages(reading(oid(0), oid(1), oid(2), given[3]));
-  for (auto& message : swap_messages(names_of(given[0], given[3])))
+  for (auto& message : swap_messages(names_of(oid(0), given[3])))
     messages.push_back(std::move(message));
   for (const auto& [name, sql] : messages) std::cout << name << '\0' << sql << '\0';
   return std::cout.good() ? 0 : 1;

@@ -1,5 +1,5 @@
 -- Whatever depends on the table, or on its row type, and isn't a part of it: object and reason, for
--- each thing that would stay behind with the old table if a twin took its place. A dependency
+-- each thing that would stay behind with the old table if a new table took its place. A dependency
 -- through a rewrite rule is that of a view. A SELECT.
 -- Locks: none.
 --   {oid}           the table, an expression

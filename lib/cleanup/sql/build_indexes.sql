@@ -28,45 +28,45 @@
   DECLARE
     run record;
   BEGIN
-    SELECT m.twin, m.source, m.index_names, m.deferred_indexes INTO run FROM {state} m;
+    SELECT m.shadow, m.source, m.index_names, m.deferred_indexes INTO run FROM {state} m;
     FOR item IN SELECT unnest(run.deferred_indexes) AS statement LOOP
       EXECUTE item.statement;
     END LOOP;
     FOR item IN
-      SELECT n.oid AS twin, n.relname AS twin_name, o.indexrelid AS original,
+      SELECT n.oid AS shadow, n.relname AS shadow_name, o.indexrelid AS original,
         o.indisclustered AS clustered, obj_description(o.indexrelid, 'pg_class') AS comment
       FROM pg_index o JOIN pg_class x ON x.oid = o.indexrelid
       JOIN pg_class n ON n.relname = 'djs_{oid}_i' || array_position(run.index_names, x.relname)
-      JOIN pg_index i ON i.indexrelid = n.oid AND i.indrelid = run.twin
+      JOIN pg_index i ON i.indexrelid = n.oid AND i.indrelid = run.shadow
       WHERE o.indrelid = run.source
     LOOP
-      EXECUTE format('COMMENT ON INDEX %s IS %L', item.twin::regclass, item.comment);
+      EXECUTE format('COMMENT ON INDEX %s IS %L', item.shadow::regclass, item.comment);
       IF item.clustered THEN
-        EXECUTE format('ALTER TABLE %s CLUSTER ON %I', run.twin::regclass, item.twin_name);
+        EXECUTE format('ALTER TABLE %s CLUSTER ON %I', run.shadow::regclass, item.shadow_name);
       END IF;
     END LOOP;
     FOR item IN
-      SELECT n.oid AS twin, a.attnum, to_jsonb(a) ->> 'attstattarget' AS target
+      SELECT n.oid AS shadow, a.attnum, to_jsonb(a) ->> 'attstattarget' AS target
       FROM pg_index o JOIN pg_class x ON x.oid = o.indexrelid
       JOIN pg_class n ON n.relname = 'djs_{oid}_i' || array_position(run.index_names, x.relname)
-      JOIN pg_index i ON i.indexrelid = n.oid AND i.indrelid = run.twin
+      JOIN pg_index i ON i.indexrelid = n.oid AND i.indrelid = run.shadow
       JOIN pg_attribute a ON a.attrelid = o.indexrelid
       WHERE o.indrelid = run.source AND coalesce(to_jsonb(a) ->> 'attstattarget', '-1') <> '-1'
     LOOP
-      EXECUTE format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS %s', item.twin::regclass,
+      EXECUTE format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS %s', item.shadow::regclass,
         item.attnum, item.target);
     END LOOP;
     FOR item IN
       SELECT n.conname, obj_description(o.oid, 'pg_constraint') AS comment
-      FROM pg_constraint o JOIN pg_constraint n ON n.conrelid = run.twin
+      FROM pg_constraint o JOIN pg_constraint n ON n.conrelid = run.shadow
         AND (n.conname = o.conname OR n.conname = 'djs_{oid}_i' || array_position(
                run.index_names, (SELECT x.relname FROM pg_class x WHERE x.oid = o.conindid)))
       WHERE o.conrelid = run.source
     LOOP
-      EXECUTE format('COMMENT ON CONSTRAINT %I ON %s IS %L', item.conname, run.twin::regclass,
+      EXECUTE format('COMMENT ON CONSTRAINT %I ON %s IS %L', item.conname, run.shadow::regclass,
         item.comment);
     END LOOP;
-    EXECUTE format('ALTER TABLE %s REPLICA IDENTITY DEFAULT', run.twin::regclass);
+    EXECUTE format('ALTER TABLE %s REPLICA IDENTITY DEFAULT', run.shadow::regclass);
   END;
   UPDATE ONLY {state} m SET phase = '{catching_up}',
     copied = (SELECT count(*) FROM ONLY {shadow} s);

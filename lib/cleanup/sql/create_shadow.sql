@@ -7,20 +7,20 @@
 -- Locks: ACCESS SHARE on the table.
 --   {oid}                                the table's
 --   {state}                              the state's name
---   {original_indexes}, {twin_indexes}   twin_indexes.sql of each
+--   {original_indexes}, {shadow_indexes}   indexes_by_definition.sql of each
 --   {lines}                              definition_lines.sql of item.relation
 --   {taken_later}                        taken_later.sql
 --   {created}                            a phase, see swap_phase.hpp
 DECLARE
   original regclass := {oid}::oid;
-  shadow regclass;
+  shadow_table regclass;
   shadow_name text;
   tablespace text;
   options text;
   differs text;
   taken text;
   original_lines text[];
-  twin_lines text[];
+  shadow_lines text[];
   whole_lines text[];
 BEGIN
   SELECT format('%s.%I', c.relnamespace::regnamespace, 'djs_{oid}_new'),
@@ -36,7 +36,7 @@ BEGIN
   PERFORM set_config('default_tablespace', tablespace, true);
   EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING ALL)%s', shadow_name, original,
     ' WITH (' || options || ')');
-  shadow := shadow_name::regclass;
+  shadow_table := shadow_name::regclass;
 
   -- Statistics targets and options of columns, the table's comment
   FOR item IN
@@ -47,19 +47,19 @@ BEGIN
     FROM pg_attribute a WHERE a.attrelid = original AND a.attnum > 0 AND NOT a.attisdropped
   LOOP
     IF coalesce(item.target, '-1') <> '-1' THEN
-      EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS %s', shadow, item.attname,
+      EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS %s', shadow_table, item.attname,
         item.target);
     END IF;
     IF item.options IS NOT NULL THEN
-      EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET (%s)', shadow, item.attname, item.options);
+      EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET (%s)', shadow_table, item.attname, item.options);
     END IF;
   END LOOP;
-  EXECUTE format('COMMENT ON TABLE %s IS %L', shadow, obj_description(original, 'pg_class'));
+  EXECUTE format('COMMENT ON TABLE %s IS %L', shadow_table, obj_description(original, 'pg_class'));
   SELECT y.oid::regtype AS name, y.typarray::regtype AS array_name,
     obj_description(c.reltype, 'pg_type') AS comment,
     obj_description((SELECT o.typarray FROM pg_type o WHERE o.oid = c.reltype), 'pg_type')
       AS array_comment
-  INTO item FROM pg_class c, pg_type y WHERE c.oid = original AND y.typrelid = shadow;
+  INTO item FROM pg_class c, pg_type y WHERE c.oid = original AND y.typrelid = shadow_table;
   IF item.comment IS NOT NULL THEN
     EXECUTE format('COMMENT ON TYPE %s IS %L', item.name, item.comment);
   END IF;
@@ -71,9 +71,9 @@ BEGIN
   FOR item IN
     SELECT DISTINCT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee
     FROM pg_class c, pg_class o, aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) g
-    WHERE c.oid = shadow AND o.oid = original AND (c.relacl IS NOT NULL OR o.relacl IS NOT NULL)
+    WHERE c.oid = shadow_table AND o.oid = original AND (c.relacl IS NOT NULL OR o.relacl IS NOT NULL)
   LOOP
-    EXECUTE format('REVOKE ALL ON %s FROM %s', shadow, item.grantee);
+    EXECUTE format('REVOKE ALL ON %s FROM %s', shadow_table, item.grantee);
   END LOOP;
   FOR item IN
     SELECT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee,
@@ -82,10 +82,10 @@ BEGIN
     FROM pg_class c, pg_class o,
       aclexplode(coalesce(o.relacl, acldefault('r', o.relowner)))
         WITH ORDINALITY g(grantor, grantee, privilege_type, is_grantable, n)
-    WHERE c.oid = shadow AND o.oid = original AND (c.relacl IS NOT NULL OR o.relacl IS NOT NULL)
+    WHERE c.oid = shadow_table AND o.oid = original AND (c.relacl IS NOT NULL OR o.relacl IS NOT NULL)
     GROUP BY g.grantee, g.is_grantable ORDER BY min(g.n)
   LOOP
-    EXECUTE format('GRANT %s ON %s TO %s%s', item.privileges, shadow, item.grantee, item.option);
+    EXECUTE format('GRANT %s ON %s TO %s%s', item.privileges, shadow_table, item.grantee, item.option);
   END LOOP;
   FOR item IN
     SELECT a.attname,
@@ -95,7 +95,7 @@ BEGIN
       WITH ORDINALITY g(grantor, grantee, privilege_type, is_grantable, n)
     WHERE a.attrelid = original AND NOT a.attisdropped ORDER BY a.attnum, g.n
   LOOP
-    EXECUTE format('GRANT %s (%I) ON %s TO %s%s', item.privilege_type, item.attname, shadow,
+    EXECUTE format('GRANT %s (%I) ON %s TO %s%s', item.privilege_type, item.attname, shadow_table,
       item.grantee, item.option);
   END LOOP;
 
@@ -103,7 +103,7 @@ BEGIN
     SELECT y.oid::regtype AS name,
       CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee
     FROM pg_type o, pg_type y, aclexplode(acldefault('T', y.typowner)) g
-    WHERE o.typrelid = original AND o.typacl IS NOT NULL AND y.typrelid = shadow
+    WHERE o.typrelid = original AND o.typacl IS NOT NULL AND y.typrelid = shadow_table
   LOOP
     EXECUTE format('REVOKE ALL ON TYPE %s FROM %s', item.name, item.grantee);
   END LOOP;
@@ -113,7 +113,7 @@ BEGIN
       CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' END AS option
     FROM pg_type o, pg_type y, aclexplode(o.typacl)
       WITH ORDINALITY g(grantor, grantee, privilege_type, is_grantable, n)
-    WHERE o.typrelid = original AND y.typrelid = shadow ORDER BY g.n
+    WHERE o.typrelid = original AND y.typrelid = shadow_table ORDER BY g.n
   LOOP
     EXECUTE format('GRANT USAGE ON TYPE %s TO %s%s', item.name, item.grantee, item.option);
   END LOOP;
@@ -124,56 +124,56 @@ BEGIN
     SELECT x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
     WHERE i.indrelid = original ORDER BY x.relname);
   FOR item IN
-    SELECT o.indexrelid AS original_index, n.indexrelid AS twin_index,
+    SELECT o.indexrelid AS original_index, n.indexrelid AS shadow_index,
       (SELECT array_position(m.index_names, x.relname) FROM {state} m, pg_class x
        WHERE x.oid = o.indexrelid) AS place
-    FROM ({original_indexes}) o FULL JOIN ({twin_indexes}) n USING (definition, nth)
+    FROM ({original_indexes}) o FULL JOIN ({shadow_indexes}) n USING (definition, nth)
   LOOP
-    IF item.original_index IS NULL OR item.twin_index IS NULL THEN
+    IF item.original_index IS NULL OR item.shadow_index IS NULL THEN
       RAISE EXCEPTION 'index % has no counterpart',
-        coalesce(item.original_index, item.twin_index)::regclass
+        coalesce(item.original_index, item.shadow_index)::regclass
         USING ERRCODE = 'DJS04';
     END IF;
-    EXECUTE format('ALTER INDEX %s RENAME TO %I', item.twin_index::regclass,
+    EXECUTE format('ALTER INDEX %s RENAME TO %I', item.shadow_index::regclass,
       'djs_{oid}_i' || item.place);
   END LOOP;
   UPDATE ONLY {state} m SET deferred_indexes = ARRAY(
     SELECT format('SET LOCAL default_tablespace = %L; %s', coalesce(s.spcname, ''),
         pg_get_indexdef(i.indexrelid))
       || CASE WHEN i.indisprimary THEN
-        format('; ALTER TABLE %s ADD CONSTRAINT %I PRIMARY KEY USING INDEX %2$I', shadow, x.relname)
+        format('; ALTER TABLE %s ADD CONSTRAINT %I PRIMARY KEY USING INDEX %2$I', shadow_table, x.relname)
         ELSE '' END
     FROM unnest(m.index_names) WITH ORDINALITY u(name, place)
     JOIN pg_class x ON x.relname = 'djs_{oid}_i' || u.place
-    JOIN pg_index i ON i.indexrelid = x.oid AND i.indrelid = shadow
+    JOIN pg_index i ON i.indexrelid = x.oid AND i.indrelid = shadow_table
     JOIN pg_class o ON o.relname = u.name
     JOIN pg_index oi ON oi.indexrelid = o.oid AND oi.indrelid = original
     LEFT JOIN pg_tablespace s ON s.oid = o.reltablespace
     ORDER BY u.place);
   FOR item IN SELECT x.relname, i.indexrelid::regclass AS name, i.indisprimary
-              FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = shadow LOOP
+              FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = shadow_table LOOP
     IF item.indisprimary THEN
-      EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', shadow, item.relname);
+      EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', shadow_table, item.relname);
     ELSE
       EXECUTE format('DROP INDEX %s', item.name);
     END IF;
   END LOOP;
 
-  -- Both without their indexes, which the twin has no more; and what the exchange will compare.
-  FOR item IN SELECT * FROM (VALUES ('original', original, false), ('twin', shadow, false),
+  -- Both without their indexes, which the shadow has no more; and what the exchange will compare.
+  FOR item IN SELECT * FROM (VALUES ('original', original, false), ('shadow', shadow_table, false),
                                     ('whole', original, true)) d(what, relation, with_indexes)
   LOOP
     lines := {lines};
     CASE item.what
       WHEN 'original' THEN original_lines := lines;
-      WHEN 'twin' THEN twin_lines := lines;
+      WHEN 'shadow' THEN shadow_lines := lines;
       ELSE whole_lines := lines;
     END CASE;
   END LOOP;
   SELECT d.line INTO differs FROM (
-    (SELECT unnest(original_lines) EXCEPT ALL SELECT unnest(twin_lines))
+    (SELECT unnest(original_lines) EXCEPT ALL SELECT unnest(shadow_lines))
     UNION ALL
-    (SELECT unnest(twin_lines) EXCEPT ALL SELECT unnest(original_lines))) d(line) LIMIT 1;
+    (SELECT unnest(shadow_lines) EXCEPT ALL SELECT unnest(original_lines))) d(line) LIMIT 1;
   IF differs IS NOT NULL THEN
     RAISE EXCEPTION 'can''t be reproduced in a new table: %', differs USING ERRCODE = 'DJS04';
   END IF;
@@ -186,9 +186,9 @@ BEGIN
 
   -- An autovacuum of the shadow would be in the way of the exchange. The replica identity is for
   -- the time without a primary key.
-  EXECUTE format('ALTER TABLE %s SET (autovacuum_enabled = off)', shadow);
-  EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', shadow);
-  UPDATE ONLY {state} m SET twin = shadow_name::regclass, definition = whole_lines,
+  EXECUTE format('ALTER TABLE %s SET (autovacuum_enabled = off)', shadow_table);
+  EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', shadow_table);
+  UPDATE ONLY {state} m SET shadow = shadow_name::regclass, definition = whole_lines,
     phase = '{created}', copied = 0,
     copied_until = m.cutoff - interval '1 microsecond';
 END;

@@ -26,7 +26,7 @@
   END LOOP;
   CREATE TABLE {state} WITH (autovacuum_enabled = off) AS
   SELECT NULL::text AS run_id, NULL::text AS phase,
-    NULL::oid AS source, NULL::oid AS twin, NULL::oid AS log, NULL::oid AS function,
+    NULL::oid AS source, NULL::oid AS shadow, NULL::oid AS log, NULL::oid AS function,
     NULL::int AS backend, NULL::timestamptz AS started, NULL::timestamptz AS lease_until,
     NULL::bigint AS keep_seconds, NULL::timestamptz AS cutoff, t.expire_date AS copied_until,
     NULL::bigint AS copied,

@@ -27,14 +27,14 @@
     {drain_rest}
   END IF;
 
-  EXECUTE format('ALTER TABLE %s RENAME TO %I', run.source::regclass, 'djs_' || run.twin || '_old');
+  EXECUTE format('ALTER TABLE %s RENAME TO %I', run.source::regclass, 'djs_' || run.shadow || '_old');
   {touch_columns}
   IF {stamp} IS DISTINCT FROM run.stamp THEN
     RAISE EXCEPTION 'the table was altered at the last moment' USING ERRCODE = 'DJS03';
   END IF;
-  EXECUTE format('ALTER TABLE %s RENAME TO %I', run.twin::regclass, table_name);
-  EXECUTE format('ALTER TABLE %s RENAME TO %I', run.log::regclass, 'djs_' || run.twin || '_log');
+  EXECUTE format('ALTER TABLE %s RENAME TO %I', run.shadow::regclass, table_name);
+  EXECUTE format('ALTER TABLE %s RENAME TO %I', run.log::regclass, 'djs_' || run.shadow || '_log');
   EXECUTE format('ALTER FUNCTION %s RENAME TO %I', run.function::regprocedure,
-    'djs_' || run.twin || '_note');
+    'djs_' || run.shadow || '_note');
   EXECUTE format('ALTER TABLE %s.djs_{oid}_state RENAME TO %I', schema,
-    'djs_' || run.twin || '_state');
+    'djs_' || run.shadow || '_state');

@@ -2,7 +2,7 @@
 --
 -- A part of a PL/pgSQL block, as the table's owner.
 -- Locks: none on the table.
--- Report: run_id, phase (with _ for spaces), twin, keep_seconds, copied, rows_before, bytes_before,
+-- Report: run_id, phase (with _ for spaces), shadow, keep_seconds, copied, rows_before, bytes_before,
 -- age (seconds), lease (seconds left), backend_gone, is_vacuumed (shadow or log, by any session),
 -- and intact: table, triggers and helpers are as the run left them.
 --   {oid}, {table_literal}  the table's OID, and its name as a string
@@ -17,14 +17,14 @@
     NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = m.backend) AS backend_gone,
     {is_vacuumed} AS is_vacuumed,
     m.source = {oid} AND to_regclass({table_literal}) = m.source
-      AND EXISTS (SELECT FROM pg_class c WHERE c.oid = m.twin AND c.relname = 'djs_{oid}_new')
+      AND EXISTS (SELECT FROM pg_class c WHERE c.oid = m.shadow AND c.relname = 'djs_{oid}_new')
       AND EXISTS (SELECT FROM pg_class c WHERE c.oid = m.log AND c.relname = 'djs_{oid}_log'
                   AND c.relnamespace = (SELECT o.relnamespace FROM pg_class o WHERE o.oid = {oid}))
       AND (m.phase = '{created}' OR {trigger_mark} IS NOT DISTINCT FROM m.triggers)
       AND {original_lines} = m.definition AS intact
   INTO item FROM {state} m;
-  RAISE INFO 'djs: run_id=% phase=% twin=% keep_seconds=% copied=% rows_before=% bytes_before=%',
-    item.run_id, replace(item.phase, ' ', '_'), item.twin, item.keep_seconds, item.copied,
+  RAISE INFO 'djs: run_id=% phase=% shadow=% keep_seconds=% copied=% rows_before=% bytes_before=%',
+    item.run_id, replace(item.phase, ' ', '_'), item.shadow, item.keep_seconds, item.copied,
     item.rows_before::numeric, item.bytes_before::numeric;  -- float8 has as many digits as is set
   RAISE INFO 'djs: age=% lease=% backend_gone=% is_vacuumed=% intact=%', item.age, item.lease,
     item.backend_gone, item.is_vacuumed, coalesce(item.intact, false);

@@ -73,4 +73,4 @@ SELECT (SELECT pg_catalog.string_agg(object, E'\n' ORDER BY object) FROM object)
      (pg_catalog.left(at, 8) || '01')::date + (pg_catalog.substr(at, 9, 2)::int - 1)
      + pg_catalog.substr(at, 12)::time) AT TIME ZONE 'UTC') FROM started) AS age,
   (SELECT keep FROM started) AS keep,
-  (SELECT pg_catalog.string_agg(belongs_to, E'\n') FROM orphan) AS orphans;
+  (SELECT pg_catalog.array_agg(belongs_to) FROM orphan) AS orphans;
