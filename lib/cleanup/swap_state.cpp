@@ -71,7 +71,7 @@ SwapState::Row SwapState::read() {
   const pg::Row row = swap_.report(read_state_sql(swap_.names, swap_.quick()), swap_.quick());
   try {
     return read(row);
-  } catch (const std::runtime_error&) {  // somebody has altered its columns
+  } catch (const std::runtime_error&) {  // its columns were altered
     throw pg::Error(pg::Error::Kind::statement,
                     "the state of the swap is damaged; --abort removes it");
   }

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "core/sql_name.hpp"
+#include "measure/more_rights.hpp"
 
 namespace django_session::sessions {
 namespace {
@@ -156,16 +157,25 @@ bool Probe::definition_is_stale() const {
   return !definition_ || analyzed_since_ || Clock::now() - definition_learned_ > kDefinitionLasts;
 }
 
+std::string Probe::question_of_rights(pg::Deadline deadline) {
+  std::vector<std::string> catalogs;
+  for (const pg::Row& row : connection_->run(grants_message(deadline.remaining()), deadline))
+    catalogs.push_back(row.text("name"));
+  return more_rights(catalogs);
+}
+
 void Probe::learn_definition(pg::Deadline deadline) {
   const std::string schema = table_.schema.empty() ? "" : connection_->literal(table_.schema);
+  const std::string rights = question_of_rights(deadline);
   connection_->send(
-      definition_message(schema, connection_->literal(table_.table), deadline.remaining()),
+      definition_message(schema, connection_->literal(table_.table), rights, deadline.remaining()),
       deadline);
   connection_->next_rows(deadline);  // the search_path
   const pg::Rows found = rows_of(connection_->next_rows(deadline));
   if (found.empty()) explain_missing_table(deadline);
   const pg::Rows indexes = rows_of(connection_->next_rows(deadline));
   definition_ = read_definition(found.front(), indexes);
+  definition_->more_rights = rights;
   check_it_is_a_session_table(*definition_);
   definition_learned_ = Clock::now();
   statistics_are_due_ = true;
@@ -236,6 +246,7 @@ Reading Probe::make_reading(pg::Deadline deadline) const {
   reading.schema_literal = connection_->literal(table.schema);
   reading.table_literal = connection_->literal(table.name);
   reading.owner_literal = connection_->literal(table.owner);
+  reading.more_rights = d.more_rights;
   reading.may_read_expire_date = table.may_read_expire_date;
   reading.expire_date_indexed = table.expire_date_indexed;
   reading.expire_date_has_zone = d.expire_date_has_zone;

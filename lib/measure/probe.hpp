@@ -69,6 +69,7 @@ class Probe {
   Reckoned measure_once(pg::Deadline deadline);
   void prepare(pg::Deadline deadline);
   bool definition_is_stale() const;
+  std::string question_of_rights(pg::Deadline deadline);
   void learn_definition(pg::Deadline deadline);
   [[noreturn]] void explain_missing_table(pg::Deadline deadline);
   std::optional<Reckoned> read(pg::Deadline deadline);

@@ -260,7 +260,7 @@ std::string bounded_count(const Reading& reading, bool wanted, const char* condi
 
 std::string still_harmless(const Reading& reading, const std::string& function = "") {
   return fmt::format(kStillHarmless, reading.oid, reading.schema_literal, reading.table_literal,
-                     reading.owner_literal, more_rights(), function);
+                     reading.owner_literal, reading.more_rights, function);
 }
 
 std::string sizes(const Reading& reading) {
@@ -317,15 +317,18 @@ std::string about_its_rows(const Reading& reading, PreparedStatements& prepared)
 
 }  // namespace
 
+std::string grants_message(std::chrono::milliseconds budget) {
+  return in_transaction(budget.count(), kGrantedCatalogs);
+}
+
 std::string definition_message(const std::string& schema_literal, const std::string& table_literal,
-                               std::chrono::milliseconds budget) {
+                               const std::string& more_rights, std::chrono::milliseconds budget) {
   const std::string where =
       schema_literal.empty()
           ? "c.oid = " + fmt::format(kVisibleTable, table_literal)
           : fmt::format("c.relname = {} AND n.nspname = {}", table_literal, schema_literal);
   return begin(budget.count(), kRememberPath) +
-         sql::fill<sql::definition>(sql::arg<"where">(where),
-                                    sql::arg<"more_rights">(more_rights()),
+         sql::fill<sql::definition>(sql::arg<"where">(where), sql::arg<"more_rights">(more_rights),
                                     sql::arg<"could_rule_the_server">(kCouldRuleTheServer)) +
          fmt::format(kIndexes, where) + "COMMIT;\n";
 }

@@ -15,11 +15,14 @@
 
 namespace django_session::sessions {
 
+/// Statement with rows: name, the catalogues that more_rights() has to look into.
+std::string grants_message(std::chrono::milliseconds budget);
+
 /// Statements with rows: the session's search_path, definition, indexes. No lock on the table is
 /// taken. Both names are SQL string literals; an empty schema means wherever the search_path has
-/// the table.
+/// the table. `more_rights`: of more_rights().
 std::string definition_message(const std::string& schema_literal, const std::string& table_literal,
-                               std::chrono::milliseconds budget);
+                               const std::string& more_rights, std::chrono::milliseconds budget);
 
 /// Where a reading takes the planner's statistics from, as SQL: what this role sees in pg_stats, or
 /// roles.sql's function.
@@ -46,6 +49,7 @@ struct Reading {
   std::vector<Oid> index_oids;
   std::string table;  ///< as in FROM: "public"."django_session"
   std::string schema_literal, table_literal, owner_literal;  ///< as SQL
+  std::string more_rights;                                   ///< of more_rights()
   bool may_read_expire_date = true;
   bool expire_date_has_zone = true;  ///< timestamptz, for which the session's zone is no matter
   bool expire_date_indexed = true;   ///< else the oldest is not asked for: it would be a scan

@@ -10,6 +10,7 @@
 
 #include "cleanup/swap_sql.hpp"
 #include "measure/leftovers.hpp"
+#include "measure/more_rights.hpp"
 #include "measure/question.hpp"
 
 namespace {
@@ -71,6 +72,7 @@ Reading reading(Oid oid, Oid toast_oid, Oid index_oid, const std::string& owner)
   all.schema_literal = kSchema;
   all.table_literal = kTable;
   all.owner_literal = "'" + owner + "'";
+  all.more_rights = more_rights();
   all.count_up_to = all.calibrate_up_to = 1000;
   all.changes_to_bear = -1;
   all.statistics = own_statistics(kSchema, kTable);
@@ -85,8 +87,10 @@ Messages reading_messages(Reading all) {
   for (int i = 0; i < 2; ++i) reading_message(all, prepared);
   const Oid oid = all.oid;
   Messages messages = {
-      {"definition_message", definition_message(kSchema, kTable, budget)},
-      {"definition_message by path", definition_message("", kTable, budget)},
+      {"grants_message", grants_message(budget)},
+      {"definition_message", definition_message(kSchema, kTable, more_rights(), budget)},
+      {"definition_message by path",
+       definition_message("", kTable, more_rights({"pg_database"}), budget)},
       {"after_failure_message", after_failure_message(all)},
       {"candidates_message", candidates_message(budget)},
       {"largest_tables_message", largest_tables_message(budget)},

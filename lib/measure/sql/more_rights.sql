@@ -17,7 +17,9 @@
 --
 -- Locks: none.
 -- Needs: me, o (rows of pg_roles: ourselves, the owner), d (our row of pg_database).
---   {set_role}  the privilege for pg_has_role() that lets a role SET ROLE to another
+--   {set_role}         the privilege for pg_has_role() that lets a role SET ROLE to another
+--   {lists_of_rights}  SELECTs of owner, acl and whole (with its table's, where it is a column's) of
+--                      the object s; what is in none of them counts as more
 (
   WITH his AS MATERIALIZED (
     SELECT ARRAY(SELECT r.oid FROM pg_roles r
@@ -50,23 +52,7 @@
     UNION ALL
     SELECT pg_describe_object(s.classid, s.objid, s.objsubid)
     FROM his, pg_shdepend s LEFT JOIN LATERAL (
-      SELECT c.relowner AS owner, coalesce(a.attacl, c.relacl) AS acl, a.attacl || c.relacl AS whole
-      FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = nullif(s.objsubid, 0)
-      WHERE s.classid = 'pg_class'::regclass AND c.oid = s.objid
-      UNION ALL SELECT proowner, proacl, NULL FROM pg_proc WHERE s.classid = 'pg_proc'::regclass AND oid = s.objid
-      UNION ALL SELECT typowner, typacl, NULL FROM pg_type WHERE s.classid = 'pg_type'::regclass AND oid = s.objid
-      UNION ALL SELECT nspowner, nspacl, NULL FROM pg_namespace WHERE s.classid = 'pg_namespace'::regclass AND oid = s.objid
-      UNION ALL SELECT lanowner, lanacl, NULL FROM pg_language WHERE s.classid = 'pg_language'::regclass AND oid = s.objid
-      UNION ALL SELECT fdwowner, fdwacl, NULL FROM pg_foreign_data_wrapper
-        WHERE s.classid = 'pg_foreign_data_wrapper'::regclass AND oid = s.objid
-      UNION ALL SELECT srvowner, srvacl, NULL FROM pg_foreign_server
-        WHERE s.classid = 'pg_foreign_server'::regclass AND oid = s.objid
-      UNION ALL SELECT lomowner, lomacl, NULL FROM pg_largeobject_metadata
-        WHERE s.classid = 'pg_largeobject'::regclass AND oid = s.objid
-      UNION ALL SELECT datdba, datacl, NULL FROM pg_database WHERE s.classid = 'pg_database'::regclass AND oid = s.objid
-      UNION ALL SELECT spcowner, spcacl, NULL FROM pg_tablespace WHERE s.classid = 'pg_tablespace'::regclass AND oid = s.objid
-      UNION ALL SELECT defaclrole, defaclacl, NULL FROM pg_default_acl
-        WHERE s.classid = 'pg_default_acl'::regclass AND oid = s.objid
+{lists_of_rights}
     ) t ON true
     WHERE NOT me.rolsuper AND s.refclassid = 'pg_authid'::regclass AND s.refobjid = me.oid
       AND s.dbid IN (0::oid, d.oid)
