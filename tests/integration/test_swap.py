@@ -15,6 +15,7 @@ import pytest
 import sanitizer
 from cluster import SUPERUSER
 from django_site import OWNER, DjangoSite
+from gate import BEFORE_A_DRAIN, Gate
 from paths import BUILD
 from processes import (PLAIN_ENVIRONMENT, Process, ordinary, private_folder, program, readable_copy, run, wait_for)
 from traffic import Traffic
@@ -117,6 +118,31 @@ def wait_for_phase(site, *wanted):
 def wait_for_begin(site):
     with site.cluster.asking(site.database) as ask:
         wait_for(lambda: phase(site, ask), "the swap's begin", pause=0.005)
+
+
+@contextlib.contextmanager
+def held_in_the_copy(site, start_cleanup, *options, user=OWNER):
+    """A swap that has copied a thousand sessions or some more, and goes on at the end of the `with`."""
+    with Gate(site.cluster) as gate:
+        process = start_cleanup(*options, conninfo=gate.conninfo(site.database, user))
+        gate.wait()
+        assert phase(site) == "copying" and site.value(f"SELECT copied FROM djs_{oid(site)}_state") >= 1000
+        yield process
+
+
+@contextlib.contextmanager
+def held_before_it_catches_up(site, start_cleanup, user=OWNER):
+    with Gate(site.cluster, BEFORE_A_DRAIN, passing=0) as gate:
+        process = start_cleanup(conninfo=gate.conninfo(site.database, user))
+        gate.wait()
+        assert phase(site) == "catching up"
+        yield process
+
+
+def interrupt(site, start_cleanup):
+    with held_in_the_copy(site, start_cleanup) as process:
+        process.end(signal.SIGKILL)
+    assert helpers(site) != []
 
 
 def clients(site, **options):
@@ -417,21 +443,16 @@ def test_a_crash_of_the_server_loses_nothing(own_cluster, start_cleanup, folder,
 
 
 def test_abort_removes_what_is_left(site, cleanup, start_cleanup, cleanup_program, cluster):
-    site.fill(sessions=120_000, expired_share=0.5)
+    site.fill(sessions=10_000, expired_share=0.5)
     before = oid(site)
-    process = start_cleanup()
-    wait_for_phase(site, "copying")
-    process.end(signal.SIGKILL)
-    assert helpers(site) != []
+    interrupt(site, start_cleanup)
     cleanup("--abort")
     assert helpers(site) == [] and oid(site) == before
 
 
 def test_a_run_with_another_keep_begins_anew(site, cleanup, start_cleanup):
-    site.fill(sessions=120_000, expired_share=0.5)
-    process = start_cleanup()
-    wait_for_phase(site, "copying")
-    process.end(signal.SIGKILL)
+    site.fill(sessions=10_000, expired_share=0.5)
+    interrupt(site, start_cleanup)
     kept = site.value("SELECT count(*) FROM django_session WHERE expire_date > now() - interval '30 days'")
     cleanup("--keep", "30d")
     assert abs(site.value("SELECT count(*) FROM django_session") - kept) <= 20
@@ -439,10 +460,8 @@ def test_a_run_with_another_keep_begins_anew(site, cleanup, start_cleanup):
 
 
 def test_what_is_left_of_a_dropped_table_goes_too(site, cleanup, start_cleanup):
-    site.fill(sessions=120_000, expired_share=0.5)
-    process = start_cleanup()
-    wait_for_phase(site, "copying")
-    process.end(signal.SIGKILL)
+    site.fill(sessions=10_000, expired_share=0.5)
+    interrupt(site, start_cleanup)
     site.psql("CREATE TABLE again (LIKE django_session INCLUDING ALL); DROP TABLE django_session; "
               "ALTER TABLE again RENAME TO django_session", OWNER)
     cleanup()
@@ -461,9 +480,13 @@ def test_a_member_that_does_not_inherit_can_swap(site, cluster, cleanup):
 
 
 def test_of_two_at_once_one_does_it(site, start_cleanup):
-    site.fill(sessions=200_000, expired_share=0.4)
+    site.fill(sessions=10_000, expired_share=0.4)
     with clients(site, clients=4, pause=0.005) as traffic:
-        first, second = start_cleanup(), start_cleanup()
+        with Gate(site.cluster) as gate:
+            conninfo = gate.conninfo(site.database, OWNER)
+            first, second = start_cleanup(conninfo=conninfo), start_cleanup(conninfo=conninfo)
+            gate.wait()
+            wait_for(lambda: not (first.running and second.running), "the end of the one that doesn't copy")
         codes = sorted([ended(first), ended(second)])
     assert codes == [DONE, STOPPED], first.log_text() + second.log_text()
     assert not traffic.count.anomalies and helpers(site) == []
@@ -506,11 +529,10 @@ def test_a_deletion_under_way_keeps_a_swap_away(site, cleanup, pgbouncer, pooled
 # -- Changed in the middle ---------------------------------------------------------------------------
 
 def test_truncated_in_the_middle_the_sessions_stay_away(site, start_cleanup):
-    site.fill(sessions=150_000, expired_share=0.4)
-    process = start_cleanup()
-    wait_for_phase(site, "copying")
-    site.psql("TRUNCATE django_session", OWNER)
-    site.psql("INSERT INTO django_session VALUES ('after', 'data', now() + interval '1 day')", OWNER)
+    site.fill(sessions=10_000, expired_share=0.4)
+    with held_in_the_copy(site, start_cleanup) as process:
+        site.psql("TRUNCATE django_session", OWNER)
+        site.psql("INSERT INTO django_session VALUES ('after', 'data', now() + interval '1 day')", OWNER)
     assert ended(process) == DONE, process.log_text()
     assert [key for key, _, _ in live(site)] == ["after"]
     assert helpers(site) == []
@@ -532,13 +554,11 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_is_changed_in_the_middle_is_kept(site, cluster, start_cleanup, change):
     create_role(cluster, "newcomer")
-    site.fill(sessions=150_000, expired_share=0.4)
+    site.fill(sessions=10_000, expired_share=0.4)
     site.psql("INSERT INTO django_session VALUES ('victim', 'data', now() + interval '1 day')")
-    process = start_cleanup()
-    wait_for_phase(site, "copying")
-    time.sleep(0.2)
-    site.psql(CHANGES[change], SUPERUSER if "off" in change else OWNER)
-    wanted = live(site)
+    with held_in_the_copy(site, start_cleanup) as process:
+        site.psql(CHANGES[change], SUPERUSER if "off" in change else OWNER)
+        wanted = live(site)
     assert ended(process) == DONE, process.log_text()
     assert "starting over" in process.log_text()
     assert live(site) == wanted
@@ -568,10 +588,9 @@ def test_a_grant_that_is_under_way_is_not_lost(site, cluster, start_cleanup, gra
 
 
 def test_a_view_made_in_the_middle_stops_it(site, start_cleanup):
-    site.fill(sessions=150_000, expired_share=0.4)
-    process = start_cleanup()
-    wait_for_phase(site, "copying")
-    site.psql("CREATE VIEW late AS SELECT session_key FROM django_session", OWNER)
+    site.fill(sessions=10_000, expired_share=0.4)
+    with held_in_the_copy(site, start_cleanup) as process:
+        site.psql("CREATE VIEW late AS SELECT session_key FROM django_session", OWNER)
     assert ended(process) == STOPPED, process.log_text()
     assert "view public.late" in process.log_text()
     assert helpers(site) == [] and site.value("SELECT count(*) FROM late") > 0

@@ -5,15 +5,8 @@ import signal
 
 from cleanup_command import CLEANER
 from django_site import TABLE
-from test_swap import (DONE, FAILED, STOPPED, cleanup, cleanup_program, create_role, ended, helpers, live, oid, phase,  # noqa: F401
-                       start_cleanup, wait_for_phase)
-
-
-def interrupt(site, start_cleanup):  # noqa: F811
-    process = start_cleanup()
-    wait_for_phase(site, "copying")
-    process.end(signal.SIGKILL)
-    assert helpers(site) != []
+from test_swap import (DONE, FAILED, STOPPED, cleanup, cleanup_program, create_role, ended, held_in_the_copy, helpers,  # noqa: F401
+                       interrupt, live, oid, phase, start_cleanup)
 
 
 def rename_helpers(site, number):
@@ -44,10 +37,10 @@ def test_many_sessions_of_one_date_are_copied(site, cleanup):  # noqa: F811
 
 
 def test_stopped_it_keeps_its_copy_and_the_next_run_goes_on(site, cleanup, start_cleanup):  # noqa: F811
-    site.fill(sessions=200_000, expired_share=0.4)
-    process = start_cleanup()
-    wait_for_phase(site, "copying")
-    assert site.value("SELECT 1") and ended_with_copy(site, process)
+    site.fill(sessions=10_000, expired_share=0.4)
+    with held_in_the_copy(site, start_cleanup) as process:
+        process.send(signal.SIGTERM)
+    ended(process, timeout=5)
     assert process.returncode == STOPPED and "--abort removes it" in process.log_text(), process.log_text()
     assert phase(site) == "copying"
     rows = live(site)
@@ -55,14 +48,8 @@ def test_stopped_it_keeps_its_copy_and_the_next_run_goes_on(site, cleanup, start
     assert live(site) == rows and helpers(site) == []
 
 
-def ended_with_copy(site, process):
-    from processes import wait_for
-    wait_for(lambda: site.value(f"SELECT copied FROM djs_{oid(site)}_state") > 0, "copied", pause=0.005)
-    return process.end(signal.SIGTERM) < 5
-
-
 def test_helpers_out_of_a_dump_are_removed(site, cleanup, start_cleanup):  # noqa: F811
-    site.fill(sessions=120_000, expired_share=0.5)
+    site.fill(sessions=10_000, expired_share=0.5)
     interrupt(site, start_cleanup)
     rename_helpers(site, 77)
     rows = live(site)
@@ -72,7 +59,7 @@ def test_helpers_out_of_a_dump_are_removed(site, cleanup, start_cleanup):  # noq
 
 def test_the_deleting_role_works_beside_an_interrupted_swap(
         cleaned_site, start_cleanup, cleanup):  # noqa: F811
-    cleaned_site.fill(sessions=120_000, expired_share=0.5)
+    cleaned_site.fill(sessions=10_000, expired_share=0.5)
     interrupt(cleaned_site, start_cleanup)
     text = cleanup("--method", "delete", "-v", user=CLEANER)
     assert "remove it with --abort as django" in text
@@ -88,7 +75,7 @@ def test_the_deleting_role_works_beside_an_interrupted_swap(
 
 
 def test_odd_names_and_comments_are_no_obstacle(site, cleanup, start_cleanup):  # noqa: F811
-    site.fill(sessions=120_000, expired_share=0.5)
+    site.fill(sessions=10_000, expired_share=0.5)
     interrupt(site, start_cleanup)
     for name in ("djs_99999999999_log", "djs_4294967296_state", "djs_5_log"):
         site.psql(f"CREATE TABLE {name} (i int)", "django")
@@ -102,12 +89,11 @@ def test_odd_names_and_comments_are_no_obstacle(site, cleanup, start_cleanup):  
 
 def test_a_table_moved_in_the_middle_leaves_nothing_behind(site, cleanup, start_cleanup):  # noqa: F811
     """Its helpers, which hold session data, stay in a schema where no later run would look for them."""
-    site.fill(sessions=150_000, expired_share=0.4)
+    site.fill(sessions=10_000, expired_share=0.4)
     site.psql("CREATE SCHEMA elsewhere AUTHORIZATION django")
     rows = live(site)
-    process = start_cleanup()
-    wait_for_phase(site, "copying")
-    site.psql("ALTER TABLE django_session SET SCHEMA elsewhere", "django")
+    with held_in_the_copy(site, start_cleanup) as process:
+        site.psql("ALTER TABLE django_session SET SCHEMA elsewhere", "django")
     ended(process)
     site.psql(f"ALTER DATABASE {site.database} SET search_path = elsewhere, public")
     cleanup()
@@ -115,7 +101,7 @@ def test_a_table_moved_in_the_middle_leaves_nothing_behind(site, cleanup, start_
 
 
 def test_a_dry_run_does_not_wait_for_the_helpers(site, cleanup, start_cleanup):  # noqa: F811
-    site.fill(sessions=120_000, expired_share=0.5)
+    site.fill(sessions=10_000, expired_share=0.5)
     interrupt(site, start_cleanup)
     with site.cluster.locked(site.database, table=f"djs_{oid(site)}_new", mode="ACCESS EXCLUSIVE"):
         cleanup("--dry-run")
@@ -141,7 +127,7 @@ def test_many_changes_neither_bloat_the_new_table_nor_the_log(site, cleanup, sta
 def test_what_others_made_under_our_names_is_left_alone(site, cluster, cleanup, start_cleanup):  # noqa: F811
     create_role(cluster, "mallory")
     site.psql("GRANT CREATE ON SCHEMA public TO mallory")
-    site.fill(sessions=120_000, expired_share=0.5)
+    site.fill(sessions=10_000, expired_share=0.5)
     interrupt(site, start_cleanup)
     shadow = site.value(f"SELECT shadow FROM djs_{oid(site)}_state")
     for table in (shadow, oid(site)):

@@ -11,9 +11,8 @@ import pytest
 
 from cluster import SUPERUSER
 from django_site import OWNER, DjangoSite
-from test_swap import (DONE, STOPPED, cleanup, cleanup_program, clients, ended, helpers, live, oid,  # noqa: F401
-                       phase, start_cleanup, wait_for_phase)
-from test_swap_hard_cases import interrupt
+from test_swap import (DONE, STOPPED, cleanup, cleanup_program, clients, ended, held_in_the_copy, helpers,  # noqa: F401
+                       interrupt, live, oid, phase, start_cleanup, wait_for_phase)
 
 PHASES = ("created", "copying", "catching up", "ready", "stopped")
 
@@ -63,12 +62,11 @@ def test_a_prepared_transaction_that_wrote_before_the_triggers_came_is_copied(ow
 @pytest.mark.parametrize("relation", ["django_session", "djs_{oid}_state"])
 def test_a_reader_whose_age_is_hidden_is_seldom_tried_against(site, cluster, start_cleanup, relation):  # noqa: F811
     """As a nightly dump is, to a role without pg_read_all_stats."""
-    site.fill(sessions=60_000, expired_share=0.3)
+    site.fill(sessions=10_000, expired_share=0.3)
     mark = cluster.log_mark()
-    process = start_cleanup("--max-duration", "8")
-    wait_for_phase(site, "copying")
     with contextlib.closing(cluster.connect(site.database, SUPERUSER, autocommit=False)) as reader:
-        reader.cursor().execute(f"SELECT 1 FROM {relation.format(oid=oid(site))} LIMIT 1")
+        with held_in_the_copy(site, start_cleanup, "--max-duration", "8") as process:
+            reader.cursor().execute(f"SELECT 1 FROM {relation.format(oid=oid(site))} LIMIT 1")
         assert ended(process) == STOPPED, process.log_text()
         assert "of role postgres" in process.log_text(), process.log_text()
         assert tries(cluster, mark) <= 8
@@ -95,7 +93,7 @@ def test_a_site_whose_views_always_take_seconds_is_swapped_in_the_end(site, clus
 
 
 def test_an_index_built_concurrently_is_no_victim_of_an_abort(site, cluster, cleanup, start_cleanup):  # noqa: F811
-    site.fill(sessions=60_000, expired_share=0.3)
+    site.fill(sessions=10_000, expired_share=0.3)
     interrupt(site, start_cleanup)
     errors = []
 
@@ -156,7 +154,7 @@ def test_large_sessions_that_keep_changing_do_not_lengthen_the_lock(site, cleanu
 @pytest.mark.parametrize("options", [("--abort",), ("--keep", "3d")], ids=["abort", "begin_anew"])
 def test_whatever_a_swap_has_reached_its_removal_waits_for_a_reader(
         site, cluster, cleanup, start_cleanup, options):  # noqa: F811
-    site.fill(sessions=60_000, expired_share=0.3)
+    site.fill(sessions=10_000, expired_share=0.3)
     interrupt(site, start_cleanup)
     mark = cluster.log_mark()
     with contextlib.closing(cluster.connect(site.database, OWNER, autocommit=False)) as reader:

@@ -12,9 +12,8 @@ from cleanup_command import REFUSED
 from cluster import SUPERUSER
 from django_site import OWNER
 from processes import wait_for
-from test_swap import (DONE, FAILED, STOPPED, cleanup, cleanup_program, create_role, ended, helpers,  # noqa: F401
-                       live, oid, start_cleanup, wait_for_phase)
-from test_swap_hard_cases import interrupt
+from test_swap import (DONE, FAILED, STOPPED, cleanup, cleanup_program, create_role, ended,  # noqa: F401
+                       held_before_it_catches_up, held_in_the_copy, helpers, interrupt, live, oid, start_cleanup, wait_for_phase)
 from traffic import Traffic
 
 HEIR, WEB = "heir", "web"  # a new owner, and one who may only write sessions
@@ -106,7 +105,7 @@ def write_as_a_client(site):
 @pytest.mark.parametrize("mishap", MISHAPS)
 def test_an_interrupted_swap_stops_no_client(shared_site, cleanup, start_cleanup, mishap):  # noqa: F811
     site = shared_site
-    site.fill(sessions=60_000, expired_share=0.3)
+    site.fill(sessions=10_000, expired_share=0.3)
     interrupt(site, start_cleanup)
     site.psql(MISHAPS[mishap].format(oid=oid(site)))
     write_as_a_client(site)
@@ -128,12 +127,12 @@ def test_an_interrupted_swap_stops_no_client(shared_site, cleanup, start_cleanup
                                     "log of another owner", "function as the caller", "schema without the owner"])
 def test_a_swap_under_way_loses_nothing(shared_site, cluster, cleanup, start_cleanup, mishap):  # noqa: F811
     site = shared_site
-    site.fill(sessions=100_000, expired_share=0.2)
+    site.fill(sessions=20_000, expired_share=0.2)
     parameters = cluster.parameters(site.database, WEB)
     with Traffic(lambda: psycopg2.connect(**parameters), clients=2, pause=0.005) as traffic:
-        process = start_cleanup(conninfo=cluster.conninfo(site.database, SUPERUSER))
-        wait_for_phase(site, "copying")
-        site.psql(MISHAPS[mishap].format(oid=oid(site)))
+        with held_in_the_copy(site, start_cleanup, user=SUPERUSER) as process:
+            site.psql(MISHAPS[mishap].format(oid=oid(site)))
+            time.sleep(0.5)  # so that clients come to a log that can't be written to
         code = ended(process)
     assert not traffic.count.anomalies, traffic.messages
     assert code in ([DONE] if mishap in BEGUN_ANEW else [STOPPED, FAILED]), process.log_text()
@@ -146,7 +145,7 @@ def test_a_swap_under_way_loses_nothing(shared_site, cluster, cleanup, start_cle
 def test_what_could_not_be_noted_is_not_lost(shared_site, cleanup, start_cleanup, refusal):  # noqa: F811
     """Even if what was in the way is gone before the next run."""
     site = shared_site
-    site.fill(sessions=60_000, expired_share=0.3)
+    site.fill(sessions=10_000, expired_share=0.3)
     interrupt(site, start_cleanup)
     refuse, undo = (sql.format(oid=oid(site)) for sql in REFUSALS[refusal])
     site.psql(refuse)
@@ -183,7 +182,7 @@ def test_a_change_that_could_not_be_noted_in_the_last_moment_is_not_lost(site, c
 def test_nobody_waits_for_a_locked_log(shared_site, cluster, start_cleanup):  # noqa: F811
     """As VACUUM FULL of all tables locks it."""
     site = shared_site
-    site.fill(sessions=60_000, expired_share=0.3)
+    site.fill(sessions=10_000, expired_share=0.3)
     interrupt(site, start_cleanup)
     with cluster.locked(site.database, f"djs_{oid(site)}_log", mode="ACCESS EXCLUSIVE"):
         start = time.monotonic()
@@ -198,7 +197,18 @@ def test_nobody_waits_for_a_locked_log(shared_site, cluster, start_cleanup):  # 
 
 CHANGES = {"renamed": "ALTER TABLE {name} RENAME TO kept", "moved": "ALTER TABLE {name} SET SCHEMA aside",
            "dropped": "DROP TABLE {name} CASCADE"}
-STEPS = {"copying": ["copying"], "catching up": ["catching up", "ready"], "exchanging": ["ready"]}
+
+
+@contextlib.contextmanager
+def held_at_the_exchange(site, start_cleanup, user):  # noqa: F811
+    """By whoever reads the table."""
+    with site.cluster.locked(site.database, mode="ACCESS SHARE"):
+        process = start_cleanup(conninfo=site.cluster.conninfo(site.database, user))
+        wait_for_phase(site, "ready")
+        yield process
+
+
+STEPS = {"copying": held_in_the_copy, "catching up": held_before_it_catches_up, "exchanging": held_at_the_exchange}
 
 
 @pytest.mark.parametrize("change, name", [
@@ -207,21 +217,17 @@ STEPS = {"copying": ["copying"], "catching up": ["catching up", "ready"], "excha
 @pytest.mark.parametrize("step", STEPS)
 def test_what_changes_while_its_lock_is_waited_for_is_noticed(site, cluster, cleanup, start_cleanup, change, name,  # noqa: F811
                                                               step):
-    site.fill(sessions=30_000, expired_share=0.3)
+    site.fill(sessions=10_000, expired_share=0.3)
     rows = live(site)
     name = name.format(oid=oid(site))
     site.psql("CREATE SCHEMA aside AUTHORIZATION django")
     with contextlib.closing(cluster.connect(site.database, autocommit=False)) as administrator, \
-            cluster.asking(site.database) as ask:
-        process = start_cleanup(conninfo=cluster.conninfo(site.database, SUPERUSER))
-        reader = cluster.connect(site.database, autocommit=False)
-        if step == "exchanging":  # held up by whoever reads the table
-            reader.cursor().execute("SELECT count(*) FROM django_session")
-        wait_for_phase(site, *STEPS[step])
-        if name == "django_session":
-            reader.close()
+            cluster.asking(site.database) as ask, contextlib.ExitStack() as hold:
+        process = hold.enter_context(STEPS[step](site, start_cleanup, user=SUPERUSER))
+        if step == "exchanging" and name == "django_session":
+            hold.close()  # the administrator would wait for the reader, too
         administrator.cursor().execute(CHANGES[change].format(name=name))
-        reader.close()
+        hold.close()
         wait_for(lambda: not process.running or ask(
             "SELECT 1 FROM pg_locks WHERE NOT granted AND database = "
             "(SELECT oid FROM pg_database WHERE datname = current_database())"),

@@ -8,9 +8,8 @@ import pytest
 
 from cluster import SUPERUSER
 from django_site import OWNER
-from test_swap import (FAILED, cleanup, cleanup_program, clients, ended, helpers, live,  # noqa: F401
+from test_swap import (FAILED, cleanup, cleanup_program, clients, ended, helpers, interrupt, live,  # noqa: F401
                        start_cleanup)
-from test_swap_hard_cases import interrupt
 
 # All words that the swap's own SQL uses for something.
 COLUMNS = ["k", "n", "live", "there", "different", "run", "schema", "keys", "table_name", "item", "lines", "differs",
@@ -36,7 +35,7 @@ def test_columns_may_be_called_anything(site, cleanup):  # noqa: F811
 
 
 def test_an_interrupted_swap_resumes_after_a_reindex(site, cleanup, start_cleanup):  # noqa: F811
-    site.fill(sessions=200_000, expired_share=0.4)
+    site.fill(sessions=10_000, expired_share=0.4)
     interrupt(site, start_cleanup)
     rows = live(site)
     reindex(site)
@@ -64,7 +63,7 @@ def test_beside_somebody_who_reindexes_all_the_time(site, cleanup):  # noqa: F81
 
 @pytest.mark.parametrize("of", ["ALL TABLES", "TABLES IN SCHEMA public"])
 def test_a_publication_made_in_the_middle_can_be_backed_out_of(site, cleanup, start_cleanup, of):  # noqa: F811
-    site.fill(sessions=200_000, expired_share=0.4)
+    site.fill(sessions=10_000, expired_share=0.4)
     interrupt(site, start_cleanup)
     rows = live(site)
     site.psql(f"CREATE PUBLICATION everything FOR {of}")
@@ -110,7 +109,7 @@ def test_an_index_that_lacks_entries_is_named_and_not_obeyed(site, cleanup):  # 
 
 def test_sessions_that_the_primary_key_lacks_are_not_lost(site, cleanup, start_cleanup):  # noqa: F811
     """Not even if they are saved while the swap is under way, by whoever still finds them."""
-    site.fill(sessions=200_000, expired_share=0.4)
+    site.fill(sessions=10_000, expired_share=0.4)
     insert_unseen_by(site, "django_session_pkey")
     rows = live(site)
     interrupt(site, start_cleanup)

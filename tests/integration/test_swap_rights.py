@@ -8,8 +8,8 @@ import pytest
 
 from cluster import SUPERUSER
 from django_site import OWNER
-from test_swap import (cleanup, cleanup_program, create_role, ended, helpers, oid, start_cleanup,  # noqa: F401
-                       wait_for_phase)
+from test_swap import (cleanup, cleanup_program, create_role, ended, held_in_the_copy, helpers, oid,  # noqa: F401
+                       start_cleanup)
 
 SWAPPER, OTHER = "two_owners_member", "other_owner"
 
@@ -129,14 +129,13 @@ def test_code_of_the_owner_in_his_table_gains_nothing(evil_site, cleanup, place,
 @pytest.mark.parametrize("place", ON_THE_SHADOW)
 def test_code_of_the_owner_on_what_a_swap_makes_gains_nothing(evil_site, cluster, cleanup, start_cleanup,  # noqa: F811
                                                               place):
-    evil_site.fill(sessions=100_000, expired_share=0.2)
-    process = start_cleanup(conninfo=cluster.conninfo(evil_site.database, SUPERUSER))
-    wait_for_phase(evil_site, "copying")
-    evil_site.psql(ON_THE_SHADOW[place].format(oid=oid(evil_site)), OWNER)
-    with contextlib.suppress(Exception):
-        for _ in range(20):
-            evil_site.psql("UPDATE django_session SET session_data = 'x' WHERE session_key IN (SELECT session_key "
-                           "FROM django_session WHERE expire_date > now() LIMIT 20)", OWNER)
+    evil_site.fill(sessions=10_000, expired_share=0.2)
+    with held_in_the_copy(evil_site, start_cleanup, user=SUPERUSER) as process:
+        evil_site.psql(ON_THE_SHADOW[place].format(oid=oid(evil_site)), OWNER)
+        with contextlib.suppress(Exception):
+            for _ in range(20):
+                evil_site.psql("UPDATE django_session SET session_data = 'x' WHERE session_key IN (SELECT session_key "
+                               "FROM django_session WHERE expire_date > now() LIMIT 20)", OWNER)
     ended(process)
     cleanup("--abort", user=SUPERUSER)
     nothing_gained(evil_site, place not in NOT_CALLED)
