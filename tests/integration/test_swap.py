@@ -370,7 +370,7 @@ def test_an_autovacuum_gives_way(own_cluster, start_cleanup, folder):
     server.create_database("shop", OWNER)
     shop = DjangoSite(folder, server, "shop")
     shop.migrate()
-    shop.fill(sessions=50_000)
+    shop.fill(sessions=10_000)
     shop.psql("UPDATE django_session SET session_data = 'short'")
     wait_for(lambda: shop.psql("SELECT 1 FROM pg_stat_progress_vacuum WHERE relid = "
                                "'django_session'::regclass"), "an autovacuum", timeout=60)
@@ -428,11 +428,12 @@ def test_a_crash_of_the_server_loses_nothing(own_cluster, start_cleanup, folder,
     server.create_database("shop", OWNER)
     shop = DjangoSite(folder, server, "shop")
     shop.migrate()
+    shop.fill(sessions=50_000, expired_share=0.7)
     random.seed(5)
     # The connection breaks in many ways; what counts is what is in the table afterwards.
     with clients(shop, clients=4, pause=0.005, tolerate=[psycopg2.Error]) as traffic:
         for _ in range(4 * rounds):
-            shop.fill(sessions=60_000, expired_share=0.7)
+            shop.fill(sessions=10_000, expired_share=0.7)
             process = start_cleanup(conninfo=server.conninfo("shop", OWNER))
             wait_for_begin(shop)
             time.sleep(random.uniform(0, 1.0))

@@ -30,7 +30,7 @@ def rename_helpers(site, number):
 def test_many_sessions_of_one_date_are_copied(site, cleanup):  # noqa: F811
     site.fill(sessions=20_000)
     site.psql("INSERT INTO django_session SELECT 'same' || i, 'data', now() + interval '5 days' "
-              "FROM generate_series(1, 200000) i")
+              "FROM generate_series(1, 60000) i")
     rows = live(site)
     cleanup()
     assert live(site) == rows and helpers(site) == []
@@ -109,7 +109,7 @@ def test_a_dry_run_does_not_wait_for_the_helpers(site, cleanup, start_cleanup): 
 
 
 def test_many_changes_neither_bloat_the_new_table_nor_the_log(site, cleanup, start_cleanup):  # noqa: F811
-    site.fill(sessions=120_000, expired_share=0.5)
+    site.fill(sessions=60_000, expired_share=0.3)
     interrupt(site, start_cleanup)
     for _ in range(6):
         site.psql("UPDATE django_session SET expire_date = expire_date + interval '1 s' WHERE expire_date > now()")

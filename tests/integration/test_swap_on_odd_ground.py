@@ -25,7 +25,7 @@ def test_columns_may_be_called_anything(site, cleanup):  # noqa: F811
     for name in COLUMNS:
         column = name.replace('"', '""')
         site.psql(f'ALTER TABLE django_session ADD "{column}" text DEFAULT \'some {len(column)}\'')
-    site.fill(sessions=20_000)
+    site.fill(sessions=10_000)
     content = "SELECT t::text FROM django_session t WHERE expire_date > now() ORDER BY session_key"
     rows = site.psql(content)
     with clients(site, clients=2, pause=0.005) as traffic:
@@ -44,7 +44,7 @@ def test_an_interrupted_swap_resumes_after_a_reindex(site, cleanup, start_cleanu
 
 
 def test_beside_somebody_who_reindexes_all_the_time(site, cleanup):  # noqa: F811
-    site.fill(sessions=100_000, expired_share=0.5)
+    site.fill(sessions=30_000, expired_share=0.5)
     rows, over = live(site), threading.Event()
 
     def work():
