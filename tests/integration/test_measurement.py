@@ -98,17 +98,17 @@ def deleted_not_vacuumed(site):
 
 
 def in_toast(site):
-    site.fill(sessions=40_000, data_bytes=3000)
+    site.fill(sessions=15_000, data_bytes=3000)
 
 
 def in_toast_deleted(site):
-    site.fill(sessions=40_000, data_bytes=3000)
+    site.fill(sessions=15_000, data_bytes=3000)
     site.psql(f"DELETE FROM {TABLE} WHERE expire_date < now()")
     site.psql(f"VACUUM (ANALYZE) {TABLE}")
 
 
 def various_widths(site):
-    site.fill(sessions=150_000, data_bytes=(50, 1500), expired_share=0.6)
+    site.fill(sessions=60_000, data_bytes=(50, 1500), expired_share=0.6)
     site.psql(f"DELETE FROM {TABLE} WHERE expire_date < now() - interval '300 days'")
     site.psql(f"VACUUM (ANALYZE) {TABLE}")
 
