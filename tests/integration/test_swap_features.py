@@ -176,12 +176,13 @@ def renew_with_what_can_change(site):
 
 def what_is_lost(site, cluster, start_cleanup, statement):  # noqa: F811
     """Empty where what is altered while the swap waits for the exclusive lock is as it was altered, afterwards."""
-    with contextlib.closing(cluster.connect(site.database, SUPERUSER, autocommit=False)) as altering:
+    with contextlib.closing(cluster.connect(site.database, SUPERUSER, autocommit=False)) as altering, \
+            cluster.asking(site.database) as ask:
         cursor = altering.cursor()
         cursor.execute("LOCK TABLE django_session IN ACCESS SHARE MODE")
         process = start_cleanup("--method", "swap")
         try:
-            wait_for(lambda: not process.running or site.value(WAITS), "the exclusive lock")
+            wait_for(lambda: not process.running or ask(WAITS)[0][0], "the exclusive lock")
         except AssertionError:
             return f"{site.psql('SELECT pid, state, wait_event, query FROM pg_stat_activity')} {process.log_text()}"
         if not process.running:
