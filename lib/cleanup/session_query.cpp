@@ -25,14 +25,11 @@ WHERE me.rolname = session_user AND o.rolname = {0} AND d.datname = current_data
 
 // What who_may_read() said was true then. The table's lock is taken as soon as this is parsed, so
 // from this look on it has no other owner; nothing is planned for it, since the planner has dropped
-// it by then. The division by zero ends it. {0} the table, {1} its OID, {2} its schema, {3} its
-// name and {4} its owner as strings, {5} what else must be true.
+// it by then. The division by zero ends it. {0} the table, {1} same_table(), {2} what else must be
+// true.
 constexpr const char* kStillTrue = R"(
 SELECT 1 / count(*) AS is_still_true, CASE WHEN false THEN (SELECT expire_date FROM ONLY {0} LIMIT 1) END AS hold
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON o.oid = c.relowner,
-  pg_roles me, pg_database d
-WHERE c.oid = {1} AND n.nspname = {2} AND c.relname = {3} AND o.rolname = {4}
-  AND me.rolname = session_user AND d.datname = current_database(){5};
+{1}{2};
 )";
 
 // {0} the SELECT, {1} "a=% b=%", {2} "item.a, item.b".
@@ -48,8 +45,9 @@ END;)";
 std::string still_true(Run& run, ReadingAs who) {
   const CleanupTarget& target = run.target();
   const pg::Connection& c = run.connection();
-  return fmt::format(kStillTrue, target.sql_name, target.oid, c.literal(target.schema),
-                     c.literal(target.table), c.literal(target.owner),
+  return fmt::format(kStillTrue, target.sql_name,
+                     same_table(target.oid, c.literal(target.schema), c.literal(target.table),
+                                c.literal(target.owner)),
                      who == ReadingAs::ourselves ? " AND " + more_rights() + " IS NULL" : "");
 }
 

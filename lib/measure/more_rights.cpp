@@ -44,6 +44,12 @@ constexpr const char* kOfATable = R"(
       FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = nullif(s.objsubid, 0)
       WHERE s.classid = 'pg_class'::regclass AND c.oid = s.objid)";
 
+constexpr const char* kSameTable =
+    R"(FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON o.oid = c.relowner,
+  pg_roles me, pg_database d
+WHERE c.oid = {0}::oid AND c.relkind = 'r' AND n.nspname = {1} AND c.relname = {2} AND o.rolname = {3}
+  AND me.rolname = session_user AND d.datname = current_database())";
+
 std::string list_of_rights(const Granting& granting) {
   if (std::string_view(granting.catalog) == "pg_class") return kOfATable;
   return fmt::format(kOfAnObject, fmt::arg("owner", granting.owner), fmt::arg("acl", granting.acl),
@@ -70,6 +76,11 @@ std::string more_rights(const std::vector<std::string>& granted_catalogs) {
         granted_catalogs.end())
       lists += list_of_rights(granting);
   return more_rights_with(lists);
+}
+
+std::string same_table(Oid oid, const std::string& schema, const std::string& table,
+                       const std::string& owner) {
+  return fmt::format(kSameTable, oid, schema, table, owner);
 }
 
 const char* const kGrantedCatalogs = R"(

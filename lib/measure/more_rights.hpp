@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "core/oid.hpp"
+
 namespace django_session::sessions {
 
 /// The privilege for pg_has_role() that lets a role SET ROLE to another.
@@ -22,6 +24,11 @@ std::string more_rights();
 /// granted_catalogs_query() was asked. It is planned in half of the time. Where a right in another
 /// one has come since, it says that there is more.
 std::string more_rights(const std::vector<std::string>& granted_catalogs);
+
+/// FROM and WHERE with one row, which has what more_rights() needs, as long as that OID is the table
+/// of that name and owner; more conditions may follow. The names are SQL strings.
+std::string same_table(Oid oid, const std::string& schema, const std::string& table,
+                       const std::string& owner);
 
 /// A SELECT of name: catalogues of objects on which this role was granted something.
 extern const char* const kGrantedCatalogs;

@@ -148,16 +148,12 @@ SELECT NULL AS expired, pg_catalog.count(*) AS live, {1} AS count_limit
 FROM (SELECT FROM ONLY {0} WHERE expire_date >= pg_catalog.now() LIMIT {1} + 1) q;
 )";
 
-/// {0} the table's OID, {1} its schema, {2} its name and {3} its owner as literals, {4}
-/// more_rights(), {5} kFunctionIsTheSame or nothing. What was learned at an
+/// {0} same_table(), {1} more_rights(), {2} kFunctionIsTheSame or nothing. What was learned at an
 /// earlier time doesn't say with whose code our rights are shared now, nor does an error that
 /// depends on a setting end anything: the owner of the database can set it.
 constexpr const char* kStillHarmless = R"(
 SELECT CASE WHEN EXISTS (
-    SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON o.oid = c.relowner,
-      pg_roles me, pg_database d
-    WHERE c.oid = '{0}'::oid AND c.relkind = 'r' AND n.nspname = {1} AND c.relname = {2} AND o.rolname = {3}
-      AND me.rolname = session_user AND d.datname = current_database() AND {4} IS NULL{5})
+    SELECT {0} AND {1} IS NULL{2})
   THEN true ELSE ('the table, its owner or the rights of ' || session_user || ' have changed')::bool END AS is_harmless;
 )";
 
@@ -259,8 +255,10 @@ std::string bounded_count(const Reading& reading, bool wanted, const char* condi
 }
 
 std::string still_harmless(const Reading& reading, const std::string& function = "") {
-  return fmt::format(kStillHarmless, reading.oid, reading.schema_literal, reading.table_literal,
-                     reading.owner_literal, reading.more_rights, function);
+  return fmt::format(
+      kStillHarmless,
+      same_table(reading.oid, reading.schema_literal, reading.table_literal, reading.owner_literal),
+      reading.more_rights, function);
 }
 
 std::string sizes(const Reading& reading) {
