@@ -168,7 +168,7 @@ BEGIN
     is_locked := true;
   END;
   IF NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = $1 AND c.relowner = me AND (is_locked OR c.oid = to_regclass(name))) THEN
-    RAISE EXCEPTION 'the table was replaced' USING ERRCODE = 'division_by_zero';  -- as the program's own batches end then
+    RAISE EXCEPTION 'the table was replaced' USING ERRCODE = 'DJS03';  -- which the program knows
   END IF;
   is_ours := NOT is_locked AND pg_try_advisory_xact_lock(1684697955, $1::oid::int8::bit(32)::int4);  -- the cleanup's
   IF swap_lives OR NOT is_ours THEN

@@ -27,21 +27,30 @@ constexpr const char* kDefine = R"(
 CREATE FUNCTION {0}() RETURNS pg_catalog.bool LANGUAGE plpgsql VOLATILE AS {1};
 )";
 
-// What a constraint or a type refuses would be in the server's log with its values, as the error's
-// detail or even in its message. One that is caught isn't logged. Only what names a constraint is
-// said again, and only if it is the server's: of the functions, the innermost is ours.
+// What a constraint, a type or a function refuses would be in the server's log with its values, as
+// the error's detail or even in its message: a name that doesn't exist may be a value that a function
+// of the server's was given. One that is caught isn't logged. Said again is only what names what
+// exists, and only if it is the server's: of the functions, the innermost is ours. {0} the block, {1}
+// our function's name, {2} what is caught.
 constexpr const char* kBody = R"(
 DECLARE
   context text;
 BEGIN
-{}
+{0}
 RETURN true;
-EXCEPTION WHEN integrity_constraint_violation OR data_exception THEN
+EXCEPTION WHEN {2} THEN
   GET STACKED DIAGNOSTICS context = PG_EXCEPTION_CONTEXT;
   RAISE EXCEPTION USING ERRCODE = SQLSTATE, MESSAGE = CASE
-    WHEN SQLSTATE ~ '^23' AND substring(context from 'PL/[^\n]*') ~ 'djs_' THEN SQLERRM
-    ELSE 'a constraint, a type or a function refuses a value of a session, SQLSTATE ' || SQLSTATE END;
+    WHEN (SQLSTATE ~ '^23' OR SQLSTATE IN ('42501', '42P07', '42710', '42809', '42P16', '42P17'))
+      AND strpos(substring(context from 'PL/[^\n]*'), '.{1}()') > 0 THEN SQLERRM
+    ELSE 'a constraint, a type or a function refuses a session, SQLSTATE ' || SQLSTATE END;
 END)";
+
+constexpr const char* kQuotesValues = "integrity_constraint_violation OR data_exception";
+constexpr const char* kQuotesValuesOfSessions =
+    "integrity_constraint_violation OR data_exception OR syntax_error_or_access_rule_violation "
+    "OR invalid_catalog_name OR invalid_schema_name OR undefined_file OR feature_not_supported "
+    "OR invalid_cursor_name OR invalid_sql_statement_name OR program_limit_exceeded";
 
 constexpr const char* kRun = R"(
 CREATE MATERIALIZED VIEW {0} AS SELECT {0}() AS done;
@@ -51,9 +60,12 @@ DROP FUNCTION {0}();
 
 }  // namespace
 
-OwnersWork as_owner(const std::string& schema, const std::string& name, const std::string& block) {
+OwnersWork as_owner(const std::string& schema, const std::string& name, const std::string& block,
+                    WorksOn on) {
   const std::string full_name = schema + "." + name;
-  return {kSettings + fmt::format(kDefine, full_name, sql_code(fmt::format(kBody, block))),
+  const char* quoting = on == WorksOn::sessions ? kQuotesValuesOfSessions : kQuotesValues;
+  const std::string body = fmt::format(kBody, block, name, quoting);
+  return {kSettings + fmt::format(kDefine, full_name, sql_code(body)),
           fmt::format(kRun, full_name)};
 }
 

@@ -15,6 +15,9 @@
 
 namespace django_session::sessions {
 
+/// Where a block has no session at hand, no error of it can quote one.
+enum class WorksOn { sessions, definitions };
+
 /// A piece of work as SQL, to be put into a transaction after `SET LOCAL ROLE owner`.
 struct OwnersWork {
   std::string define;  ///< makes the function; runs nothing
@@ -25,7 +28,8 @@ struct OwnersWork {
 /// [a-z0-9_]; `block`: a PL/pgSQL block, which may write and make tables. It reports by
 /// RAISE INFO 'djs: one=% two=%', values without spaces: see report_of(). What a constraint or a
 /// type refuses is an error without the values.
-OwnersWork as_owner(const std::string& schema, const std::string& name, const std::string& block);
+OwnersWork as_owner(const std::string& schema, const std::string& name, const std::string& block,
+                    WorksOn on = WorksOn::sessions);
 
 /// What the block has reported since the last call: one column for each name, the latest values.
 /// They are the owner's word: to be checked before they become part of SQL.

@@ -36,10 +36,13 @@ struct BatchReport {
 
 /// One message, one transaction, on the run's table. Its rows: `table_is_locked` once it has the
 /// table (not with Way::function), then what read_batch_report() reads, but with Way::as_owner that
-/// is reported by RAISE INFO. Fails with kOtherTable if the table is no longer what it was.
+/// is reported by RAISE INFO. Fails if the table is no longer what it was: is_of_another_table().
 std::string batch_sql(Run& run, const DeleteAccess& access, const BatchOrder& order,
                       TransactionLimits limits);
-constexpr const char* kOtherTable = "22012";
+
+/// Whether a batch was refused because the table, or the function, was replaced or has another
+/// owner. A division by zero that comes later is that of a trigger.
+bool is_of_another_table(const pg::Answer& answer);
 
 /// What isn't of the right form is taken for empty: it may be the owner's word.
 BatchReport read_batch_report(const pg::Row& row);

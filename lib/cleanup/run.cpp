@@ -49,6 +49,7 @@ void Run::connect() {
   backend_pid_ = 0;
   connection_.emplace(connector_.connect(soon()));
   backend_pid_ = connection_->backend_pid();
+  connection_->set_own_functions(fmt::format("djs_{}_", id_));
 }
 
 std::optional<int> Run::end_what_was_left_behind() try {

@@ -158,7 +158,7 @@ void Swap::go_on() try {
   swap_.phase = facts_of(swap_.phase).then;
 } catch (const pg::Error& error) {
   if (is_given_way(error)) return lock_.wait_for_table(error);
-  if (is_gone(error) && swap_.phase != Phase::exchanged)
+  if (is_gone(error) && state_.lacks_a_table())
     return restart("a table was renamed, moved or dropped");
   if (!is_changed(error)) throw;
   restart(error.what());

@@ -27,7 +27,8 @@ inline bool is_taken_over(const pg::Error& error) { return is(error, kTakenOver)
 /// The table is no longer what it was when copying began.
 inline bool is_changed(const pg::Error& error) { return is(error, kChanged); }
 
-/// A table, or its schema, was renamed, moved or dropped while we waited for its lock.
+/// A table or schema isn't found: one of the swap's, which was renamed, moved or dropped while we
+/// waited for its lock, or one that the site's code looks for.
 inline bool is_gone(const pg::Error& error) { return is(error, "42P01") || is(error, "3F000"); }
 
 /// Two rows of one key.

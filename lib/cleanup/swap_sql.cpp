@@ -231,10 +231,10 @@ std::string fill(const SwapNames& names, TransactionLimits limits, const More&..
 
 std::string by_index() { return std::string(kByIndex) + kNoOtherJoins; }
 
-/// hold_state: the state is a table of the owner's, and stays that. yes: and it is our run's.
+/// creation: there are none yet, and no session is read. hold_state: the state is a table of the owner's, and stays that. yes: and it is our run's.
 /// with_helpers: so are log and shadow, of which only then anything may be read or written by name.
 /// with_triggers: and what the triggers note is complete.
-enum class Guarded { no, hold_state, yes, with_helpers, with_triggers };
+enum class Guarded { creation, no, hold_state, yes, with_helpers, with_triggers };
 
 std::string hold(const std::string& name, const std::string& otherwise, const std::string& denied) {
   const std::string ours = sql::fill<kOurs>(arg<"name_literal">(sql_string(name)));
@@ -243,7 +243,7 @@ std::string hold(const std::string& name, const std::string& otherwise, const st
 }
 
 std::string guard(const SwapNames& names, TransactionLimits limits, Guarded guarded) {
-  if (guarded == Guarded::no) return "";
+  if (guarded == Guarded::creation || guarded == Guarded::no) return "";
   std::string text =
       hold(names.state(), "'another cleanup of this table has just ended' USING ERRCODE = 'DJS01'",
            "RAISE");
@@ -277,7 +277,8 @@ BEGIN
 {}{}
 END;)";
   return as_owner(names.schema, fmt::format("djs_{}_{}", names.run_id, nth),
-                  fmt::format(kBlock, guard(names, limits, guarded), body));
+                  fmt::format(kBlock, guard(names, limits, guarded), body),
+                  guarded == Guarded::creation ? WorksOn::definitions : WorksOn::sessions);
 }
 
 /// `locks`: statements, with or without a look at the clock before and after.
@@ -325,7 +326,8 @@ std::string create_sql(const SwapNames& names, TransactionLimits limits,
       arg<"shadow_indexes">(sql::fill<sql::indexes_by_definition>(arg<"relation">("shadow_table"))),
       arg<"lines">(definition_lines("item.relation", "0", "item.with_indexes")),
       arg<"taken_later">(taken_later(names, "shadow_table")));
-  return transaction(names, limits, "", work(names, limits, state_and_log + shadow, Guarded::no));
+  return transaction(names, limits, "",
+                     work(names, limits, state_and_log + shadow, Guarded::creation));
 }
 
 std::string try_create_sql(const SwapNames& names, TransactionLimits limits) {

@@ -10,6 +10,7 @@
 #include "cleanup/patience.hpp"
 #include "cleanup/swap_error.hpp"
 #include "core/cleanup_plan.hpp"
+#include "core/sql_name.hpp"
 #include "measure/more_rights.hpp"
 
 namespace django_session::sessions {
@@ -34,6 +35,10 @@ constexpr const char* kMayRemove = R"(
 SELECT session_user AS role, pg_has_role(c.relowner, {1}) AS allowed
 FROM pg_class c WHERE c.oid = {0};
 )";
+
+// {0} names as strings.
+constexpr const char* kLacking =
+    "SELECT count(to_regclass(name)) < count(*) AS lacking FROM unnest(ARRAY[{0}]) AS name;";
 
 constexpr const char* kDuplicateTable = "42P07";
 
@@ -65,6 +70,15 @@ void SwapState::acquire() {
     remove();
   }
   create();
+}
+
+bool SwapState::lacks_a_table() {
+  if (swap_.phase == Phase::exchanged) return false;
+  const SwapNames& names = swap_.names;
+  std::vector<std::string> literals;
+  for (const std::string& name : {names.table, names.state(), names.log(), names.shadow()})
+    literals.push_back(sql_string(name));
+  return swap_.run.ask(fmt::format(kLacking, fmt::join(literals, ", "))).front().flag("lacking");
 }
 
 SwapState::Row SwapState::read() {

@@ -37,6 +37,9 @@ class SwapState {
   /// same, as the end of a message.
   std::string tidy_up();
 
+  /// Before the exchange: of the table and the swap's helpers, one isn't under its name.
+  bool lacks_a_table();
+
  private:
   struct Row {
     std::string run_id;  ///< the owner could have written anything there

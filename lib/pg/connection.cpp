@@ -104,13 +104,13 @@ std::string field(const PGresult* result, int code) {
   return text != nullptr ? text : "";
 }
 
-ServerMessage message_of(const PGresult* result) {
+ServerMessage message_of(const PGresult* result, const std::string& own_functions) {
   return {field(result, PG_DIAG_SQLSTATE),
           field(result, PG_DIAG_MESSAGE_PRIMARY),
           field(result, PG_DIAG_CONTEXT),
           field(result, PG_DIAG_SOURCE_FUNCTION),
           !field(result, PG_DIAG_STATEMENT_POSITION).empty(),
-          !field(result, PG_DIAG_INTERNAL_POSITION).empty()};
+          own_functions};
 }
 
 /// The newest: the code of a table, too, may say much.
@@ -124,7 +124,7 @@ void keep(std::vector<std::string>& kept, const std::string& text) {
 void Connection::keep_notice(void* notices, const PGresult* notice) {
   auto& kept = *static_cast<Notices*>(notices);
   const std::string severity = field(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
-  const ServerMessage message = message_of(notice);
+  const ServerMessage message = message_of(notice, kept.own_functions);
   if (severity == "WARNING" && may_be_repeated(message)) keep(kept.warnings, message.text);
   if (severity == "INFO" && message.text.starts_with(kReportMark)) keep(kept.infos, message.text);
 }
@@ -291,6 +291,10 @@ std::optional<Connection> Connection::another(Deadline deadline) const try {
   return std::nullopt;
 }
 
+void Connection::set_own_functions(const std::string& beginning) {
+  notices_->own_functions = beginning;
+}
+
 std::vector<std::string> Connection::take_warnings() {
   return std::exchange(notices_->warnings, {});
 }
@@ -324,8 +328,8 @@ Rows copy_rows(const PGresult* result) {
   return rows;
 }
 
-Error error_of(const PGresult* result) {
-  const ServerMessage message = message_of(result);
+Error error_of(const PGresult* result, const std::string& own_functions) {
+  const ServerMessage message = message_of(result, own_functions);
   const std::string text = repeatable_text(message);
   return {Error::Kind::statement,
           one_line(text.empty() ? PQresultErrorMessage(result) : text.c_str()), message.sqlstate};
@@ -345,7 +349,8 @@ std::optional<Rows> Connection::receive(Deadline deadline) {
       case PGRES_COMMAND_OK:
         break;
       default:
-        failure = error_of(result.get());  // the message ends here: read on to its end
+        failure = error_of(result.get(),
+                           notices_->own_functions);  // the message ends here: read on to its end
     }
   }
   if (PQstatus(handle_.get()) != CONNECTION_OK)

@@ -99,6 +99,9 @@ class Connection {
   /// A second connection to the same server, as the same role; nothing if it doesn't come about.
   std::optional<Connection> another(Deadline deadline) const;
 
+  /// How the names of the functions begin that this session makes: what they say is repeated.
+  void set_own_functions(const std::string& beginning);
+
   /// The server's warnings since the last call: primary messages only.
   std::vector<std::string> take_warnings();
 
@@ -134,6 +137,7 @@ class Connection {
   std::shared_ptr<const Parameters> parameters_;
   struct Notices {
     std::vector<std::string> warnings, infos;
+    std::string own_functions;
   };
   static void keep_notice(void* notices, const pg_result* notice);
 

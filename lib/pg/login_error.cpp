@@ -36,7 +36,7 @@ std::string take_sqlstate(std::string& line) {
 std::string LoginError::repeatable() const {
   // The context is among the lines. Whatever else fails at a login has no session to quote.
   if (message.find("PL/") == std::string::npos) return message;
-  return repeatable_text({sqlstate, message, message, function, false, false});
+  return repeatable_text({sqlstate, message, message, function});
 }
 
 LoginError read_login_error(std::string_view text) {

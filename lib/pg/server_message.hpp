@@ -18,8 +18,9 @@ struct ServerMessage {
   std::string text;             ///< the primary message
   std::string context;          ///< which functions were running, the innermost first
   std::string source_function;  ///< of the server's source
-  /// Where in a statement the error is: it was found when that was parsed, before it had any row.
-  bool in_our_statement = false, in_a_functions_statement = false;
+  /// It is at a place of what was sent: found when that was parsed, before it had any row.
+  bool in_our_statement = false;
+  std::string own_functions = {};  ///< how the names of those begin that this session makes
 };
 
 /// Whether `text` is the server's own, and without a value of a row; or ours, by a block of ours.
