@@ -175,35 +175,43 @@ BEGIN
     RETURN;
   END IF;
 
-  EXECUTE format($sql$
-    WITH seen AS MATERIALIZED (
-      SELECT s.ctid AS address, s.expire_date AS moment FROM ONLY %1$s s WHERE s.expire_date < $1 AND %2$s
-    ), free AS MATERIALIZED (%3$s
-    ), deleted AS (
-      DELETE FROM ONLY %1$s s
-      WHERE s.ctid = ANY (ARRAY(SELECT free.address FROM free)) AND s.expire_date < $1
-      RETURNING s.ctid AS address
-    ), left_over AS MATERIALIZED (
-      SELECT seen.address, seen.moment FROM seen
-      WHERE NOT EXISTS (SELECT FROM deleted WHERE deleted.address = seen.address)
-    )
-    SELECT (SELECT count(*) FROM seen), (SELECT count(*) FROM free), (SELECT count(*) FROM deleted),
-      (SELECT max(seen.moment) FROM seen), ARRAY(SELECT l.address FROM left_over l),
-      ARRAY(SELECT l.address FROM left_over l WHERE l.moment = (SELECT max(seen.moment) FROM seen)), %4$s
-    $sql$, name,
-    CASE WHEN cardinality("only") > 0 THEN 's.ctid = ANY ($5)'
-         WHEN cardinality(passing_over) > 0
-         THEN 's.expire_date >= $2 AND s.ctid <> ALL ($4) ORDER BY s.expire_date LIMIT $3'
-         ELSE 's.expire_date >= $2 ORDER BY s.expire_date LIMIT $3' END,
-    CASE WHEN skip_locked THEN format('SELECT s.ctid AS address FROM ONLY %s s
-           WHERE s.ctid = ANY (ARRAY(SELECT seen.address FROM seen)) AND s.expire_date < $1
-           FOR UPDATE SKIP LOCKED', name)
-         ELSE 'SELECT seen.address FROM seen' END,
-    CASE WHEN skip_locked THEN format('ARRAY(SELECT DISTINCT s.xmax::text FROM ONLY %s s
-           WHERE s.ctid = ANY (ARRAY(SELECT l.address FROM left_over l LIMIT 1000)) LIMIT 5)', name)
-         ELSE 'ARRAY[]::text[]' END)
-  INTO seen, free, deleted, moment, left_over, left_last, lockers
-  USING least(cutoff, now()), beginning, greatest(0, least(most, 50000)), passing_over, "only";
+  -- An error that is caught is not in the server's log, where it would be with keys of sessions.
+  BEGIN
+    EXECUTE format($sql$
+      WITH seen AS MATERIALIZED (
+        SELECT s.ctid AS address, s.expire_date AS moment FROM ONLY %1$s s WHERE s.expire_date < $1 AND %2$s
+      ), free AS MATERIALIZED (%3$s
+      ), deleted AS (
+        DELETE FROM ONLY %1$s s
+        WHERE s.ctid = ANY (ARRAY(SELECT free.address FROM free)) AND s.expire_date < $1
+        RETURNING s.ctid AS address
+      ), left_over AS MATERIALIZED (
+        SELECT seen.address, seen.moment FROM seen
+        WHERE NOT EXISTS (SELECT FROM deleted WHERE deleted.address = seen.address)
+      )
+      SELECT (SELECT count(*) FROM seen), (SELECT count(*) FROM free), (SELECT count(*) FROM deleted),
+        (SELECT max(seen.moment) FROM seen), ARRAY(SELECT l.address FROM left_over l),
+        ARRAY(SELECT l.address FROM left_over l WHERE l.moment = (SELECT max(seen.moment) FROM seen)), %4$s
+      $sql$, name,
+      CASE WHEN cardinality("only") > 0 THEN 's.ctid = ANY ($5)'
+           WHEN cardinality(passing_over) > 0
+           THEN 's.expire_date >= $2 AND s.ctid <> ALL ($4) ORDER BY s.expire_date LIMIT $3'
+           ELSE 's.expire_date >= $2 ORDER BY s.expire_date LIMIT $3' END,
+      CASE WHEN skip_locked THEN format('SELECT s.ctid AS address FROM ONLY %s s
+             WHERE s.ctid = ANY (ARRAY(SELECT seen.address FROM seen)) AND s.expire_date < $1
+             FOR UPDATE SKIP LOCKED', name)
+           ELSE 'SELECT seen.address FROM seen' END,
+      CASE WHEN skip_locked THEN format('ARRAY(SELECT DISTINCT s.xmax::text FROM ONLY %s s
+             WHERE s.ctid = ANY (ARRAY(SELECT l.address FROM left_over l LIMIT 1000)) LIMIT 5)', name)
+           ELSE 'ARRAY[]::text[]' END)
+    INTO seen, free, deleted, moment, left_over, left_last, lockers
+    USING least(cutoff, now()), beginning, greatest(0, least(most, 50000)), passing_over, "only";
+  EXCEPTION
+    WHEN integrity_constraint_violation OR data_exception OR syntax_error_or_access_rule_violation OR invalid_catalog_name
+      OR invalid_schema_name OR undefined_file OR feature_not_supported OR invalid_cursor_name
+      OR invalid_sql_statement_name OR program_limit_exceeded THEN
+    RAISE EXCEPTION 'a constraint, a type or a function refuses a session, SQLSTATE %', SQLSTATE USING ERRCODE = SQLSTATE;
+  END;
   wal_bytes := pg_wal_lsn_diff(pg_current_wal_insert_lsn(), wal_before);
 END
 $$;

@@ -31,19 +31,20 @@ CREATE FUNCTION {0}() RETURNS pg_catalog.bool LANGUAGE plpgsql VOLATILE AS {1};
 // the error's detail or even in its message: a name that doesn't exist may be a value that a function
 // of the server's was given. One that is caught isn't logged. Said again is only what names what
 // exists, and only if it is the server's: of the functions, the innermost is ours. {0} the block, {1}
-// our function's name, {2} what is caught.
+// what our function is called in a context, {2} what is caught.
 constexpr const char* kBody = R"(
 DECLARE
   context text;
 BEGIN
 {0}
-RETURN true;
 EXCEPTION WHEN {2} THEN
   GET STACKED DIAGNOSTICS context = PG_EXCEPTION_CONTEXT;
   RAISE EXCEPTION USING ERRCODE = SQLSTATE, MESSAGE = CASE
     WHEN (SQLSTATE ~ '^23' OR SQLSTATE IN ('42501', '42P07', '42710', '42809', '42P16', '42P17'))
-      AND strpos(substring(context from 'PL/[^\n]*'), '.{1}()') > 0 THEN SQLERRM
-    ELSE 'a constraint, a type or a function refuses a session, SQLSTATE ' || SQLSTATE END;
+      AND strpos(substring(context from 'PL/[^\n]*'), '{1}') > 0 THEN SQLERRM
+    ELSE 'a constraint, a type or a function refuses a session, SQLSTATE ' || SQLSTATE
+      || CASE WHEN strpos(substring(context from 'PL/[^\n]*'), '{1}') > 0 THEN ''
+              ELSE coalesce(', in ' || substring(context from 'PL/[^\n]*'), '') END END;
 END)";
 
 constexpr const char* kQuotesValues = "integrity_constraint_violation OR data_exception";
@@ -64,9 +65,15 @@ OwnersWork as_owner(const std::string& schema, const std::string& name, const st
                     WorksOn on) {
   const std::string full_name = schema + "." + name;
   const char* quoting = on == WorksOn::sessions ? kQuotesValuesOfSessions : kQuotesValues;
-  const std::string body = fmt::format(kBody, block, name, quoting);
+  const std::string body =
+      fmt::format(kBody, block + "\nRETURN true;", fmt::format(".{}()", name), quoting);
   return {kSettings + fmt::format(kDefine, full_name, sql_code(body)),
           fmt::format(kRun, full_name)};
+}
+
+std::string as_ourselves(const std::string& block) {
+  return fmt::format("DO {};\n", sql_code(fmt::format(kBody, block, " inline_code_block ",
+                                                      kQuotesValuesOfSessions)));
 }
 
 pg::Row report_of(pg::Connection& connection) {

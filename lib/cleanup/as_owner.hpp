@@ -31,6 +31,9 @@ struct OwnersWork {
 OwnersWork as_owner(const std::string& schema, const std::string& name, const std::string& block,
                     WorksOn on = WorksOn::sessions);
 
+/// The same block, run by this role itself, outside of any jail.
+std::string as_ourselves(const std::string& block);
+
 /// What the block has reported since the last call: one column for each name, the latest values.
 /// They are the owner's word: to be checked before they become part of SQL.
 pg::Row report_of(pg::Connection& connection);

@@ -190,7 +190,7 @@ class BatchDelete {
 
   BatchReport report_of_batch(const pg::Rows& rows) {
     pg::Row last = rows.empty() ? pg::Row() : rows.back();
-    if (access_.way == DeleteAccess::Way::as_owner) last = report_of(run_.connection());
+    if (access_.in_a_block) last = report_of(run_.connection());
     if (!last.has("seen"))
       throw pg::Error(pg::Error::Kind::connection, "the answer was incomplete");
     BatchReport report = read_batch_report(last);

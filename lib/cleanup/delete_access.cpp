@@ -92,8 +92,10 @@ DeleteAccess delete_access(Run& run) {
   std::string obstacle;
   if (row.flag("is_owner")) {
     access.way = Way::own;
+    access.in_a_block = row.flag("has_plpgsql");
   } else if (row.flag("may_become_owner")) {
     access.way = Way::as_owner;
+    access.in_a_block = true;
     obstacle = no_jail(row);
     if (row.optional_text("deferred_trigger"))
       access.obstacles.push_back(

@@ -28,6 +28,8 @@ struct DeleteAccess {
   };
 
   Way way = Way::own;
+  /// In PL/pgSQL, which catches errors: what is caught is not in the server's log with its values.
+  bool in_a_block = false;
   std::string owner;     ///< quoted
   std::string function;  ///< its full name, quoted; for Way::function alone
   Oid function_oid;

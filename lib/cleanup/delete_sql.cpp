@@ -36,7 +36,7 @@ constexpr std::string_view kLockers = R"(ARRAY(
     WHERE s.ctid = ANY (ARRAY(SELECT l.address FROM left_over l LIMIT 1000)) LIMIT 5))";
 constexpr const char* kNobody = "ARRAY[]::text[]";
 
-constexpr const char* kAsOwner = R"(
+constexpr const char* kBlock = R"(
 DECLARE
   item record;
 BEGIN
@@ -149,16 +149,20 @@ std::string batch_sql(Run& run, const DeleteAccess& access, const BatchOrder& or
     case DeleteAccess::Way::function:
       return transaction.sql(function_call(run, access, order));
     case DeleteAccess::Way::as_owner: {
+      const std::string block = fmt::format(kBlock, sql_code(statement(run, order)));
       const std::string name = fmt::format("djs_{}_{}", run.id(), order.trial ? "trial" : "delete");
-      const OwnersWork work = as_owner(run.connection().identifier(run.target().schema), name,
-                                       fmt::format(kAsOwner, sql_code(statement(run, order))));
+      const OwnersWork work =
+          as_owner(run.connection().identifier(run.target().schema), name, block);
       return transaction.sql("SET LOCAL ROLE " + access.owner + ";\n" + work.define +
                              lock(run.target(), access) + work.run);
     }
     case DeleteAccess::Way::own:
       break;
   }
-  return transaction.sql(lock(run.target(), access) + statement(run, order) + ";\n");
+  const std::string batch = statement(run, order);
+  return transaction.sql(
+      lock(run.target(), access) +
+      (access.in_a_block ? as_ourselves(fmt::format(kBlock, sql_code(batch))) : batch + ";\n"));
 }
 
 bool is_of_another_table(const pg::Answer& answer) {

@@ -35,8 +35,8 @@ struct BatchReport {
 };
 
 /// One message, one transaction, on the run's table. Its rows: `table_is_locked` once it has the
-/// table (not with Way::function), then what read_batch_report() reads, but with Way::as_owner that
-/// is reported by RAISE INFO. Fails if the table is no longer what it was: is_of_another_table().
+/// table (not with Way::function), then what read_batch_report() reads, but from a
+/// block (DeleteAccess::in_a_block) that is reported by RAISE INFO. Fails if the table is no longer what it was: is_of_another_table().
 std::string batch_sql(Run& run, const DeleteAccess& access, const BatchOrder& order,
                       TransactionLimits limits);
 

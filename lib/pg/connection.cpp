@@ -126,7 +126,8 @@ void Connection::keep_notice(void* notices, const PGresult* notice) {
   const std::string severity = field(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
   const ServerMessage message = message_of(notice, kept.own_functions);
   if (severity == "WARNING" && may_be_repeated(message)) keep(kept.warnings, message.text);
-  if (severity == "INFO" && message.text.starts_with(kReportMark)) keep(kept.infos, message.text);
+  if (severity == "INFO" && message.text.starts_with(kReportMark) && may_be_repeated(message))
+    keep(kept.infos, message.text);
 }
 
 Connection::Connection(ConnectionHandle handle, std::shared_ptr<const Parameters> parameters)

@@ -17,12 +17,13 @@ SUPERUSERS = f"SELECT rolname FROM pg_roles WHERE rolsuper AND rolname IN ('{OWN
 # Tries to become a superuser; a trigger notes as whom it ran.
 EVIL = f"""
 CREATE TABLE spy (who name);
-CREATE FUNCTION evil(text) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$
+CREATE FUNCTION attack() RETURNS bool LANGUAGE plpgsql AS $$
 BEGIN
   BEGIN EXECUTE 'RESET ROLE'; EXECUTE 'RESET SESSION AUTHORIZATION'; EXCEPTION WHEN OTHERS THEN NULL; END;
   BEGIN EXECUTE 'ALTER ROLE {OWNER} SUPERUSER'; EXCEPTION WHEN OTHERS THEN NULL; END;
   RETURN true;
 END $$;
+CREATE FUNCTION evil(text) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RETURN public.attack(); END$$;
 CREATE FUNCTION evil_trigger() RETURNS trigger LANGUAGE plpgsql AS
   $$BEGIN PERFORM public.evil(''); INSERT INTO public.spy VALUES (current_user); RETURN OLD; END$$;
 """
@@ -560,3 +561,13 @@ def test_code_that_catches_every_cancel_keeps_no_backend_of_ours(attacked, run_c
     finally:
         attacked.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'site' AND "
                       "pid <> pg_backend_pid()")
+
+
+@pytest.mark.parametrize("user", ["postgres", OWNER, CLEANER])
+def test_a_division_by_zero_of_the_sites_is_no_replaced_table(attacked, run_cleanup, user):
+    attacked.fill(sessions=10)
+    attacked.psql(f"""CREATE FUNCTION public.ratio() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM 1 / 0; RETURN old; END $$;
+        CREATE TRIGGER ratio BEFORE DELETE ON {TABLE} FOR EACH ROW EXECUTE FUNCTION public.ratio()""", OWNER)
+    result = run_cleanup("--method", "delete", user=user)
+    assert result.code == 2 and "22012" in result.message and "replaced" not in result.message, result
+    assert "22012" in run_cleanup("--method", "delete", "--dry-run", user=user).stdout

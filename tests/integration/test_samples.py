@@ -85,6 +85,19 @@ object Host "db1" {{
     assert (total["value"], total["unit"]) == (neglected.sizes()["total"], "bytes")
 
 
+def test_icinga_reaches_a_host_without_an_ipv4_address(icinga, cluster, site):
+    """address6 counts then, as in Icinga's own commands."""
+    daemon = icinga(f"""
+object Host "db1" {{
+  import "generic-host"
+  address6 = "::ffff:127.0.0.1"
+  vars.django_session["site"] = {{ django_session_port = {cluster.port} }}
+}}
+""", object_files=[paths.ICINGA_SAMPLE], plugins=[paths.CHECK])
+    result = daemon.service("django-session-site")
+    assert result["state"] == 0, result["output"]
+
+
 def test_the_service_that_the_cleanup_sample_describes_is_critical(icinga, cluster, neglected):
     """As its comment has it, so that its event command acts."""
     sample = paths.ICINGA_CLEANUP_SAMPLE.read_text()

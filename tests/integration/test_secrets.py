@@ -126,6 +126,10 @@ SITES_CODE = {
                            + SAYS.format(RAISE), "P0001 says"),
     "a check": (f"ALTER TABLE {TABLE} ADD CHECK (NOT {OF_US} OR ('x' || session_key)::int > 0)", "22P02"),
     "a check's name of a table": (f"ALTER TABLE {TABLE} ADD CHECK (NOT {OF_US} OR ('x' || session_key)::regclass > 0)", "42P01"),
+    **{f"a function called {name}": (
+        (TRIGGER.format("RAISE EXCEPTION 'no % today', old.session_key", TABLE) + extra).replace("public.audit()", name + "()"),
+        "P0001 " + name.split(".")[1])
+       for name, extra in (("public.djs_audit", ""), ("public.djs_0123456789abcdef0123456789abcdef_1", ""))},
     "an index' function": (SAYS.format("NULL") + f"; CREATE INDEX ON {TABLE} (public.says(session_key)); " + SAYS.format(RAISE),
                            "P0001 says"),
     "an index' warning": (SAYS.format("NULL") + f"; CREATE INDEX ON {TABLE} (public.says(session_key)); "
@@ -147,3 +151,47 @@ def test_no_session_is_in_what_the_sites_code_says(cleaned_site, run_cleanup, ru
     text = "\n".join(outputs)
     assert not [key for key in keys if key[:20] in text], text
     assert all(word in text for word in told.split()), text
+
+
+# In SQL, and inlined where that is possible, so that no context tells of it: what the server says of what its own functions
+# were given.
+GIVEN = {
+    "3D000": "has_database_privilege(key, 'CONNECT')", "42P01": "key::regclass IS NULL", "42704": "pg_has_role(key, 'USAGE')",
+    "42703": "has_column_privilege('pg_class', key, 'SELECT')", "3F000": "has_schema_privilege(key, 'USAGE')",
+    "42883": "(key || '()')::regprocedure IS NULL", "34000": "cursor_to_xml(key::refcursor, 1, true, false, '') IS NULL",
+    "0A000": "(key || '.a.b')::regclass IS NULL", "22P02": "key::int > 0",
+    "query": "query_to_xml('SELECT \"' || key || '\"', true, false, '') IS NULL",
+    "table": "query_to_xml('SELECT FROM \"' || key || '\"', true, false, '') IS NULL",
+    "P0001": "set_config(key, '', true) IS NULL",
+}
+PLACES = {
+    "a check": f"ALTER TABLE {TABLE} ADD CHECK (given(session_key))",
+    "a trigger": TRIGGER.format("PERFORM public.given(old.session_key)", TABLE),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("given", GIVEN)
+def test_no_session_is_said_by_the_servers_own_functions(cleaned_site, cluster, run_cleanup, given, place):
+    cleaned_site.fill(sessions=20, expired_share=0.5)
+    keys = {row[0] for row in cleaned_site.psql(f"SELECT session_key FROM {TABLE}")}
+    made = "CREATE OR REPLACE FUNCTION public.given(key text) RETURNS bool LANGUAGE sql STABLE AS $$ SELECT {} $$"
+    cleaned_site.psql("; ".join((made.format("true"), PLACES[place], made.format(GIVEN[given]))), OWNER)
+    before = len(cluster.log.read_bytes())
+    text = ""
+    for options in (("swap",), ("delete",), ("delete", SWAPPER), ("delete", CLEANER)):
+        method, user = (*options, OWNER)[:2]
+        result = run_cleanup("--method", method, "-v", user=user)
+        text += result.stdout + result.stderr
+    assert "SQLSTATE" in text and not [key for key in keys if key[:20] in text], text
+    log = cluster.log.read_bytes()[before:].decode(errors="replace")
+    said = [line for line in log.splitlines() if any(key[:20] in line for key in keys)]
+    assert not said, said[:3]
+
+
+def test_what_would_keep_rows_of_other_tables_is_in_the_plan(cleaned_site, run_cleanup):
+    cleaned_site.psql(f"""CREATE TABLE extra (session_key varchar(40) PRIMARY KEY REFERENCES {TABLE} ON DELETE CASCADE);
+        CREATE TABLE cart (session_key varchar(40) REFERENCES extra)""", OWNER)
+    result = run_cleanup("--method", "delete", "--dry-run", user=OWNER)
+    assert "cart" in result.stdout + result.stderr and "extra" in result.stdout + result.stderr, result
+    assert result.code == 3

@@ -11,6 +11,7 @@ import pytest
 
 from cluster import SUPERUSER
 from django_site import OWNER, DjangoSite
+from processes import wait_for
 from test_swap import (DONE, STOPPED, cleanup, cleanup_program, clients, ended, held_in_the_copy, helpers,  # noqa: F401
                        interrupt, live, oid, phase, start_cleanup, wait_for_phase)
 
@@ -93,25 +94,31 @@ def test_a_site_whose_views_always_take_seconds_is_swapped_in_the_end(site, clus
 
 
 def test_an_index_built_concurrently_is_no_victim_of_an_abort(site, cluster, cleanup, start_cleanup):  # noqa: F811
+    """It is built while --abort waits for its lock, and then waits for all who have an older snapshot."""
     site.fill(sessions=10_000, expired_share=0.3)
     interrupt(site, start_cleanup)
+    site.psql("CREATE FUNCTION public.wait_for_7(text) RETURNS int IMMUTABLE LANGUAGE plpgsql AS "
+              "$$BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN 1; END$$")
+    key = site.value("SELECT max(session_key) FROM django_session")
     errors = []
 
     def build():
         try:
-            site.psql("CREATE INDEX CONCURRENTLY theirs ON django_session (length(session_data))")
+            site.psql("CREATE INDEX CONCURRENTLY theirs ON django_session (public.wait_for_7(session_key)) "
+                      f"WHERE session_key = '{key}'")
         except psycopg2.Error as error:
             errors.append(str(error))
-    with contextlib.closing(cluster.connect(site.database, SUPERUSER, autocommit=False)) as old:
-        old.set_session(isolation_level="REPEATABLE READ")
-        old.cursor().execute("SELECT count(*) FROM django_session")
-        builder = threading.Thread(target=build)
-        builder.start()
-        cleanup("--abort", "--max-duration", "5", code=STOPPED)
-        old.rollback()
-    builder.join()
+    threads = [threading.Thread(target=build), threading.Thread(target=cleanup, args=("--abort",))]
+    with contextlib.closing(cluster.connect(site.database, SUPERUSER)) as other:
+        other.cursor().execute("SELECT pg_advisory_lock(7)")
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: site.psql("SELECT 1 FROM pg_locks WHERE mode = 'ShareUpdateExclusiveLock' AND NOT granted"),
+                 "the wait for it", pause=0.01)
+        time.sleep(1.3)  # its own look for a deadlock, after a second, is over: the index' is the next
+    for thread in threads:
+        thread.join()
     assert not errors
-    cleanup("--abort")
     assert helpers(site) == []
 
 

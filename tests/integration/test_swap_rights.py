@@ -8,7 +8,7 @@ import pytest
 
 from cluster import SUPERUSER
 from django_site import OWNER
-from test_swap import (cleanup, cleanup_program, create_role, ended, held_in_the_copy, helpers, oid,  # noqa: F401
+from test_swap import (FAILED, cleanup, cleanup_program, create_role, ended, held_in_the_copy, helpers, oid,  # noqa: F401
                        start_cleanup)
 
 SWAPPER, OTHER = "two_owners_member", "other_owner"
@@ -140,3 +140,13 @@ def test_code_of_the_owner_on_what_a_swap_makes_gains_nothing(evil_site, cluster
     cleanup("--abort", user=SUPERUSER)
     nothing_gained(evil_site, place not in NOT_CALLED)
     assert helpers(evil_site) == [] and process.returncode is not None
+
+
+def test_what_the_sites_own_code_does_not_find_is_no_table_of_the_swap(site, cleanup):  # noqa: F811
+    site.psql("""CREATE TABLE blocked (k text);
+        CREATE FUNCTION key_ok(k text) RETURNS bool LANGUAGE plpgsql AS
+          $$ BEGIN RETURN NOT EXISTS (SELECT FROM blocked b WHERE b.k = $1); END $$;
+        ALTER TABLE django_session ADD CHECK (key_ok(session_key))""", OWNER)
+    site.fill(sessions=100, expired_share=0.5, vacuum=False)
+    text = cleanup(code=FAILED)
+    assert "starting over" not in text and "key_ok" in text and "42P01" in text, text

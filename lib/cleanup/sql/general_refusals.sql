@@ -4,8 +4,13 @@
 --   {this_table}      this_table.sql
 --   {schema_renamer}  who can rename the schema of the table's owner o, but no superuser: a table is
 --                     found by its name, and no lock on it keeps that
-WITH t AS (
-{this_table})
+WITH RECURSIVE t AS (
+{this_table}), goes AS (  -- tables whose rows go with a session
+  SELECT t.oid AS relation FROM t
+  UNION
+  SELECT f.conrelid FROM goes JOIN pg_constraint f ON f.confrelid = goes.relation AND f.contype = 'f'
+    AND f.confdeltype = 'c'
+)
 SELECT 'delete,full,swap' AS methods, 'the server' AS object,
   'is a standby; clean up on the primary' AS reason
 WHERE pg_is_in_recovery()
@@ -24,8 +29,9 @@ SELECT 'delete,full', 'rule ' || quote_ident(r.rulename), 'replaces or follows e
 FROM t JOIN pg_rewrite r ON r.ev_class = t.oid AND r.ev_type = '4' AND r.ev_enabled <> 'D'
 UNION ALL
 SELECT 'delete,full', format('foreign key %I of %s', f.conname, f.conrelid::regclass),
-  'forbids deleting sessions that are referred to'
-FROM t JOIN pg_constraint f ON f.confrelid = t.oid AND f.contype = 'f'
+  CASE WHEN f.confrelid = t.oid THEN 'forbids deleting sessions that are referred to'
+    ELSE format('forbids deleting rows of %s, which go with their sessions', f.confrelid::regclass) END
+FROM t, goes JOIN pg_constraint f ON f.confrelid = goes.relation AND f.contype = 'f'
   AND f.confdeltype IN ('a', 'r')
 UNION ALL
 SELECT 'delete,full,swap', 'column expire_date', 'is not a timestamp with time zone'

@@ -22,5 +22,4 @@ SELECT 'an autovacuum against wraparound is due or running on the table: it yiel
 FROM pg_class c WHERE c.oid = {oid}
   AND age(c.relfrozenxid) > least(current_setting('autovacuum_freeze_max_age')::bigint,
     (SELECT option_value::bigint FROM pg_options_to_table(c.reloptions)
-     WHERE option_name = 'autovacuum_freeze_max_age'))
-  AND EXISTS (SELECT FROM pg_stat_progress_vacuum v WHERE v.relid = c.oid);
+     WHERE option_name = 'autovacuum_freeze_max_age'));
