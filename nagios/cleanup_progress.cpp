@@ -13,6 +13,7 @@
 #include "core/metric.hpp"
 #include "core/printable.hpp"
 #include "core/quantity.hpp"
+#include "core/sql_name.hpp"
 #include "line_text.hpp"
 
 namespace django_session::nagios {
@@ -100,7 +101,7 @@ void ProgressDisplay::on_progress(const CleanupProgress& progress) {
 
 void ProgressDisplay::on_note(const std::string& line) {
   erase_bar();
-  print(without_controls(line, '?') + "\n");
+  print(without_controls(with_printable_names(line), '?') + "\n");
 }
 
 void ProgressDisplay::show_if_due() {

@@ -7,6 +7,7 @@
 
 #include "core/printable.hpp"
 #include "core/quantity.hpp"
+#include "core/sql_name.hpp"
 
 namespace django_session::nagios {
 namespace {
@@ -26,7 +27,7 @@ std::size_t bytes_of(std::string_view text, std::size_t count) {
 }  // namespace
 
 std::string plain_line(std::string_view text) {
-  std::string line = without_controls(text, '?');
+  std::string line = without_controls(with_printable_names(text), '?');
   std::replace(line.begin(), line.end(), '|', '/');
   return line;
 }

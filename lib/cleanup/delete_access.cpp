@@ -28,7 +28,7 @@ SELECT quote_ident(g.tgname) AS name, p.oid::regprocedure AS function,
 FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid JOIN pg_language l ON l.oid = p.prolang
 WHERE g.tgrelid = {0} AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A') AND g.tgtype & 8 <> 0
   AND l.lanname NOT IN ('internal', 'c')
-  AND NOT EXISTS (SELECT FROM unnest(p.proconfig) setting WHERE setting LIKE 'search\_path=%')
+  AND NOT EXISTS (SELECT FROM unnest(p.proconfig) setting WHERE setting LIKE E'search\\_path=%')
 ORDER BY g.tgname;
 )";
 

@@ -119,6 +119,13 @@ std::optional<double> interrupted_swap_age(Run& run, const Preflight& preflight)
   return preflight.leftovers.age.value_or(0);
 }
 
+std::string describe_orphans(const Leftovers& leftovers) {
+  return fmt::format(
+      "there are helpers of an interrupted swap (djs_{}_...) that came with a dump, or whose table "
+      "is gone: a cleanup with the owner's rights removes them, and so does --abort",
+      fmt::join(leftovers.orphans, "_..., djs_"));
+}
+
 Circumstances circumstances_of(Run& run, const Planned& planned) {
   const Preflight& preflight = planned.preflight;
   Circumstances circumstances;
@@ -128,6 +135,8 @@ Circumstances circumstances_of(Run& run, const Planned& planned) {
   circumstances.notes = preflight.notes;
   if (preflight.leftovers.any())
     circumstances.notes.push_back("there is " + describe_leftovers(preflight.leftovers));
+  if (!preflight.leftovers.orphans.empty())
+    circumstances.notes.push_back(describe_orphans(preflight.leftovers));
   for (const pg::Row& row : run.ask(what_stays_query(run.target().oid)))
     circumstances.notes.push_back(describe_what_stays(row));
   circumstances.room = preflight.room;

@@ -18,10 +18,23 @@ using std::chrono::milliseconds;
 
 namespace {
 
-// {} a process id. Not another session's, which may have got the number since.
+// A process id alone is soon another's: after a restart, or after a failover, where another server
+// answers at the same address. (The system identifier tells no more: a standby that was promoted
+// has its primary's.)
+constexpr const char* kIdentity =
+    "((pg_postmaster_start_time() AT TIME ZONE 'UTC')::text || ' ' || "
+    "(a.backend_start AT TIME ZONE 'UTC')::text)";
+
+// {} kIdentity.
+constexpr const char* kOurBackend = R"(
+SELECT {} AS identity FROM pg_stat_activity a WHERE a.pid = pg_backend_pid();
+)";
+
+// {0} a process id, {1} kIdentity, {2} what that was, as a literal.
 constexpr const char* kEnd = R"(
 SELECT pg_terminate_backend(a.pid) AS ended FROM pg_stat_activity a
-WHERE a.pid = {} AND a.usename = session_user AND a.datname = current_database() AND a.state <> 'idle';
+WHERE a.pid = {0} AND {1} = {2} AND a.usename = session_user AND a.datname = current_database()
+  AND a.state <> 'idle';
 )";
 
 }  // namespace
@@ -46,20 +59,29 @@ void Run::had_locked_for(milliseconds time) {
 
 void Run::connect() {
   if (observer_.stop_requested()) throw Stopped("interrupted; run it again to continue");
-  backend_pid_ = 0;
+  backend_ = {};
   connection_.emplace(connector_.connect(soon()));
-  backend_pid_ = connection_->backend_pid();
   connection_->set_own_functions(fmt::format("djs_{}_", id_));
+  backend_ = {connection_->backend_pid(), backend_identity()};
+}
+
+std::string Run::backend_identity() try {
+  const pg::Rows rows = ask(fmt::format(kOurBackend, kIdentity));
+  return rows.empty() ? "" : rows.front().text("identity");
+} catch (const pg::Error& error) {
+  if (error.kind() != pg::Error::Kind::statement) throw;
+  return "";
 }
 
 std::optional<int> Run::end_what_was_left_behind() try {
-  if (backend_pid_ == 0) return std::nullopt;
+  if (backend_.identity.empty()) return std::nullopt;
   const auto end = pg::Deadline::after(patience::kForAnEnd);
   pg::Connection second = connector_.connect(end);
   if (second.is_pooled(end)) return std::nullopt;
-  const pg::Rows ended = ask_catalog(second, fmt::format(kEnd, backend_pid_), end);
-  if (ended.empty()) return std::nullopt;
-  return backend_pid_;
+  const std::string query =
+      fmt::format(kEnd, backend_.pid, kIdentity, second.literal(backend_.identity));
+  if (ask_catalog(second, query, end).empty()) return std::nullopt;
+  return backend_.pid;
 } catch (const pg::Error&) {  // a server that hangs as a whole
   return std::nullopt;
 }

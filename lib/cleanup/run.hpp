@@ -53,7 +53,8 @@ class Run {
   bool is_connected() const { return connection_ && connection_->usable(); }
   /// After a timeout: ends the server process that was left behind, which code of the table's owner
   /// may keep from ever ending by itself (it can catch a cancel request and a time limit, but not
-  /// this). Its process id; nothing if there was none, or behind a pooler, where it isn't known.
+  /// this). Its process id; nothing if there was none, or behind a pooler, where it isn't known, or
+  /// where another server answers now.
   std::optional<int> end_what_was_left_behind();
   /// For a Probe, which has another to give back where this one turns out to be dead.
   pg::Connection lend_connection();
@@ -82,6 +83,12 @@ class Run {
   void show(const std::string& phase) { show(CleanupProgress{phase, 0, 0, 0}); }
 
  private:
+  struct Backend {
+    int pid = 0;
+    std::string identity;  ///< as no other's on any server; "": unknown
+  };
+  std::string backend_identity();
+
   const pg::Parameters& parameters_;
   const CleanupOptions& options_;
   CleanupObserver& observer_;
@@ -89,7 +96,7 @@ class Run {
   const std::string id_ = new_run_id();
   pg::Connector connector_;
   std::optional<pg::Connection> connection_;
-  int backend_pid_ = 0;  ///< of the connection made last
+  Backend backend_;  ///< of the connection made last
   CleanupTarget target_;
   std::string cutoff_;
   CleanupResult result_;

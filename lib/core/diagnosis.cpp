@@ -26,8 +26,28 @@ std::string size(double bytes) { return format_quantity(bytes, Unit::bytes); }
 
 std::string table_of(const Measurement& m) { return sql_table(m.table.schema, m.table.name); }
 
+/// The same for regclass, which knows no escapes.
+std::string regclass_text(const Measurement& m) {
+  const std::string plain = table_of(m);
+  return survives_printing(m.table.schema + m.table.name)
+             ? plain
+             : table_text(m.table.schema, m.table.name);
+}
+
 bool worth_it(double part, const Measurement& m) {
   return part >= kAlwaysWorth || (part >= kNeverWorth && part >= kWorthShare * m.total_bytes());
+}
+
+/// `text` as one word for a shell, with escapes ($'...') where it would be changed to be printed.
+std::string escaped_shell_word(const std::string& text) {
+  std::string quoted = "$'";
+  for (const char c : text) {
+    if (c >= ' ' && c < 0x7f && c != '|' && c != '\'' && c != '\\')
+      quoted += c;
+    else
+      quoted += fmt::format("\\{:03o}", static_cast<unsigned char>(c));
+  }
+  return quoted + "'";
 }
 
 /// `text` as one word for a shell.
@@ -37,6 +57,7 @@ std::string shell_word(const std::string& text) {
            c == '.' || c == '-' || c == '/';
   });
   if (plain && text.front() != '-') return text;
+  if (!survives_printing(text)) return escaped_shell_word(text);
   std::string quoted = "'";
   for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
   return quoted + "'";
@@ -44,7 +65,7 @@ std::string shell_word(const std::string& text) {
 
 std::string roles_script(const Measurement& m) {
   return fmt::format("psql -d {} -v table={} -v monitor={} -f conf.d/roles.sql",
-                     shell_word(m.table.database), shell_word(table_of(m)),
+                     shell_word(m.table.database), shell_word(regclass_text(m)),
                      shell_word(m.table.role));
 }
 
@@ -56,7 +77,7 @@ void advise_on_lock(const Measurement& m, Advices& advices) {
        fmt::format("SELECT a.pid, l.mode, l.granted, a.state, a.query FROM pg_locks l JOIN "
                    "pg_stat_activity a USING (pid) "
                    "WHERE l.relation = {}::regclass;",
-                   sql_string(table_of(m)))});
+                   printable_string(regclass_text(m)))});
 }
 
 void advise_on_rights(const Measurement& m, Advices& advices) {

@@ -173,6 +173,12 @@ double capacity(const Measurement& m) {
   return m.heap_bytes / heap_bytes_per_row(widths, m.table.fillfactor);
 }
 
+/// The rows that are there have room, whatever the estimate says of it.
+bool has_room_for(const Measurement& m, double rows, double dead) {
+  constexpr double kTolerance = 1.05;  // the widths are averages
+  return rows + dead <= std::max(capacity(m), rows) * kTolerance + 1;
+}
+
 /// Where it isn't known how many rows there is room for: no row and no page has come or gone since
 /// the rows were counted last, although many have changed.
 bool a_rewrite_may_have_removed(const Measurement& m, double dead) {
@@ -186,8 +192,7 @@ bool a_rewrite_may_have_removed(const Measurement& m, double dead) {
 /// ANALYZE.
 MetricValue dead_rows(const Measurement& m, const RowCount& count) {
   if (!count.dead) return MetricValue::unknown(count.dead.reason());
-  constexpr double kTolerance = 1.05;  // the widths are averages
-  if (count.rows && *count.rows + *count.dead > capacity(m) * kTolerance + 1)
+  if (count.rows && !has_room_for(m, *count.rows, *count.dead))
     return MetricValue::unknown(fmt::format(
         "the server counts {:.0f} dead rows, more than there is room for", *count.dead));
   if (a_rewrite_may_have_removed(m, *count.dead))

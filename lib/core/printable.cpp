@@ -59,16 +59,22 @@ bool is_control(std::string_view character) {
 
 }  // namespace
 
+Character first_character(std::string_view text) {
+  const std::size_t length = character_length(text);
+  if (length == 0) return {text.substr(0, 1), false};
+  const std::string_view bytes = text.substr(0, length);
+  return {bytes, !is_control(bytes)};
+}
+
 std::string without_controls(std::string_view text, char replacement) {
   std::string clean;
   while (!text.empty()) {
-    const std::size_t length = character_length(text);
-    const std::string_view character = text.substr(0, length);
-    if (length == 0 || is_control(character))
-      clean += replacement;
+    const Character character = first_character(text);
+    if (character.is_printable)
+      clean += character.bytes;
     else
-      clean += character;
-    text.remove_prefix(length == 0 ? 1 : length);
+      clean += replacement;
+    text.remove_prefix(character.bytes.size());
   }
   return clean;
 }

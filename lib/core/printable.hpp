@@ -8,6 +8,15 @@
 
 namespace django_session {
 
+/// What a text begins with: a valid character, or a byte that is no part of one.
+struct Character {
+  std::string_view bytes;
+  bool is_printable;  ///< see without_controls()
+};
+
+/// `text` isn't empty.
+Character first_character(std::string_view text);
+
 /// `text` as valid UTF-8 of one line: each control character (C0, DEL, C1), line or paragraph
 /// separator, and each byte that is no part of a valid character, is replaced by `replacement`.
 std::string without_controls(std::string_view text, char replacement);

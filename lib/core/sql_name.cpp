@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <array>
 
+#include "core/printable.hpp"
+
 namespace django_session {
 namespace {
 
@@ -18,31 +20,28 @@ constexpr std::array<std::string_view, 12> kReserved = {
 bool starts_a_name(char c) { return (c >= 'a' && c <= 'z') || c == '_'; }
 bool continues_a_name(char c) { return starts_a_name(c) || (c >= '0' && c <= '9'); }
 
-// Neither a line for a person nor Nagios' text can hold these as they are.
-bool is_unprintable(char c) { return (c >= 0 && c < ' ') || c == 0x7f || c == '|'; }
-
-/// With Unicode escapes: U&"odd\007Cname".
-std::string escaped_identifier(std::string_view name) {
-  std::string escaped = "U&\"";
-  for (const char c : name) {
-    if (is_unprintable(c)) {
-      escaped += fmt::format("\\{:04X}", static_cast<unsigned>(c));
-      continue;
-    }
-    if (c == '"' || c == '\\') escaped += c;
-    escaped += c;
-  }
-  return escaped + '"';
+// Nagios' text ends at a '|'.
+bool is_shown(const Character& character) {
+  return character.is_printable && character.bytes != "|";
 }
 
-}  // namespace
+/// Of a valid character.
+unsigned code_point(std::string_view bytes) {
+  constexpr unsigned kOwnBits[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
+  unsigned point = static_cast<unsigned char>(bytes.front()) & kOwnBits[bytes.size()];
+  for (const char c : bytes.substr(1)) point = point << 6 | (static_cast<unsigned char>(c) & 0x3fU);
+  return point;
+}
 
-std::string sql_identifier(std::string_view name) {
-  const bool plain = !name.empty() && starts_a_name(name.front()) &&
-                     std::all_of(name.begin(), name.end(), continues_a_name) &&
-                     std::find(kReserved.begin(), kReserved.end(), name) == kReserved.end();
-  if (plain) return std::string(name);
-  if (std::any_of(name.begin(), name.end(), is_unprintable)) return escaped_identifier(name);
+/// A byte that is no part of a character has no escape: one that the server refuses is better than
+/// another name.
+unsigned escaped_number(std::string_view bytes) {
+  constexpr unsigned kLoneSurrogates = 0xdc00;
+  const auto byte = static_cast<unsigned char>(bytes.front());
+  return bytes.size() == 1 && byte >= 0x80 ? kLoneSurrogates + byte : code_point(bytes);
+}
+
+std::string quoted_identifier(std::string_view name) {
   std::string quoted = "\"";
   for (const char c : name) {
     if (c == '"') quoted += '"';
@@ -51,8 +50,69 @@ std::string sql_identifier(std::string_view name) {
   return quoted + '"';
 }
 
+/// With Unicode escapes: U&"odd\007Cname".
+std::string escaped_identifier(std::string_view name) {
+  std::string escaped = "U&\"";
+  while (!name.empty()) {
+    const Character character = first_character(name);
+    name.remove_prefix(character.bytes.size());
+    if (!is_shown(character)) {
+      escaped += fmt::format("\\{:04X}", escaped_number(character.bytes));
+      continue;
+    }
+    if (character.bytes == "\"" || character.bytes == "\\") escaped += character.bytes;
+    escaped += character.bytes;
+  }
+  return escaped + '"';
+}
+
+/// In quotes, of one kind or the other.
+std::string printable_identifier(std::string_view name) {
+  return survives_printing(name) ? quoted_identifier(name) : escaped_identifier(name);
+}
+
+}  // namespace
+
+bool survives_printing(std::string_view text) {
+  for (; !text.empty(); text.remove_prefix(first_character(text).bytes.size()))
+    if (!is_shown(first_character(text))) return false;
+  return true;
+}
+
+std::string sql_identifier(std::string_view name) {
+  const bool plain = !name.empty() && starts_a_name(name.front()) &&
+                     std::all_of(name.begin(), name.end(), continues_a_name) &&
+                     std::find(kReserved.begin(), kReserved.end(), name) == kReserved.end();
+  return plain ? std::string(name) : printable_identifier(name);
+}
+
+std::string with_printable_names(std::string_view sql) {
+  std::string text;
+  while (!sql.empty()) {
+    const auto open = std::min(sql.find('"'), sql.size());
+    text += sql.substr(0, open);
+    sql.remove_prefix(open);
+    std::string name;
+    std::size_t end = 1;
+    for (; end < sql.size(); ++end) {
+      if (sql[end] == '"' && (end + 1 == sql.size() || sql[end + 1] != '"')) break;
+      name += sql[end];
+      if (sql[end] == '"') ++end;
+    }
+    if (end >= sql.size()) return text += sql;  // nothing that is quoted
+    const bool is_escaped = text.ends_with("U&");
+    text += is_escaped ? std::string(sql.substr(0, end + 1)) : printable_identifier(name);
+    sql.remove_prefix(end + 1);
+  }
+  return text;
+}
+
 std::string sql_table(std::string_view schema, std::string_view table) {
   return sql_identifier(schema) + "." + sql_identifier(table);
+}
+
+std::string table_text(std::string_view schema, std::string_view table) {
+  return quoted_identifier(schema) + "." + quoted_identifier(table);
 }
 
 std::string sql_string(std::string_view text) {
@@ -63,6 +123,22 @@ std::string sql_string(std::string_view text) {
   for (const char c : text) {
     if (c == '\'') quoted += '\'';
     quoted += c;
+  }
+  return quoted + '\'';
+}
+
+std::string printable_string(std::string_view text) {
+  if (survives_printing(text)) return sql_string(text);
+  std::string quoted = "E'";
+  while (!text.empty()) {
+    const Character character = first_character(text);
+    text.remove_prefix(character.bytes.size());
+    if (!is_shown(character)) {
+      quoted += fmt::format("\\u{:04X}", escaped_number(character.bytes));
+      continue;
+    }
+    if (character.bytes == "'" || character.bytes == "\\") quoted += character.bytes;
+    quoted += character.bytes;
   }
   return quoted + '\'';
 }

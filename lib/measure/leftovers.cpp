@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "core/quantity.hpp"
+#include "core/sql_name.hpp"
 #include "core/sql_text.hpp"
 #include "measure/sql_files.hpp"
 
@@ -40,7 +41,7 @@ std::string describe_what_stays(const pg::Row& row) {
       "django_session_cleanup --abort",
       row.text("object"),
       bytes > 0 ? fmt::format(" ({})", format_quantity(bytes, Unit::bytes)) : "",
-      row.text("keepers"), row.text("remedies"));
+      with_printable_names(row.text("keepers")), with_printable_names(row.text("remedies")));
 }
 
 std::string describe_leftovers(const Leftovers& leftovers, std::string_view whose) {

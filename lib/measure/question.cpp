@@ -101,7 +101,7 @@ constexpr const char* kCountersStandStill = R"(coalesce(
    FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) AS entry
    LEFT JOIN pg_roles r ON r.oid = s.setrole
    WHERE s.setdatabase IN (0::oid, (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
-     AND entry LIKE 'track\_counts=%' AND lower(split_part(entry, '=', 2)) NOT IN ('on', 'true', 'yes', '1')
+     AND entry LIKE E'track\\_counts=%' AND lower(split_part(entry, '=', 2)) NOT IN ('on', 'true', 'yes', '1')
      AND (s.setrole = 0::oid OR s.setrole = c.relowner
           OR NOT r.rolsuper AND has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE'))
    LIMIT 1)))";
@@ -213,7 +213,7 @@ FROM (SELECT coalesce(toasted.oid, base.oid) AS oid, pg_catalog.sum(c.relpages::
       WHERE c.relkind IN ('r', 'm', 't', 'i') GROUP BY 1) size
 JOIN pg_catalog.pg_class o ON o.oid = size.oid AND o.relkind IN ('r', 'm')
 JOIN pg_catalog.pg_namespace n ON n.oid = o.relnamespace
-WHERE n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\_%'
+WHERE n.nspname <> 'information_schema' AND n.nspname NOT LIKE E'pg\\_%'
 ORDER BY pages DESC, 1, 2 LIMIT 5;
 )";
 

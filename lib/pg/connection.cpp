@@ -8,8 +8,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 #include <iterator>
+#include <sstream>
 #include <system_error>
 
 #include "core/config_error.hpp"
@@ -163,6 +166,51 @@ std::string value_of(const ConninfoOptions& options, const char* keyword) {
   return "";
 }
 
+bool is_one_of(std::string_view keyword, std::initializer_list<std::string_view> keywords) {
+  return std::find(keywords.begin(), keywords.end(), keyword) != keywords.end();
+}
+
+/// Whether a value that libpq or the server complains of may be a password in the wrong place. A
+/// message needs names and files; what is wrong with another option is said without its value.
+bool must_not_be_repeated(std::string_view keyword, std::string_view value) {
+  if (keyword == "host") return host_may_hold_password(value);
+  if (is_one_of(keyword, {"dbname", "user", "service"})) return may_hold_password(value);
+  if (keyword == "hostaddr")
+    return value.find_first_not_of("0123456789abcdefABCDEF.:,%") != std::string_view::npos;
+  return !is_one_of(keyword, {"passfile", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslcrldir",
+                              "password", "application_name", "fallback_application_name"});
+}
+
+void replace_all(std::string& text, std::string_view what, std::string_view by) {
+  for (auto at = text.find(what); at != std::string::npos; at = text.find(what, at + by.size()))
+    text.replace(at, what.size(), by);
+}
+
+/// libpq puts quotes around what it complains of: a value, or a part of a list.
+void hide(std::string& text, const std::string& value) {
+  constexpr std::string_view kHidden = "(not repeated, it may be a password)";
+  if (value.empty()) return;
+  replace_all(text, '"' + value + '"', kHidden);
+  std::istringstream parts(value);
+  for (std::string part; std::getline(parts, part, ',');)
+    if (!part.empty()) replace_all(text, '"' + part + '"', kHidden);
+}
+
+/// `text` of libpq's without the values, of the connection string or the environment, that may be
+/// passwords.
+std::string without_values(std::string text, pg_conn* connection) {
+  // Where the service isn't found, libpq has come no further.
+  const char* service = std::getenv("PGSERVICE");
+  if (service != nullptr && must_not_be_repeated("service", service)) hide(text, service);
+  const ConninfoOptions options(PQconninfo(connection), PQconninfoFree);
+  if (!options) return text;
+  for (const PQconninfoOption* option = options.get(); option->keyword != nullptr; ++option) {
+    if (option->val == nullptr || !must_not_be_repeated(option->keyword, option->val)) continue;
+    hide(text, option->val);
+  }
+  return text;
+}
+
 std::string conninfo_word(std::string_view value) {
   std::string word = "'";
   for (const char c : value) {
@@ -188,6 +236,9 @@ void refuse_misplaced_password_in(const std::string& dbname) {
       throw ConfigError(fmt::format("{} in the connection string{}", keyword, kRefused));
   if (host_may_hold_password(value_of(options, "host")))
     throw ConfigError(fmt::format("host in the connection string{}", kRefused));
+  if (value_of(options, "port").find_first_not_of("0123456789, ") != std::string::npos)
+    throw ConfigError(
+        "port in the connection string is not a number (not repeated here, it may be a password)");
 }
 
 void refuse_password_in(const std::string& dbname) {
@@ -467,7 +518,8 @@ Connector::Outcome Connector::connected(ConnectionHandle handle, Encoding encodi
 
 Connector::Outcome Connector::refused(pg_conn* connection) {
   const LoginError error = read_login_error(PQerrorMessage(connection));
-  Outcome outcome{nullptr, one_line(error.repeatable().c_str())};
+  const std::string text = without_values(error.repeatable(), connection);
+  Outcome outcome{nullptr, one_line(text.c_str())};
   if (error.misses_connect()) outcome.forbidden_database = PQdb(connection);
   outcome.no_conversion = error.misses_conversion();
   return outcome;

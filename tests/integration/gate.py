@@ -2,8 +2,10 @@
 at for as long as the test needs, with a handful of sessions and however busy the machine is."""
 
 import contextlib
+import re
 import select
 import socket
+import struct
 import threading
 
 BEFORE_A_COPY, BEFORE_A_DRAIN = b"copied AS (", b"doubtful AS ("  # see copy.sql and drain.sql
@@ -11,12 +13,14 @@ BEFORE_A_COPY, BEFORE_A_DRAIN = b"copied AS (", b"doubtful AS ("  # see copy.sql
 
 class Gate:
     """Before a Cluster or a PgBouncer. Lets `passing` statements with these words through, and shuts before the next; the
-    end of its `with` opens it for good."""
+    end of its `with` opens it for good. `first_pid`: the process id that the first to come is told is its backend's, as
+    another server would that happens to use the same."""
 
-    def __init__(self, server, words=BEFORE_A_COPY, passing=2):
+    def __init__(self, server, words=BEFORE_A_COPY, passing=2, first_pid=None):
         self._server = server
         self._words = words
         self._passing = passing
+        self._first_pid = first_pid
         self._reached, self._opened = threading.Event(), threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._ways = []
@@ -72,9 +76,18 @@ class Gate:
         self._opened.wait()
         return not select.select([client], [], [], 0)[0] or client.recv(1, socket.MSG_PEEK) != b""
 
-    @staticmethod
-    def _answer(server, client):
+    def _answer(self, server, client):
         with contextlib.suppress(OSError):
             while data := server.recv(65536):
-                client.sendall(data)
+                client.sendall(self._with_first_pid(data))
             client.shutdown(socket.SHUT_RDWR)
+
+    def _with_first_pid(self, data):
+        """In BackendKeyData: its type and its length, the process id, a key."""
+        if self._first_pid is None:
+            return data
+        mistaken = struct.pack("!i", self._first_pid)
+        data, count = re.subn(rb"(K\0\0\0\x0c).{4}", lambda found: found[1] + mistaken, data, count=1, flags=re.DOTALL)
+        if count:
+            self._first_pid = None
+        return data

@@ -1,5 +1,6 @@
 """django_session_cleanup as a person, cron, systemd and a monitoring system use it: words, text, exit codes."""
 
+import contextlib
 import os
 import pty
 import re
@@ -13,6 +14,7 @@ import sanitizer
 from cleanup_command import CLEANER, DONE, FAILED, REFUSED, SWAPPER, Cleanup
 from cluster import SUPERUSER
 from django_site import OWNER, TABLE, DjangoSite
+from gate import Gate
 from processes import PLAIN_ENVIRONMENT, USER, ordinary, program, run, wait_for
 
 DELETE = ("--method", "delete", "--no-progress")
@@ -67,6 +69,18 @@ def test_a_server_that_hangs_costs_the_time_limit(running_cluster, neglected, st
     running_cluster.resume()
     assert result.code == FAILED and "timed out" in result.stderr, result
     assert result.seconds < 4
+
+
+def test_no_session_with_its_process_id_on_another_server_is_ended(neglected, start_cleanup):
+    """After a failover the same address answers with a server where another session of its role has that number."""
+    with contextlib.closing(neglected.cluster.connect("site", CLEANER, autocommit=False)) as other:
+        other.cursor().execute("SELECT 1")  # in a transaction: not idle
+        with Gate(neglected.cluster, b"AS cutoff", passing=0, first_pid=other.info.backend_pid) as gate:
+            cleanup = start_cleanup("-d", gate.conninfo("site", CLEANER), "-t", "2", "--method", "delete")
+            gate.wait()
+            result = cleanup.result()
+        assert result.code == FAILED and "timed out" in result.message and "terminated" not in result.message, result
+        other.cursor().execute("SELECT 1")
 
 
 def test_no_such_table_exits_3_and_names_those_that_there_are(neglected, run_cleanup):
@@ -126,6 +140,15 @@ def test_a_dry_run_lists_what_is_not_possible_by_name(neglected, run_cleanup):
     assert result.code == DONE and re.search(r"^  swap       .*\bonline\b.*", result.stdout, re.M), result
     refused = run_cleanup("--dry-run", "--method", "swap", user=SWAPPER)
     assert refused.code == REFUSED and "refused    swap is not possible: " in refused.stdout, refused
+
+
+def test_a_dry_run_tells_of_helpers_that_came_with_a_dump(neglected, run_cleanup):
+    """Of a table that has another OID here."""
+    plain = run_cleanup("--dry-run").stdout
+    neglected.psql("CREATE FUNCTION djs_4242424242_note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'", OWNER)
+    result = run_cleanup("--dry-run")
+    assert "came with a dump" not in plain
+    assert "djs_4242424242_" in result.stdout and "came with a dump" in result.stdout, result
 
 
 def test_a_dry_run_of_a_table_that_was_never_analyzed(cleaned_site, run_cleanup):

@@ -59,20 +59,40 @@ def test_the_readings_are_the_same_where_every_name_is_quoted(neglected, run_che
     daemon.wait_for_value("django_session-site/bool-up", lambda up: up == 1)
 
 
+def interrupt_a_swap(site, start_cleanup):
+    """Once it has its copy."""
+    with site.cluster.locked("site", mode="ROW SHARE"):  # in the way of the exchange alone
+        cleanup = start_cleanup("--method", "swap", user=SWAPPER)
+        wait_for(lambda: site.value("SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid "
+                                    "WHERE c.relname ~ '^djs_[0-9]+_new$'") == 3, "its copy")
+        cleanup.send(signal.SIGTERM)
+        assert cleanup.result().code == STOPPED
+
+
 @pytest.mark.parametrize("options, outcome", [(("--method", "swap"), "resuming an interrupted swap"),
                                               (("--abort",), "removed what an interrupted cleanup left")])
 def test_an_interrupted_swap_is_known_where_every_name_is_quoted(neglected, start_cleanup, run_cleanup, options, outcome):
     """By whoever comes next, with other settings than the run that was interrupted had."""
-    with neglected.cluster.locked("site", mode="ROW SHARE"):  # in the way of the exchange alone
-        cleanup = start_cleanup("--method", "swap", user=SWAPPER)
-        wait_for(lambda: neglected.value("SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid "
-                                         "WHERE c.relname ~ '^djs_[0-9]+_new$'") == 3, "its copy")
-        cleanup.send(signal.SIGTERM)
-        assert cleanup.result().code == STOPPED
+    interrupt_a_swap(neglected, start_cleanup)
     neglected.psql("ALTER DATABASE site SET quote_all_identifiers = on")
     result = run_cleanup(*options, user=SWAPPER)
     assert result.code == DONE and outcome in result.stderr + result.stdout, result
     assert "starting over" not in result.stderr and neglected.value(HELPERS) == 0
+
+
+# -- standard_conforming_strings -------------------------------------------------------------------------
+
+
+def test_an_interrupted_swap_is_resumed_where_a_backslash_escapes(neglected, start_cleanup, run_cleanup, cluster):
+    interrupt_a_swap(neglected, start_cleanup)
+    neglected.psql("ALTER DATABASE site SET standard_conforming_strings = off")
+    mark = cluster.log_mark()
+    planned = run_cleanup("--dry-run", user=SWAPPER)
+    assert "resumes the interrupted swap" in planned.stdout, planned
+    result = run_cleanup(user=SWAPPER)
+    assert result.code == DONE and "resuming an interrupted swap" in result.stderr, result
+    assert neglected.value(HELPERS) == 0 and neglected.value(EXPIRED) == 0
+    assert r"nonstandard use of \\ in" not in cluster.log_text(mark)
 
 
 # -- time zones ------------------------------------------------------------------------------------------

@@ -21,8 +21,15 @@ FORMS = [
     "postgresql://localhost/site?pasword={}", "postgresql://localhost/site?user=u:{}",
     "host=localhost password={}", "host=localhost pasword={}", "host=localhost password='{}",
     "password = {}", "user=u:{} dbname=site", "host=u:{}@localhost", "service=x:{}",
-    "u:{}", "u:{}@localhost", "u:{}@localhost/site",
+    "u:{}", "u:{}@localhost", "u:{}@localhost/site", "postgresql://u:{}/site", "postgres://u:{}:5432/site",
+    "postgresql://u:{}/x@localhost/site",
 ]
+
+# What libpq reads as a number or as one of some words, and where it looks for that.
+WORDS = ["port", "sslmode", "connect_timeout", "keepalives_idle", "target_session_attrs", "channel_binding", "hostaddr"]
+ENVIRONMENT = {**dict.fromkeys(["PGPORT", "PGSSLMODE", "PGCONNECT_TIMEOUT", "PGTARGETSESSIONATTRS", "PGCHANNELBINDING",
+                                "PGHOSTADDR"], "{}"),
+               "PGHOST": "u:{}@localhost", "PGUSER": "u:{}", "PGDATABASE": "u:{}", "PGSERVICE": "u:{}"}
 
 
 def options_of(program):
@@ -61,6 +68,19 @@ def test_no_option_shows_a_password(cluster, check_program, cleanup_program, nam
             text = process.communicate(timeout=60)[0].decode()
             assert SECRET not in text, f"{words}: {text}"
             assert process.returncode in (2, 3), f"{words}: {text}"  # not taken for something else
+
+
+@pytest.mark.parametrize("name", ["check", "cleanup"])
+def test_what_libpq_can_not_read_is_not_repeated(cluster, check_program, cleanup_program, name):
+    program = {"check": check_program, "cleanup": cleanup_program}[name]
+    cases = [({}, ["-d", f"{word}={SECRET}"]) for word in WORDS]
+    cases += [({variable: value.format(SECRET)}, []) for variable, value in ENVIRONMENT.items()]
+    for variables, words in cases:
+        result = subprocess.run(ordinary([program, *words]), stdin=subprocess.DEVNULL, text=True, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, timeout=60, check=False,
+                                env={**PLAIN_ENVIRONMENT, **cluster.environment("postgres"), **variables})
+        assert SECRET not in result.stdout, f"{words} {variables}: {result.stdout}"
+        assert result.returncode in (2, 3), f"{words} {variables}: {result.stdout}"
 
 
 @pytest.mark.parametrize("option", ["Host", "Port", "User", "Service", "SSLMode", "Instance",

@@ -34,6 +34,24 @@ def test_sql_of_twenty_lines_is_not_in_the_code():
     assert not found, found
 
 
+def literals(text):
+    """Those without an E, by the server's rules for comments, names and strings."""
+    tokens = r"""--[^\n]*|/\*.*?\*/|"[^"]*"|\b[eE]'(?:[^'\\]|\\.|'')*'|'((?:[^']|'')*)'"""
+    return [found[1] for found in re.finditer(tokens, text, re.S) if found[1]]
+
+
+def test_no_plain_literal_has_a_backslash():
+    """Which is another string where standard_conforming_strings is off; a server reads a whole message by what that was
+    before it. (In a pattern \\n is a newline either way.)"""
+    assert literals(r"SELECT 'a\b', E'c\'d' -- 'e\f'") == [r"a\b"]
+    texts = [(path.name, path.read_text()) for path in FILES]
+    texts += [(path.name, text) for path in sorted(ROOT.glob("lib/*/*.?pp"))
+              for text in re.findall(r'R"\w*\((.*?)\)\w*"', path.read_text(), re.S)]
+    found = [f"{name}: {literal}" for name, text in texts for literal in literals(text)
+             if "\\" in literal.replace(r"[^\n]", "")]
+    assert not found, found
+
+
 def compiled(arguments):
     """What the compiler says of a text with the one placeholder {oid}."""
     code = f"""

@@ -6,6 +6,7 @@ import time
 
 from cleanup_command import STOPPED, Cleanup
 from cluster import SUPERUSER
+from django_site import OWNER
 from processes import wait_for
 from test_swap import (DONE, FAILED, cleanup, cleanup_program, ended, helpers, live, oid, start_cleanup,  # noqa: F401
                        wait_for_phase)
@@ -55,6 +56,20 @@ def test_what_keeps_the_replaced_table_is_named_until_it_is_gone(site, cluster, 
     site.psql("DROP FUNCTION g")
     cleanup("--abort")
     assert helpers(site) == [] and live(site) == rows
+
+
+def test_what_keeps_a_table_is_named_so_that_it_can_be_dropped_whatever_its_name(site, cluster, cleanup):  # noqa: F811
+    """A line can't show a '|', and another name would be another's view."""
+    site.psql("CREATE TABLE djs_kept_0123abcd_1 (a int)", OWNER)
+    for name in ("report|2026", 'a"b\\\n\u2028'):
+        quoted = '"' + name.replace('"', '""') + '"'
+        site.psql(f"CREATE VIEW {quoted} AS SELECT * FROM djs_kept_0123abcd_1")
+    site.psql('CREATE VIEW "report/2026" AS SELECT 1 AS a')
+    for options in (("--dry-run",), ("--abort",)):
+        remedies = re.search(r"; ((?:DROP VIEW [^;]*; )*DROP VIEW [^;]*), then run", cleanup(*options))[1]
+        assert len(remedies.split("; ")) == 2
+    site.psql(remedies)
+    assert site.psql("SELECT viewname FROM pg_views WHERE schemaname = 'public'") == [("report/2026",)]
 
 
 def test_the_last_message_says_what_stays(site, cluster, cleanup):  # noqa: F811

@@ -89,6 +89,16 @@ TEST(Diagnosis, odd_names_reach_the_cleanup_through_a_shell) {
                   commands(m, findings_of({.free = 50 * kMB})).c_str());
 }
 
+TEST(Diagnosis, names_that_a_line_would_change_are_escaped_for_shell_and_regclass) {
+  Measurement m = healthy();
+  m.table.name = "a|'b\n";
+  STRCMP_CONTAINS(R"( -T $'public.a\174\047b\012' --dry-run)",
+                  commands(m, findings_of({.free = 50 * kMB})).c_str());
+  m.locked = true;
+  STRCMP_CONTAINS(R"(l.relation = E'"public"."a\u007C''b\u000A"'::regclass)",
+                  commands(m, findings_of()).c_str());
+}
+
 TEST(Diagnosis, an_interrupted_swap_is_removed) {
   Measurement m = healthy();
   m.facts.now = 10000;

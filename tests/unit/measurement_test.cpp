@@ -194,6 +194,13 @@ TEST(Measurement, knows_no_more_dead_rows_than_there_is_room_for) {
   STRCMP_CONTAINS("30000 dead rows, more than there is room for", dead.reason.c_str());
 }
 
+TEST(Measurement, knows_that_there_is_room_for_the_rows_that_there_are) {
+  Measurement m = measured();
+  m.facts.counters.live = 43000;  // of which the last are smaller than the average
+  m.facts.counters.dead = 0;
+  DOUBLES_EQUAL(0, evaluate(m).values[Metric::dead].number.value_or(-1), 0);
+}
+
 TEST(Measurement, counts_no_sessions_where_no_right_tells_their_number) {
   Measurement m = measured();
   m.table.may_read_expire_date = false;

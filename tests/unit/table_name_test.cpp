@@ -50,6 +50,22 @@ TEST(SqlName, a_string_is_one_whatever_standard_conforming_strings_is) {
   STRCMP_EQUAL(R"(E'\\''::int or true;--')", sql_string(R"(\'::int or true;--)").c_str());
 }
 
+TEST(SqlName, escapes_what_does_not_survive_printing) {
+  STRCMP_EQUAL(R"(U&"report\007C2026")", sql_identifier("report|2026").c_str());
+  STRCMP_EQUAL(R"(U&"a""\\\000A")", sql_identifier("a\"\\\n").c_str());
+  STRCMP_EQUAL(R"(U&"\0085\2028ü")", sql_identifier("\xc2\x85\xe2\x80\xa8\xc3\xbc").c_str());
+  // No character: refused by the server, and no other name.
+  STRCMP_EQUAL(R"(U&"caf\DCE9")", sql_identifier("caf\xe9").c_str());
+  STRCMP_EQUAL(R"(E'public."a\u007C"')", printable_string(R"(public."a|")").c_str());
+  STRCMP_EQUAL("'public.a'", printable_string("public.a").c_str());
+}
+
+TEST(SqlName, escapes_the_quoted_names_of_a_text) {
+  STRCMP_EQUAL(R"(DROP VIEW public.U&"a\007Cb""c", "d""e"; "f | g)",
+               with_printable_names(R"(DROP VIEW public."a|b""c", "d""e"; "f | g)").c_str());
+  STRCMP_EQUAL(R"(U&"a\007Cb" | c)", with_printable_names(R"(U&"a\007Cb" | c)").c_str());
+}
+
 TEST(SqlName, quotes_where_it_must) {
   STRCMP_EQUAL("django_session", sql_identifier("django_session").c_str());
   STRCMP_EQUAL("\"MySession\"", sql_identifier("MySession").c_str());

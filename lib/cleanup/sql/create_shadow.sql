@@ -43,7 +43,7 @@ BEGIN
     SELECT a.attname, to_jsonb(a) ->> 'attstattarget' AS target,
       (SELECT string_agg(format('%I = %L', option_name, option_value), ', ')
        FROM pg_options_to_table(a.attoptions)
-       WHERE option_name NOT LIKE 'pg\_%') AS options
+       WHERE option_name NOT LIKE E'pg\\_%') AS options
     FROM pg_attribute a WHERE a.attrelid = original AND a.attnum > 0 AND NOT a.attisdropped
   LOOP
     IF coalesce(item.target, '-1') <> '-1' THEN

@@ -45,7 +45,7 @@ SELECT line FROM (
     a.attcollation::regcollation, a.attnotnull, pg_get_expr(d.adbin, d.adrelid), a.attidentity,
     a.attgenerated,
     a.attstorage, to_jsonb(a) ->> 'attcompression', coalesce(to_jsonb(a) ->> 'attstattarget', '-1'),
-    ARRAY(SELECT o FROM unnest(a.attoptions) o WHERE o NOT LIKE 'pg\_%' ORDER BY 1),
+    ARRAY(SELECT o FROM unnest(a.attoptions) o WHERE o NOT LIKE E'pg\\_%' ORDER BY 1),
     col_description(a.attrelid, a.attnum))
   FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
   WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped

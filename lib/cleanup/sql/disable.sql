@@ -7,7 +7,7 @@
 --   {state}, {shadow}, {log}  the helpers' names
 --   {stopped}                 a phase, see swap_phase.hpp
   FOR item IN SELECT g.tgname FROM pg_trigger g
-    WHERE g.tgrelid = {oid} AND g.tgname LIKE 'djs\_{oid}\_%' AND NOT g.tgisinternal
+    WHERE g.tgrelid = {oid} AND g.tgname LIKE E'djs\\_{oid}\\_%' AND NOT g.tgisinternal
   LOOP
     EXECUTE format('ALTER TABLE %s DISABLE TRIGGER %I', {oid}::oid::regclass, item.tgname);
   END LOOP;

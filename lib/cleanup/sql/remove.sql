@@ -49,7 +49,7 @@
       UNION ALL
       SELECT p.oid, true, p.proname ~ kept, 2 FROM pg_proc p
       WHERE (p.proname = 'djs_{oid}_note' OR p.proname ~ kept
-             OR p.prosrc LIKE '%INSERT INTO %.djs\_{oid}\_log (k, live)%')
+             OR p.prosrc LIKE E'%INSERT INTO %.djs\\_{oid}\\_log (k, live)%')
         AND p.prorettype = 'trigger'::regtype
         AND p.proowner = me AND has_schema_privilege(p.pronamespace, 'USAGE')
       ORDER BY place

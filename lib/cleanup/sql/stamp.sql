@@ -21,7 +21,7 @@
        FROM pg_class c WHERE c.oid IN (SELECT object FROM related WHERE class = 'pg_class'::regclass)),
       (SELECT t.reloptions FROM pg_class c JOIN pg_class t ON t.oid = c.reltoastrelid WHERE c.oid = {oid}),
       (SELECT string_agg(concat(to_jsonb(a) - 'attoptions',
-         ARRAY(SELECT o FROM unnest(a.attoptions) o WHERE o NOT LIKE 'pg\_%')), ' '
+         ARRAY(SELECT o FROM unnest(a.attoptions) o WHERE o NOT LIKE E'pg\\_%')), ' '
          ORDER BY a.attrelid, a.attnum)
        FROM pg_attribute a WHERE a.attrelid IN (SELECT object FROM related WHERE class = 'pg_class'::regclass)),
       (SELECT string_agg(format('%s %s', d.oid, d.xmin), ' ' ORDER BY d.oid)

@@ -128,7 +128,7 @@ UNION ALL
 SELECT 'name ' || quote_ident(part), 'has a $ or a backslash in it' FROM (
   SELECT t.nspname AS part FROM t UNION ALL SELECT t.relname FROM t
   UNION ALL SELECT a.attname FROM pg_attribute a WHERE a.attrelid = {oid}) p
-WHERE part LIKE '%$%' OR part LIKE '%\\%'
+WHERE part LIKE '%$%' OR part LIKE E'%\\\\%'
 UNION ALL
 SELECT 'publication ' || quote_ident(p.pubname), 'publishes the table''s schema'
 FROM t JOIN pg_publication_tables p ON p.schemaname = t.nspname AND p.tablename = t.relname

@@ -23,7 +23,7 @@ SELECT c.oid, n.oid AS schema_oid, n.nspname AS schema, c.relname AS "table", c.
   has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE') AS may_lock, pg_is_in_recovery() AS standby,
   f.oid AS statistics_oid, f.name AS statistics_function,
   EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal
-          AND g.tgname LIKE 'djs\_%') AS swap_logs,
+          AND g.tgname LIKE E'djs\\_%') AS swap_logs,
   (SELECT pg_catalog.pg_stat_get_tuples_inserted(l.oid) FROM pg_catalog.pg_class l
    WHERE l.relnamespace = n.oid AND l.relowner = c.relowner AND l.relname = 'djs_' || c.oid || '_log') AS swap_logged,
   (SELECT pg_catalog.obj_description(l.oid, 'pg_class') FROM pg_catalog.pg_class l
@@ -37,7 +37,7 @@ LEFT JOIN pg_catalog.pg_attribute e ON e.attrelid = c.oid AND e.attname = 'expir
   AND NOT e.attisdropped
 LEFT JOIN LATERAL (
   SELECT p.oid, format('%I.%I', n.nspname, p.proname) AS name FROM pg_proc p
-  WHERE p.proname LIKE 'django\_session\_statistics%' AND p.pronamespace = n.oid AND p.proowner = c.relowner
+  WHERE p.proname LIKE E'django\\_session\\_statistics%' AND p.pronamespace = n.oid AND p.proowner = c.relowner
     AND p.prosecdef AND p.pronargs = 1 AND p.proargtypes[0] = 'regclass'::regtype
     AND has_function_privilege(p.oid, 'EXECUTE')
   ORDER BY p.proname LIMIT 1) f ON true

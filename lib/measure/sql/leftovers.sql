@@ -22,12 +22,12 @@ WITH this AS (
     END AS bytes
   FROM this JOIN pg_catalog.pg_class c ON c.relowner = this.relowner
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  WHERE c.relkind = 'r' AND c.relname LIKE 'djs\_%'
+  WHERE c.relkind = 'r' AND c.relname LIKE E'djs\\_%'
 ), note AS (
   SELECT p.oid, p.proname AS name,
     pg_catalog.substring(p.proname::pg_catalog.text, '^djs_([1-9][0-9]{0,9})_note$') AS belongs_to
   FROM this JOIN pg_catalog.pg_proc p ON p.proowner = this.relowner
-  WHERE p.proname LIKE 'djs\_%\_note' AND p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype
+  WHERE p.proname LIKE E'djs\\_%\\_note' AND p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype
 ), mine AS (
   SELECT oid, pg_catalog.format('table %I.%I', schema, name) AS object, schema, name, bytes
     FROM helper WHERE belongs_to = '{oid}'
@@ -35,12 +35,12 @@ WITH this AS (
   SELECT object FROM mine
   UNION ALL
   SELECT pg_catalog.format('trigger %I', t.tgname) FROM pg_catalog.pg_trigger t
-  WHERE t.tgrelid = {oid}::pg_catalog.oid AND NOT t.tgisinternal AND t.tgname LIKE 'djs\_{oid}\_%'
+  WHERE t.tgrelid = {oid}::pg_catalog.oid AND NOT t.tgisinternal AND t.tgname LIKE E'djs\\_{oid}\\_%'
   UNION ALL
   SELECT pg_catalog.format('function %I()', name) FROM note WHERE belongs_to = '{oid}'
 ), known AS (  -- those that a swap made: by its state, or by its function
   SELECT h.belongs_to FROM helper h JOIN pg_catalog.pg_attribute a ON a.attrelid = h.oid
-  WHERE h.name LIKE '%\_state' AND a.attname = 'copied_until'
+  WHERE h.name LIKE E'%\\_state' AND a.attname = 'copied_until'
   UNION
   SELECT note.belongs_to FROM note
 ), orphan AS (  -- no such table, or (in a restored database) the triggers are on another one
@@ -55,9 +55,9 @@ WITH this AS (
                  AND r.relname <> 'djs_' || k.belongs_to || '_old'))
 ), started AS (
   SELECT pg_catalog.substring(pg_catalog.obj_description(oid, 'pg_class'),
-    'started ([12]\d{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]) '
-    '(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)Z$') AS at,
-    pg_catalog.substring(pg_catalog.obj_description(oid, 'pg_class'), 'keeping (\d{1,10}) s,') AS keep
+    'started ([12][0-9]{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01]) '
+    '(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9])Z$') AS at,
+    pg_catalog.substring(pg_catalog.obj_description(oid, 'pg_class'), 'keeping ([0-9]{1,10}) s,') AS keep
   FROM mine WHERE name = 'djs_{oid}_state'
 )
 SELECT (SELECT pg_catalog.string_agg(object, E'\n' ORDER BY object) FROM object) AS objects,
@@ -65,7 +65,7 @@ SELECT (SELECT pg_catalog.string_agg(object, E'\n' ORDER BY object) FROM object)
   EXISTS (SELECT FROM mine, this
           WHERE mine.name = 'djs_{oid}_state' AND mine.schema = this.nspname) AS state,
   EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = {oid} AND NOT t.tgisinternal
-          AND t.tgname LIKE 'djs\_{oid}\_%' AND t.tgenabled <> 'D') AS logging,
+          AND t.tgname LIKE E'djs\\_{oid}\\_%' AND t.tgenabled <> 'D') AS logging,
   (SELECT bytes FROM mine WHERE name = 'djs_{oid}_log') AS log_bytes,
   (SELECT pg_catalog.sum(bytes) FROM mine) AS bytes,
   -- So that there is no date (the 31st of February) that can't be.

@@ -11,10 +11,10 @@ SELECT CASE WHEN o.is_function THEN 'function ' ELSE 'name ' END
 FROM pg_catalog.pg_class t, LATERAL (
   SELECT c.relname AS name, c.relowner AS owner, c.relnamespace AS schema, false AS is_function,
     c.relkind = 'r' AND c.relname !~ '_i[0-9]+$' AS is_ours
-  FROM pg_catalog.pg_class c WHERE c.relname LIKE 'djs\_{oid}\_%'
+  FROM pg_catalog.pg_class c WHERE c.relname LIKE E'djs\\_{oid}\\_%'
   UNION ALL
   SELECT y.typname, y.typowner, y.typnamespace, false, y.typrelid <> 0 OR y.typelem <> 0
-  FROM pg_catalog.pg_type y WHERE y.typname LIKE 'djs\_{oid}\_%' AND y.typname !~ '_i[0-9]+$'
+  FROM pg_catalog.pg_type y WHERE y.typname LIKE E'djs\\_{oid}\\_%' AND y.typname !~ '_i[0-9]+$'
   UNION ALL
   SELECT p.proname, p.proowner, p.pronamespace, true,
     p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype
