@@ -62,6 +62,40 @@ std::string no_function(Run& run, const pg::Row& row) {
       row.text("owner"), without_controls(more.front().text("names"), '?'));
 }
 
+/// What would run with our rights, or stop the jail.
+void find_what_hinders_the_jail(const pg::Row& row, DeleteAccess& access) {
+  if (row.optional_text("deferred_trigger"))
+    access.obstacles.push_back(
+        {"trigger " + row.text("deferred_trigger"),
+         "is deferred: it would run with more rights than the owner's; clean up as " +
+             access.owner});
+  if (row.optional_text("event_triggers"))
+    access.obstacles.push_back(
+        {"event trigger " + row.text("event_triggers"),
+         "would fire: as another role than the owner, each batch makes and drops a function; "
+         "clean up as " +
+             access.owner});
+}
+
+/// Why this role can't delete in that way; empty if it can.
+std::string choose_way(Run& run, const pg::Row& row, DeleteAccess& access) {
+  if (row.flag("is_owner")) {
+    access.way = Way::own;
+    access.in_a_block = row.flag("has_plpgsql");
+    return "";
+  }
+  if (row.flag("may_become_owner")) {
+    access.way = Way::as_owner;
+    access.in_a_block = true;
+    find_what_hinders_the_jail(row, access);
+    return no_jail(row);
+  }
+  access.way = Way::function;
+  access.function = row.text("function");
+  access.function_oid = row.oid("function_oid");
+  return no_function(run, row);
+}
+
 }  // namespace
 
 std::string DeleteAccess::about_triggers() const {
@@ -89,31 +123,7 @@ DeleteAccess delete_access(Run& run) {
   const pg::Row& row = rows.front();
   DeleteAccess access;
   access.owner = row.text("owner");
-  std::string obstacle;
-  if (row.flag("is_owner")) {
-    access.way = Way::own;
-    access.in_a_block = row.flag("has_plpgsql");
-  } else if (row.flag("may_become_owner")) {
-    access.way = Way::as_owner;
-    access.in_a_block = true;
-    obstacle = no_jail(row);
-    if (row.optional_text("deferred_trigger"))
-      access.obstacles.push_back(
-          {"trigger " + row.text("deferred_trigger"),
-           "is deferred: it would run with more rights than the owner's; clean up as " +
-               access.owner});
-    if (row.optional_text("event_triggers"))
-      access.obstacles.push_back(
-          {"event trigger " + row.text("event_triggers"),
-           "would fire: as another role than the owner, each batch makes and drops a function; "
-           "clean up as " +
-               access.owner});
-  } else {
-    access.way = Way::function;
-    access.function = row.text("function");
-    access.function_oid = row.oid("function_oid");
-    obstacle = no_function(run, row);
-  }
+  const std::string obstacle = choose_way(run, row, access);
   if (!obstacle.empty()) access.obstacles.push_back({"role " + row.text("role"), obstacle});
   if (row.optional_text("owner_lacks"))
     access.obstacles.push_back(
