@@ -195,6 +195,29 @@ def test_nobody_waits_for_a_locked_log(shared_site, cluster, start_cleanup):  # 
     assert live(site) == rows and helpers(site) == []
 
 
+@pytest.mark.parametrize("settings", ["SELECT", "SET djs.locked_{oid} = 'set by the client'",
+                                      "SET plpgsql.extra_errors = 'all'"])
+def test_a_statement_of_many_sessions_waits_once_for_a_locked_log(shared_site, cluster, start_cleanup,  # noqa: F811
+                                                                  settings):
+    """And what it has changed, in the sessions after the first too, is not lost; nor is what comes after it."""
+    site = shared_site
+    site.fill(sessions=10_000, expired_share=0.3)
+    interrupt(site, start_cleanup)
+    forty = "SELECT session_key FROM django_session WHERE expire_date > now() + '2 hours' ORDER BY session_key LIMIT 40"
+    with cluster.asking(site.database, WEB) as ask:
+        ask(settings.format(oid=oid(site)))
+        with cluster.locked(site.database, f"djs_{oid(site)}_log", mode="SHARE"):
+            start = time.monotonic()
+            ask(f"UPDATE django_session SET session_data = 'changed' WHERE session_key IN ({forty})")
+            waited = time.monotonic() - start
+        ask(f"DELETE FROM django_session WHERE session_key IN ({forty} OFFSET 40)")
+    rows = live(site)
+    assert waited < 1, waited
+    process = start_cleanup()
+    assert ended(process) == DONE, process.log_text()
+    assert [row[1] for row in rows].count("changed") == 40 and live(site) == rows and helpers(site) == []
+
+
 CHANGES = {"renamed": "ALTER TABLE {name} RENAME TO kept", "moved": "ALTER TABLE {name} SET SCHEMA aside",
            "dropped": "DROP TABLE {name} CASCADE"}
 

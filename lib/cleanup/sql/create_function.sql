@@ -10,6 +10,9 @@
 --   is ever drawn but here;
 -- - where not even that can be reached, by the catalogue: both are in trigger_mark.sql. An error
 --   that neither would show is not caught: a sequence that others keep locked together with the log.
+-- A lock that wasn't granted is not waited for again in the same transaction, or a statement of many
+-- sessions would wait for each of them: its other changes are missed at once. The transaction's id
+-- tells it from one whose client has set the same.
 -- What is deferred to the client's COMMIT couldn't be caught there, so it isn't let in. A failure
 -- to serialize is the client's own, and the server relies on that it is obeyed.
 --
@@ -25,6 +28,9 @@
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     SET lock_timeout = {lock_ms} SET exit_on_error = off AS $body$
     BEGIN
+      IF current_setting('djs.locked_{oid}', true) = pg_current_xact_id()::text THEN
+        RAISE lock_not_available;
+      END IF;
       IF to_regclass(%4$L) = %2$s::oid THEN  -- once it is locked, its name can't become another's
         LOCK TABLE ONLY %1$s.djs_{oid}_log IN ROW EXCLUSIVE MODE;
       END IF;
@@ -48,6 +54,9 @@
     EXCEPTION WHEN OTHERS OR assert_failure THEN
       IF SQLSTATE = '40001' AND current_setting('transaction_isolation') = 'serializable' THEN
         RAISE;
+      END IF;
+      IF SQLSTATE = '55P03' THEN
+        PERFORM set_config('djs.locked_{oid}', pg_current_xact_id()::text, true);
       END IF;
       BEGIN
         PERFORM nextval(%5$s::oid::regclass);
