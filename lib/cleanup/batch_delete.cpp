@@ -39,6 +39,19 @@ void append(std::vector<std::string>& all, const std::vector<std::string>& more)
   all.insert(all.end(), more.begin(), more.end());
 }
 
+/// To the message sent, as Connection::try_run() has it.
+pg::Answer rest_of_answer(pg::Connection& connection, pg::Deadline deadline) {
+  pg::Answer answer;
+  try {
+    while (const auto rows = connection.next_rows(deadline))
+      answer.rows.insert(answer.rows.end(), rows->begin(), rows->end());
+  } catch (const pg::Error& error) {
+    if (error.kind() != pg::Error::Kind::statement) throw;
+    answer.refusal = error;
+  }
+  return answer;
+}
+
 class BatchDelete {
  public:
   BatchDelete(Run& run, const DeleteAccess& access, const DeleteOrder& order)
@@ -166,8 +179,9 @@ class BatchDelete {
     const TransactionLimits limits{options.lock_timeout, options.answer_timeout};
     const auto deadline = pg::Deadline::after(options.answer_timeout + patience::kDeletesWay);
     const auto start = Clock::now();
-    const pg::Answer answer =
-        run_.connection().try_run(batch_sql(run_, access_, order, limits), deadline);
+    run_.connection().send(batch_sql(run_, access_, order, limits), deadline);
+    if (second_) see_who_blocks(pg::Deadline::after(limits.lock));
+    const pg::Answer answer = rest_of_answer(run_.connection(), deadline);
     if (answer.refusal) {
       was_refused(answer);
       return std::nullopt;
@@ -178,6 +192,8 @@ class BatchDelete {
       return std::nullopt;
     }
     table_lock_.was_granted();
+    further_lock_.was_granted();
+    second_.reset();
     return Batch{report, std::chrono::duration_cast<milliseconds>(Clock::now() - start)};
   }
 
@@ -235,7 +251,26 @@ class BatchDelete {
     run_.rest(patience::kBetweenDeletesLocks);
   }
 
-  /// Another session holds an expired row, or the server is slow.
+  /// While a batch waits: only then does the server know for whom.
+  void see_who_blocks(pg::Deadline end) {
+    const auto slice = std::max(run_.options().lock_timeout / 5, milliseconds(1));
+    while (!end.passed() && !run_.connection().answered_by(pg::Deadline::after(slice))) {
+      const std::string blockers = blockers_of_us();
+      if (blockers.empty()) continue;
+      blockers_ = blockers;
+      return;
+    }
+  }
+
+  std::string blockers_of_us() try {
+    return second_ ? blockers_of_cleanup(run_, *second_) : "";
+  } catch (const pg::Error&) {
+    second_.reset();
+    return "";
+  }
+
+  /// Another session holds an expired row, or what a trigger or a foreign key needs, or the server is
+  /// slow.
   void give_way(const pg::Error& error) {
     if (error.statement_timed_out()) {
       if (!pace_.was_too_much()) throw error;
@@ -246,7 +281,11 @@ class BatchDelete {
       skip_locked_ = true;
       return;
     }
-    run_.rest(patience::kBetweenDeletesLocks);  // a deadlock with what a trigger does
+    // Locked sessions are passed over: it is what a trigger or a foreign key does.
+    if (!further_lock_.is_refused()) second_ = run_.connection().another(run_.soon());
+    further_lock_.was_refused();
+    if (further_lock_.is_given_up()) throw Stopped(further_lock_.never_granted());
+    run_.rest(patience::kBetweenDeletesLocks);
   }
 
   Run& run_;
@@ -265,9 +304,16 @@ class BatchDelete {
   DeletePace pace_;
   CleanupProgress progress_{"deleting", 0, 0, 0};
   Clock::time_point looked_{};
-  LockWait table_lock_{run_,
-                       {"the table's lock", run_.target().oid.text(), patience::kForDeletesLock,
-                        milliseconds(0), std::nullopt}};
+  LockWait table_lock_{
+      run_,
+      {"the table's lock", [this] { return lock_holders(run_, run_.target().oid.text()); },
+       patience::kForDeletesLock, milliseconds(0), std::nullopt}};
+  std::optional<pg::Connection> second_;  ///< while a further lock is waited for
+  std::string blockers_ = "a session that could not be looked up";
+  LockWait further_lock_{
+      run_,
+      {"the lock that a trigger or a foreign key needs", [this] { return blockers_; },
+       patience::kForDeletesLock, patience::kFirstLockNote, patience::kBetweenLockNotes}};
 };
 
 std::string sessions(double count) {

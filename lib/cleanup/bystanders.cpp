@@ -9,6 +9,7 @@
 #include "core/printable.hpp"
 #include "core/quantity.hpp"
 #include "core/sql_text.hpp"
+#include "measure/catalog_query.hpp"
 
 namespace django_session::sessions {
 namespace {
@@ -33,6 +34,17 @@ SELECT 'backend', a.pid::text, a.usename, a.application_name,
 FROM pg_stat_activity a WHERE a.pid <> pg_backend_pid() AND a.pid IN (SELECT pid FROM lock)
 ORDER BY seconds DESC NULLS LAST LIMIT 3;
 )";
+
+// {0} which locks are the cleanup's advisory lock. The locks of those who keep its holder waiting; a
+// prepared transaction is one of them as long as its id, or a table of its, is waited for.
+constexpr const char* kKeepsUsWaiting = R"((
+  l.pid IN (SELECT unnest(pg_blocking_pids(ours.pid)) FROM pg_locks ours WHERE {0})
+  OR l.pid IS NULL AND l.virtualtransaction IN (
+    SELECT theirs.virtualtransaction
+    FROM pg_locks ours JOIN pg_locks awaited ON awaited.pid = ours.pid AND NOT awaited.granted
+    JOIN pg_locks theirs ON theirs.transactionid = awaited.transactionid
+      OR theirs.relation = awaited.relation AND theirs.database = awaited.database
+    WHERE {0} AND theirs.pid IS NULL)))";
 
 // {0} ids of transactions, as strings.
 constexpr const char* kTransactions = R"(
@@ -110,12 +122,15 @@ std::string describe_holder(const pg::Row& row) {
   return describe_backend(row);
 }
 
-/// One line each of what a query finds.
-std::vector<std::string> describe_all(Run& run, const std::string& query) {
+/// One line each of what a query found.
+std::vector<std::string> describe_all(const pg::Rows& rows) {
   std::vector<std::string> lines;
-  for (const pg::Row& row : run.ask(query))
-    lines.push_back(without_controls(describe_holder(row), '?'));
+  for (const pg::Row& row : rows) lines.push_back(without_controls(describe_holder(row), '?'));
   return lines;
+}
+
+std::vector<std::string> describe_all(Run& run, const std::string& query) {
+  return describe_all(run.ask(query));
 }
 
 std::string snapshot_holders(const std::string& mark, const char* condition) {
@@ -129,16 +144,27 @@ std::string holders_of(Run& run, const std::string& which) {
                          : fmt::format("{}", fmt::join(holders, "; "));
 }
 
+/// A condition on the cleanup's advisory lock in pg_locks, called `name`.
+std::string is_cleanup_lock(Run& run, const char* name) {
+  return fmt::format(
+      "{0}.locktype = 'advisory' AND {0}.granted AND {0}.objsubid = 2 AND {0}.classid = {1} "
+      "AND {0}.objid = {2} AND {0}.database = (SELECT b.oid FROM pg_database b "
+      "WHERE b.datname = current_database())",
+      name, kCleanupLock, run.target().oid);
+}
+
 }  // namespace
 
 std::string lock_holders(Run& run, const std::string& table) {
   return holders_of(run, "l.locktype = 'relation' AND l.relation = " + table);
 }
 
-std::string cleanup_lock_holder(Run& run) {
-  return holders_of(run, fmt::format("l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 "
-                                     "AND l.classid = {} AND l.objid = {}",
-                                     kCleanupLock, run.target().oid));
+std::string cleanup_lock_holder(Run& run) { return holders_of(run, is_cleanup_lock(run, "l")); }
+
+std::string blockers_of_cleanup(Run& run, pg::Connection& asked) {
+  const std::string which = fmt::format(kKeepsUsWaiting, is_cleanup_lock(run, "ours"));
+  const pg::Rows rows = ask_catalog(asked, fmt::format(kLockHolders, which), run.soon());
+  return fmt::format("{}", fmt::join(describe_all(rows), "; "));
 }
 
 std::string row_lock_holders(Run& run, const std::vector<std::string>& transactions) {

@@ -25,6 +25,10 @@ std::string cleanup_lock_holder(Run& run);
 /// they say nothing (several hold one together), it is lock_holders() of the table.
 std::string row_lock_holders(Run& run, const std::vector<std::string>& transactions);
 
+/// As lock_holders(), for who keeps the backend waiting that has this cleanup's advisory lock: our
+/// own, whose pid isn't known behind a pooler. Asked by another connection; "" where it doesn't wait.
+std::string blockers_of_cleanup(Run& run, pg::Connection& asked);
+
 /// A point in the order of transactions.
 std::string snapshot_mark(Run& run);
 

@@ -3,8 +3,6 @@
 
 #include <random>
 
-#include "cleanup/bystanders.hpp"
-
 namespace django_session::sessions {
 
 bool granted(const std::function<void()>& attempt) try {
@@ -23,7 +21,7 @@ void LockWait::was_refused() {
     if (patience_.first_note) next_note_ = now + *patience_.first_note;
   }
   if (!next_note_ || now < *next_note_) return;
-  run_.note("waiting for " + patience_.lock + ": " + lock_holders(run_, patience_.tables));
+  run_.note("waiting for " + patience_.lock + ": " + patience_.who());
   next_note_.reset();
   if (patience_.next_notes) next_note_ = Clock::now() + *patience_.next_notes;
 }
@@ -33,7 +31,7 @@ bool LockWait::lasts_for(std::chrono::milliseconds time) const {
 }
 
 std::string LockWait::never_granted() const {
-  return patience_.lock + " was never granted: " + lock_holders(run_, patience_.tables);
+  return patience_.lock + " was never granted: " + patience_.who();
 }
 
 std::chrono::milliseconds random_between(std::chrono::milliseconds least,

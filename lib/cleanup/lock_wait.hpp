@@ -13,7 +13,7 @@ namespace django_session::sessions {
 
 struct LockPatience {
   std::string lock;                   ///< "the table's lock", for messages
-  std::string tables;                 ///< of which: as for lock_holders()
+  std::function<std::string()> who;   ///< has it, for messages
   std::chrono::milliseconds longest;  ///< then it is given up
   /// When a note says who has it, counted from the first time that it wasn't granted, and how often
   /// after that; nothing: never.
@@ -31,6 +31,7 @@ class LockWait {
   void was_refused();
   void was_granted() { since_.reset(); }
 
+  bool is_refused() const { return since_.has_value(); }
   /// It hasn't been granted for longer than that.
   bool lasts_for(std::chrono::milliseconds time) const;
   bool is_given_up() const { return lasts_for(patience_.longest); }

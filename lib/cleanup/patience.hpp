@@ -40,7 +40,8 @@ inline constexpr seconds kForAnEnd{1};  // of a backend that a timeout left behi
 
 // Deleting
 
-inline constexpr seconds kForDeletesLock{60};  // a session rewrites or alters the table
+// A session rewrites or alters the table, or holds what a trigger or a foreign key needs.
+inline constexpr seconds kForDeletesLock{60};
 inline constexpr milliseconds kBetweenDeletesLocks{500};
 // Batches are short: to look at replicas and for other cleanups costs as much as a small one.
 inline constexpr milliseconds kBetweenLooksAround{200};

@@ -30,8 +30,8 @@ void SwapLock::with(const std::string& doing, TableLock lock, const std::functio
   const bool of_helpers = lock == TableLock::of_helpers;
   const milliseconds longest =
       of_helpers ? milliseconds(patience::kForHelpersLock) : milliseconds(patience::kForSwapsLock);
-  LockWait wait(swap_.run, {"the lock " + doing, our_tables(), longest, patience::kFirstLockNote,
-                            patience::kBetweenLockNotes});
+  LockWait wait(swap_.run, {"the lock " + doing, [this] { return who_holds(); }, longest,
+                            patience::kFirstLockNote, patience::kBetweenLockNotes});
   LockWatch others(swap_.run, our_tables(), lock);
   const auto start = Clock::now();
   const auto hope =

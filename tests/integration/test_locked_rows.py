@@ -1,6 +1,7 @@
 """The method `delete` beside sessions that others hold: what it reaches goes, and what stays is counted and named."""
 
 import contextlib
+import time
 
 import pytest
 
@@ -120,3 +121,61 @@ def test_those_that_a_trigger_keeps_are_told_from_those_that_are_held(neglected,
     result = run_cleanup(*DELETE)
     assert (result.code, result.deleted) == (DONE, 29_093), result
     assert "7 expired sessions are still there after the DELETE" in result.message and "locked" not in result.message
+
+
+# -- What a DELETE sets off ------------------------------------------------------------------------------
+
+CASCADE = f"""CREATE TABLE extra (session_key varchar(40) PRIMARY KEY REFERENCES {TABLE} ON DELETE CASCADE, note text);
+    INSERT INTO extra SELECT session_key FROM {TABLE} WHERE expire_date < now() ORDER BY expire_date LIMIT 1;
+    ALTER TABLE extra OWNER TO {OWNER}"""
+TRIGGER = f"""CREATE TABLE extra (note text); INSERT INTO extra VALUES (''); ALTER TABLE extra OWNER TO {OWNER};
+    CREATE FUNCTION count_it() RETURNS trigger LANGUAGE plpgsql AS
+      $$BEGIN UPDATE public.extra SET note = note; RETURN OLD; END$$;
+    ALTER FUNCTION count_it() OWNER TO {OWNER};
+    CREATE TRIGGER count_it BEFORE DELETE ON {TABLE} FOR EACH STATEMENT EXECUTE FUNCTION count_it()"""
+NEEDED = "lock that a trigger or a foreign key needs"
+
+
+@contextlib.contextmanager
+def extra_held(site, and_then="SELECT"):
+    with contextlib.closing(site.cluster.connect("site", OWNER, autocommit=False)) as connection:
+        connection.cursor().execute(f"UPDATE extra SET note = 'y'; {and_then}")
+        yield connection.get_backend_pid()
+        connection.rollback()
+
+
+@pytest.mark.parametrize("user, needs", [(OWNER, CASCADE), (SWAPPER, TRIGGER), (CLEANER, CASCADE)],
+                         ids=["cascade", "trigger as owner", "cascade by function"])
+def test_who_holds_what_a_deletion_sets_off_is_named(neglected, start_cleanup, user, needs):
+    neglected.psql(needs)
+    with extra_held(neglected) as pid:
+        cleanup = start_cleanup(*DELETE, user=user)
+        time.sleep(6)
+        assert cleanup.running
+    result = cleanup.result()
+    assert (result.code, result.deleted) == (DONE, 29_100), result
+    assert f"waiting for the {NEEDED}: pid {pid} of role {OWNER}" in result.stderr, result
+
+
+def test_what_a_deletion_sets_off_is_not_waited_for_without_end(neglected, run_cleanup):
+    neglected.psql(CASCADE)
+    with extra_held(neglected) as pid:
+        result = run_cleanup(*DELETE)
+    assert (result.code, result.deleted) == (STOPPED, 0) and 55 < result.seconds < 90, result
+    assert f"the {NEEDED} was never granted: pid {pid} of role {OWNER}" in result.message
+
+
+def test_a_prepared_transaction_that_holds_what_a_deletion_sets_off_is_named(own_cluster, folder, cleanup_program):
+    server = own_cluster(max_prepared_transactions=2)
+    server.create_database("site", OWNER)
+    site = DjangoSite(folder, server, "site")
+    site.migrate()
+    site.fill(sessions=1000)
+    site.psql(CASCADE)
+    with extra_held(site, "PREPARE TRANSACTION 'forgotten'"):
+        cleanup = Cleanup(cleanup_program, *DELETE, environment=server.environment("site", OWNER))
+        time.sleep(6)
+    site.psql("ROLLBACK PREPARED 'forgotten'")
+    result = cleanup.result()
+    assert (result.code, result.deleted) == (DONE, 970), result
+    assert f'waiting for the {NEEDED}: prepared transaction "forgotten" of role {OWNER}' in result.stderr, result
