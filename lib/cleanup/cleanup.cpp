@@ -130,7 +130,8 @@ CleanupResult Cleanup::abort() {
     const int indexes = remove_reindex_leftovers(run_);
     const std::string stays = result_.message;
     result_.message = had_swap || indexes > 0 ? "removed what an interrupted cleanup left"
-                                              : "no interrupted cleanup left anything";
+                      : stays.empty()         ? "no interrupted cleanup left anything"
+                                              : "nothing could be removed";
     if (!stays.empty()) result_.message += "; " + stays;
   });
   return result_;

@@ -160,6 +160,8 @@ void Swap::go_on() try {
   if (is_given_way(error)) return lock_.wait_for_table(error);
   if (is_gone(error) && state_.lacks_a_table())
     return restart("a table was renamed, moved or dropped");
+  if (is_taken_over(error) && swap_.phase != Phase::exchanged && state_.was_lost())
+    return restart("the swap's state was dropped or renamed");
   if (!is_changed(error)) throw;
   restart(error.what());
 }
@@ -425,11 +427,11 @@ void Swap::drop_replaced() {
 
 /// Even if max-duration is reached.
 void Swap::drop_at_once_or_later() try {
-  state_.remove_helpers(names_, swap_.ours);
+  state_.remove_helpers(names_);
 } catch (const pg::Error& error) {
   if (error.kind() != pg::Error::Kind::statement || !is_lock_trouble(error)) throw;
   lock_.with("to drop the replaced table", TableLock::of_helpers,
-             [this] { state_.remove_helpers(names_, swap_.ours); });
+             [this] { state_.remove_helpers(names_); });
 }
 
 /// Nothing shows what another session makes of the replaced table's row type before it commits, and

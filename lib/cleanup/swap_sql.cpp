@@ -231,10 +231,18 @@ std::string fill(const SwapNames& names, TransactionLimits limits, const More&..
 
 std::string by_index() { return std::string(kByIndex) + kNoOtherJoins; }
 
-/// creation: there are none yet, and no session is read. hold_state: the state is a table of the owner's, and stays that. yes: and it is our run's.
+/// creation: there are none yet, and no session is read. no_state: nobody has made one.
+/// hold_state: the state is a table of the owner's, and stays that. yes: and it is our run's.
 /// with_helpers: so are log and shadow, of which only then anything may be read or written by name.
 /// with_triggers: and what the triggers note is complete.
-enum class Guarded { creation, no, hold_state, yes, with_helpers, with_triggers };
+enum class Guarded { creation, no, no_state, hold_state, yes, with_helpers, with_triggers };
+
+// What nobody's run has made is no longer that once there is a state: it may be the next run's.
+constexpr std::string_view kNoState = R"(
+  IF {ours} IS NOT NULL THEN
+    RAISE EXCEPTION 'another cleanup of this table has just begun' USING ERRCODE = 'DJS01';
+  END IF;
+)";
 
 std::string hold(const std::string& name, const std::string& otherwise, const std::string& denied) {
   const std::string ours = sql::fill<kOurs>(arg<"name_literal">(sql_string(name)));
@@ -244,6 +252,9 @@ std::string hold(const std::string& name, const std::string& otherwise, const st
 
 std::string guard(const SwapNames& names, TransactionLimits limits, Guarded guarded) {
   if (guarded == Guarded::creation || guarded == Guarded::no) return "";
+  if (guarded == Guarded::no_state)
+    return sql::fill<kNoState>(
+        arg<"ours">(sql::fill<kOurs>(arg<"name_literal">(sql_string(names.state())))));
   std::string text =
       hold(names.state(), "'another cleanup of this table has just ended' USING ERRCODE = 'DJS01'",
            "RAISE");
@@ -310,6 +321,18 @@ std::string drain(const SwapNames& names, TransactionLimits limits, const Column
 
 std::string taken_later(const SwapNames& names, const std::string& shadow_oid) {
   return sql::fill<sql::taken_later>(arg<"oid">(names.oid), arg<"shadow_oid">(shadow_oid));
+}
+
+Guarded guarded_by(Whose state) {
+  switch (state) {
+    case Whose::ours:
+      return Guarded::yes;
+    case Whose::nobodys:
+      return Guarded::no_state;
+    case Whose::anybodys:
+      break;
+  }
+  return Guarded::no;
 }
 
 }  // namespace
@@ -451,23 +474,21 @@ std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const
          transaction(names, limits, locks, prepare, rest);
 }
 
-std::string remove_triggers_sql(const SwapNames& names, TransactionLimits limits, bool guarded,
+std::string remove_triggers_sql(const SwapNames& names, TransactionLimits limits, Whose state,
                                 const std::vector<std::string>& tables) {
   std::string locks = kQuickCommit;
   for (const std::string& table : tables) locks += lock_against_vacuum(names, limits, table);
   locks += kAsked;
   for (const std::string& table : tables)
     locks += fmt::format("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE;\n", table);
-  return transaction(names, limits, locks,
-                     work(names, limits, fill<sql::remove_triggers>(names, limits),
-                          guarded ? Guarded::yes : Guarded::no),
-                     kEnded);
+  return transaction(
+      names, limits, locks,
+      work(names, limits, fill<sql::remove_triggers>(names, limits), guarded_by(state)), kEnded);
 }
 
-std::string remove_sql(const SwapNames& names, TransactionLimits limits, bool guarded) {
-  return transaction(
-      names, limits, kQuickCommit,
-      work(names, limits, fill<sql::remove>(names, limits), guarded ? Guarded::yes : Guarded::no));
+std::string remove_sql(const SwapNames& names, TransactionLimits limits, Whose state) {
+  return transaction(names, limits, kQuickCommit,
+                     work(names, limits, fill<sql::remove>(names, limits), guarded_by(state)));
 }
 
 std::string disable_sql(const SwapNames& names, TransactionLimits limits) {

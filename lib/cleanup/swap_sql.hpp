@@ -124,17 +124,20 @@ struct ExchangeLimits {
 std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
                          ExchangeLimits most);
 
-/// Drops the triggers on `tables`, which are those of triggered_tables_query(). `guarded`: only if
-/// the state is ours; else whatever became of it. Locks: as create_triggers_sql, but ACCESS
+/// Whose state it has to be when something is removed: this run's; nobody's, for it is gone, and no
+/// other run has made one since; or whatever became of it.
+enum class Whose { ours, nobodys, anybodys };
+
+/// Drops the triggers on `tables`, which are those of triggered_tables_query(). Locks: as create_triggers_sql, but ACCESS
 /// EXCLUSIVE, on those tables. Rows: asked, ended (epochs).
-std::string remove_triggers_sql(const SwapNames& names, TransactionLimits limits, bool guarded,
+std::string remove_triggers_sql(const SwapNames& names, TransactionLimits limits, Whose state,
                                 const std::vector<std::string>& tables);
 
 /// To be sent after that: drops all else that is there under the names and belongs to the owner, in
 /// whatever schema: replaced table, shadow, function, log, state. What can't be dropped because
 /// something depends on it is emptied and kept under another name. Report: locked (one that others
 /// have locked, and what would have come after it, are still there). No lock on the table.
-std::string remove_sql(const SwapNames& names, TransactionLimits limits, bool guarded);
+std::string remove_sql(const SwapNames& names, TransactionLimits limits, Whose state);
 
 /// Query: the tables that triggers of ours are on. Rows: name, quoted.
 std::string triggered_tables_query(const SwapNames& names);

@@ -40,6 +40,18 @@ FROM pg_class c WHERE c.oid = {0};
 constexpr const char* kLacking =
     "SELECT count(to_regclass(name)) < count(*) AS lacking FROM unnest(ARRAY[{0}]) AS name;";
 
+// {0} the table's OID, {1} the shadow's. All as of one moment, so that a cleanup that removes
+// everything isn't seen half done.
+constexpr const char* kIsLost = R"(
+SELECT EXISTS (
+  SELECT FROM pg_class t WHERE t.oid = {0} AND t.relname !~ '^djs_[0-9]+_old$'
+    AND NOT EXISTS (SELECT FROM pg_class s
+      WHERE s.relnamespace = t.relnamespace AND s.relname = 'djs_{0}_state')
+    AND (EXISTS (SELECT FROM pg_class c WHERE c.oid = {1} AND c.relname = 'djs_{0}_new')
+      OR EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = {0} AND NOT g.tgisinternal
+        AND g.tgname ~ '^djs_{0}_(changed|deleted|truncated)$'))) AS lost;
+)";
+
 constexpr const char* kDuplicateTable = "42P07";
 
 }  // namespace
@@ -156,7 +168,7 @@ void SwapState::create() {
     throw;
   }
   swap_.ours = true;
-  swap_.disabled = false;
+  lost_ = swap_.disabled = false;
   swap_.copied = swap_.log_bytes = 0;
   const Row row = read();
   swap_.phase = row.phase;
@@ -185,12 +197,23 @@ void SwapState::remove_orphans(const Leftovers& leftovers) {
     names.oid = oid;
     swap_.run.note(
         fmt::format("removing the helpers djs_{}_* of a table that no longer exists", oid));
-    remove(names, false);
+    remove(names, Whose::anybodys);
   }
 }
 
+bool SwapState::was_lost() {
+  lost_ = swap_.run.ask(fmt::format(kIsLost, swap_.names.oid, swap_.shadow)).front().flag("lost");
+  if (lost_) swap_.ours = false;
+  return lost_;
+}
+
+Whose SwapState::whose() const {
+  if (swap_.ours) return Whose::ours;
+  return lost_ ? Whose::nobodys : Whose::anybodys;
+}
+
 std::size_t SwapState::remove() {
-  remove(swap_.names, swap_.ours);
+  remove(swap_.names, whose());
   swap_.ours = false;
   for (const pg::Row& row : swap_.run.ask(left_behind_query(swap_.names.oid)))
     swap_.run.note(fmt::format("{} is left alone: {} may not drop it", row.text("object"),
@@ -199,18 +222,18 @@ std::size_t SwapState::remove() {
 }
 
 /// The triggers first, since they slow down the site and make the log grow.
-void SwapState::remove(const SwapNames& names, bool guarded) {
+void SwapState::remove(const SwapNames& names, Whose state) {
   if (!triggered_tables(names).empty())
     lock_.with("to remove the triggers", TableLock::access_exclusive, [&] {
-      swap_.timed(remove_triggers_sql(names, swap_.on_table(), guarded, triggered_tables(names)));
+      swap_.timed(remove_triggers_sql(names, swap_.on_table(), state, triggered_tables(names)));
     });
   lock_.with("to remove what is left of a swap", TableLock::of_helpers,
-             [&] { remove_helpers(names, guarded); });
+             [&] { remove_helpers(names, state); });
 }
 
 /// To remove the files of a large table takes its time.
-void SwapState::remove_helpers(const SwapNames& names, bool guarded) {
-  swap_.send_long(remove_sql(names, swap_.on_table(), guarded),
+void SwapState::remove_helpers(const SwapNames& names, Whose state) {
+  swap_.send_long(remove_sql(names, swap_.on_table(), state),
                   pg::Deadline::after(patience::kLongestStatement));
   if (report_of(swap_.run.connection()).has("locked"))
     throw pg::Error(pg::Error::Kind::statement, "another session has locked a table of the swap",
@@ -302,7 +325,7 @@ std::vector<std::string> SwapState::tables_with_triggers_now() try {
 }
 
 std::string SwapState::tidy_up() {
-  if (!swap_.ours) return "";
+  if (!swap_.ours && !lost_) return "";
   const auto deadline = pg::Deadline::after(
       std::min<milliseconds>(patience::kTidyUp, swap_.run.options().answer_timeout));
   const auto works = [&](const std::string& message) {
@@ -320,8 +343,8 @@ std::string SwapState::tidy_up() {
   }
   if (!swap_.run.is_connected()) return what_is_left();
   const auto tables = tables_with_triggers_now();
-  if (tables.empty() || works(remove_triggers_sql(swap_.names, swap_.on_table(), true, tables)))
-    works(remove_sql(swap_.names, swap_.on_table(), true));
+  if (tables.empty() || works(remove_triggers_sql(swap_.names, swap_.on_table(), whose(), tables)))
+    works(remove_sql(swap_.names, swap_.on_table(), whose()));
   else
     works(disable_sql(swap_.names, swap_.on_table()));
   return what_is_left();

@@ -23,11 +23,16 @@ class SwapState {
   /// Removes triggers, log, shadow and state; then as say_what_stays().
   std::size_t remove();
   /// All but the triggers. Throws lock_not_available() where another session has locked one.
-  void remove_helpers(const SwapNames& names, bool guarded);
+  void remove_helpers(const SwapNames& names) { remove_helpers(names, whose()); }
   /// What could only be emptied: in the result's message. How many they are.
   std::size_t say_what_stays();
   /// For --abort: true if there was anything.
   bool remove_leftovers();
+
+  /// Whether the state is gone although nobody has taken the swap over or removed it, which leaves
+  /// the state to the end: then someone has dropped or renamed it. From then on what is left is
+  /// nobody's, and removed as long as no other run has made a state.
+  bool was_lost();
 
   /// Whether it is ours and worth keeping. A copy may take longer than one run may; of an exchange
   /// that is done only the end is missing.
@@ -60,7 +65,9 @@ class SwapState {
 
   Leftovers find_leftovers();
   void remove_orphans(const Leftovers& leftovers);
-  void remove(const SwapNames& names, bool guarded);
+  void remove(const SwapNames& names, Whose state);
+  void remove_helpers(const SwapNames& names, Whose state);
+  Whose whose() const;
   std::vector<std::string> triggered_tables(const SwapNames& names);
   std::vector<std::string> tables_with_triggers_now();
   std::string why_not_removed();
@@ -70,6 +77,7 @@ class SwapState {
 
   SwapRun& swap_;
   SwapLock& lock_;
+  bool lost_ = false;  ///< see was_lost()
 };
 
 /// "...; the tables are exchanged, but the replaced one is still there..."

@@ -33,15 +33,20 @@ Leftovers read_leftovers(const pg::Row& row) {
 std::string what_stays_query(Oid oid) { return sql::fill<sql::what_stays>(sql::arg<"oid">(oid)); }
 
 std::string describe_what_stays(const pg::Row& row) {
-  if (!row.has("keepers"))
-    return row.text("object") + " was kept by an earlier swap; run django_session_cleanup --abort";
   const double bytes = row.number("bytes").value_or(0);
-  return fmt::format(
-      "{}{} can't be dropped, since something depends on it: {}; {}, then run "
-      "django_session_cleanup --abort",
-      row.text("object"),
-      bytes > 0 ? fmt::format(" ({})", format_quantity(bytes, Unit::bytes)) : "",
-      with_printable_names(row.text("keepers")), with_printable_names(row.text("remedies")));
+  const std::string object =
+      row.text("object") +
+      (bytes > 0 ? fmt::format(" ({})", format_quantity(bytes, Unit::bytes)) : "");
+  if (!row.text("keepers").empty())
+    return fmt::format(
+        "{} can't be dropped, since something depends on it: {}; {}, then run "
+        "django_session_cleanup --abort",
+        object, with_printable_names(row.text("keepers")),
+        with_printable_names(row.text("remedies")));
+  if (!row.text("remedies").empty())
+    return fmt::format("{} was part of a swap, and renamed by someone: {}, if nobody needs it",
+                       object, with_printable_names(row.text("remedies")));
+  return row.text("object") + " was kept by an earlier swap; run django_session_cleanup --abort";
 }
 
 std::string describe_leftovers(const Leftovers& leftovers, std::string_view whose) {

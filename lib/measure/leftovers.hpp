@@ -42,7 +42,7 @@ Leftovers read_leftovers(const pg::Row& row);
 
 /// A SELECT of object, bytes, keepers and remedies: the helpers that can't be dropped, because of
 /// what others have made, and those that a swap had to keep for that reason: empty, and under other
-/// names, which are not among the leftovers.
+/// names, which are not among the leftovers; and a swap's tables that someone has renamed.
 std::string what_stays_query(Oid oid);
 
 /// Of a row of that, for people: what depends on it, and what to run.

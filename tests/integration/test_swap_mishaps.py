@@ -236,7 +236,8 @@ STEPS = {"copying": held_in_the_copy, "catching up": held_before_it_catches_up, 
 
 @pytest.mark.parametrize("change, name", [
     ("renamed", "djs_{oid}_log"), ("moved", "djs_{oid}_log"), ("dropped", "djs_{oid}_log"),
-    ("renamed", "djs_{oid}_new"), ("renamed", "djs_{oid}_state"), ("renamed", "django_session")])
+    ("renamed", "djs_{oid}_new"), ("renamed", "djs_{oid}_state"), ("dropped", "djs_{oid}_state"),
+    ("renamed", "django_session")])
 @pytest.mark.parametrize("step", STEPS)
 def test_what_changes_while_its_lock_is_waited_for_is_noticed(site, cluster, cleanup, start_cleanup, change, name,  # noqa: F811
                                                               step):
@@ -262,8 +263,34 @@ def test_what_changes_while_its_lock_is_waited_for_is_noticed(site, cluster, cle
     if name == "django_session":
         assert code in (STOPPED, FAILED), text
         site.psql("ALTER TABLE kept RENAME TO django_session")
+    if name.endswith("state"):
+        assert code == DONE and "starting over: the swap's state was dropped or renamed" in text, text
     assert live(site) == rows, text
-    cleanup("--abort", user=SUPERUSER)
+    text = cleanup("--abort", user=SUPERUSER)
+    if change == "renamed" and re.fullmatch("djs_[0-9]+_(new|state)", name):
+        assert "DROP TABLE public.kept, if nobody needs it" in text, text
     site.psql("DROP TABLE IF EXISTS kept")  # whose indexes still have names that the next run needs
     cleanup(user=SUPERUSER)
     assert live(site) == rows
+
+
+def test_one_that_another_cleanup_has_removed_meanwhile_is_not_begun_anew(site, cleanup, start_cleanup):  # noqa: F811
+    """Its state is gone, too, but with all else."""
+    site.fill(sessions=10_000, expired_share=0.3)
+    with held_in_the_copy(site, start_cleanup) as process:
+        site.psql(f"UPDATE djs_{oid(site)}_state SET lease_until = now() - interval '1 minute'")
+        cleanup("--abort")
+        assert helpers(site) == []
+    assert ended(process) == STOPPED, process.log_text()
+    assert "another cleanup of this table has just ended" in process.log_text() and helpers(site) == []
+
+
+def test_one_whose_state_others_have_made_anew_is_left_to_them(site, start_cleanup):  # noqa: F811
+    site.fill(sessions=10_000, expired_share=0.3)
+    state = f"djs_{oid(site)}_state"
+    with held_in_the_copy(site, start_cleanup) as process:
+        site.psql(f"ALTER TABLE {state} RENAME TO kept; CREATE TABLE {state} AS TABLE kept; "
+                  f"ALTER TABLE {state} OWNER TO {OWNER}; UPDATE {state} SET run_id = 'of another run'")
+        before = helpers(site)
+    assert ended(process) == STOPPED, process.log_text()
+    assert "another cleanup of this table has taken over" in process.log_text() and helpers(site) == before

@@ -56,9 +56,9 @@ Messages swap_messages(const SwapNames& names) {
       {"exchange_sql", exchange_sql(names, kLimits, columns, {500, milliseconds(2000)})},
       {"reported_sql", reported_sql(names, kLimits)},
       {"disable_sql", disable_sql(names, kLimits)},
-      {"remove_triggers_sql", remove_triggers_sql(names, kLimits, true, {names.table})},
-      {"remove_sql guarded", remove_sql(names, kLimits, true)},
-      {"remove_sql", remove_sql(names, kLimits, false)},
+      {"remove_triggers_sql", remove_triggers_sql(names, kLimits, Whose::ours, {names.table})},
+      {"remove_sql guarded", remove_sql(names, kLimits, Whose::ours)},
+      {"remove_sql", remove_sql(names, kLimits, Whose::anybodys)},
   };
 }
 

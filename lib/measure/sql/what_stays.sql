@@ -1,7 +1,8 @@
 -- The helpers of a swap that can't be dropped because something else depends on them, and those that
 -- were kept for such a reason (see cleanup/sql/remove.sql), a row for each: object, for people;
 -- bytes; keepers and remedies, what depends on it and what ends that, or NULL where nothing does
--- any more. Of many that depend on one, some.
+-- any more. Also, without keepers, what someone has renamed: a table with indexes of a shadow's
+-- names, or, as long as it has none, made like one, and a state. Of many that depend on one, some.
 -- Locks: none.
 --   {oid}  the table's
 WITH thing AS (
@@ -93,4 +94,16 @@ SELECT thing.object,
 FROM thing LEFT JOIN numbered n ON n.object = thing.object AND n.nth <= 3
 GROUP BY thing.object, thing.classid, thing.objid, thing.is_kept
 HAVING thing.is_kept OR count(n.nth) > 0
+UNION ALL
+SELECT 'table ' || c.oid::regclass, c.relpages * current_setting('block_size')::bigint, NULL,
+  'DROP TABLE ' || c.oid::regclass
+FROM pg_class t JOIN pg_class c ON c.relowner = t.relowner AND c.relkind = 'r' AND c.oid <> t.oid
+WHERE t.oid = {oid} AND c.relname !~ '^djs_' AND (
+  EXISTS (SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+          WHERE i.indrelid = c.oid AND x.relname ~ '^djs_{oid}_i[0-9]+$')
+  OR c.relreplident = 'f' AND 'autovacuum_enabled=off' = ANY (c.reloptions)
+    AND ((SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped
+          AND a.attname IN ('session_key', 'session_data', 'expire_date')) = 3
+      OR (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped
+          AND a.attname IN ('run_id', 'shadow', 'lease_until', 'copied_until')) = 4))
 ORDER BY 1;
