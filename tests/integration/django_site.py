@@ -40,7 +40,7 @@ DECLARE
 BEGIN
   PERFORM setseed(%(fraction)s);
   INSERT INTO %(table)s (session_key, session_data, expire_date)
-  SELECT md5('%(seed)s-' || i),
+  SELECT translate(md5('%(seed)s-' || i), '0123456789abcdef', '0369cfilorux1hkz'),
          left(data[1 + i %% array_length(data, 1)],
               %(least)s + floor(random() * (%(most)s - %(least)s + 1))::int),
          CASE WHEN i <= %(expired)s
