@@ -30,8 +30,11 @@ class FakeClock:
                        "FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"]
 
     def set(self, offset):
-        self._file.write_text(offset)
-        hand_over(self._file)
+        """At once: a process that finds the file empty would end, and with it all of its server's."""
+        new = self._file.with_suffix(".new")
+        new.write_text(offset)
+        hand_over(new)
+        new.replace(self._file)
 
 
 @pytest.fixture(scope="module")

@@ -123,7 +123,7 @@ def test_each_batch_begins_where_the_last_one_ended(neglected, run_cleanup):
     mark = neglected.cluster.log_mark()
     with transaction(neglected, "SELECT 1", isolation="REPEATABLE READ"):  # so that nothing deleted goes away
         run_cleanup(*DELETE, "--max-duration", "8", user=OWNER)
-    found = batches(neglected, mark, r"s\.expire_date >= +\('([^']*)'")
+    found = batches(neglected, mark, r"s\.expire_date >= +\('+([^']*)'")
     assert len(found) > 4
     assert found[0] == "-infinity"
     assert sorted(found[1:]) == found[1:] and len(set(found[1:])) == len(found[1:])
