@@ -35,16 +35,18 @@ CREATE FUNCTION {0}() RETURNS pg_catalog.bool LANGUAGE plpgsql VOLATILE AS {1};
 constexpr const char* kBody = R"(
 DECLARE
   context text;
+  innermost text;
 BEGIN
 {0}
 EXCEPTION WHEN {2} THEN
   GET STACKED DIAGNOSTICS context = PG_EXCEPTION_CONTEXT;
+  innermost := substring(context from E'PL/[^\\n]*');
   RAISE EXCEPTION USING ERRCODE = SQLSTATE, MESSAGE = CASE
-    WHEN (SQLSTATE ~ '^23' OR SQLSTATE IN ('42501', '42P07', '42710', '42809', '42P16', '42P17'))
-      AND strpos(substring(context from 'PL/[^\n]*'), '{1}') > 0 THEN SQLERRM
-    ELSE 'a constraint, a type or a function refuses a session, SQLSTATE ' || SQLSTATE
-      || CASE WHEN strpos(substring(context from 'PL/[^\n]*'), '{1}') > 0 THEN ''
-              ELSE coalesce(', in ' || substring(context from 'PL/[^\n]*'), '') END END;
+    WHEN (strpos(innermost, '{1}') > 0) IS NOT TRUE
+      THEN 'a constraint, a type or a function refuses a session, SQLSTATE ' || SQLSTATE
+        || coalesce(', in ' || innermost, '')
+    WHEN SQLSTATE ~ '^23' OR SQLSTATE IN ('42501', '42P07', '42710', '42809', '42P16', '42P17') THEN SQLERRM
+    ELSE 'a constraint, a type or a function refuses a session, SQLSTATE ' || SQLSTATE END;
 END)";
 
 constexpr const char* kQuotesValues = "integrity_constraint_violation OR data_exception";

@@ -39,19 +39,6 @@ void append(std::vector<std::string>& all, const std::vector<std::string>& more)
   all.insert(all.end(), more.begin(), more.end());
 }
 
-/// To the message sent, as Connection::try_run() has it.
-pg::Answer rest_of_answer(pg::Connection& connection, pg::Deadline deadline) {
-  pg::Answer answer;
-  try {
-    while (const auto rows = connection.next_rows(deadline))
-      answer.rows.insert(answer.rows.end(), rows->begin(), rows->end());
-  } catch (const pg::Error& error) {
-    if (error.kind() != pg::Error::Kind::statement) throw;
-    answer.refusal = error;
-  }
-  return answer;
-}
-
 class BatchDelete {
  public:
   BatchDelete(Run& run, const DeleteAccess& access, const DeleteOrder& order)
@@ -181,7 +168,7 @@ class BatchDelete {
     const auto start = Clock::now();
     run_.connection().send(batch_sql(run_, access_, order, limits), deadline);
     if (second_) see_who_blocks(pg::Deadline::after(limits.lock));
-    const pg::Answer answer = rest_of_answer(run_.connection(), deadline);
+    const pg::Answer answer = run_.connection().rest_of_answer(deadline);
     if (answer.refusal) {
       was_refused(answer);
       return std::nullopt;
@@ -304,10 +291,9 @@ class BatchDelete {
   DeletePace pace_;
   CleanupProgress progress_{"deleting", 0, 0, 0};
   Clock::time_point looked_{};
-  LockWait table_lock_{
-      run_,
-      {"the table's lock", [this] { return lock_holders(run_, run_.target().oid.text()); },
-       patience::kForDeletesLock, milliseconds(0), std::nullopt}};
+  LockWait table_lock_{run_,
+                       {"the table's lock", [this] { return lock_holders(run_); },
+                        patience::kForDeletesLock, milliseconds(0), std::nullopt}};
   std::optional<pg::Connection> second_;  ///< while a further lock is waited for
   std::string blockers_ = "a session that could not be looked up";
   LockWait further_lock_{

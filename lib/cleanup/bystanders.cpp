@@ -159,6 +159,8 @@ std::string lock_holders(Run& run, const std::string& table) {
   return holders_of(run, "l.locktype = 'relation' AND l.relation = " + table);
 }
 
+std::string lock_holders(Run& run) { return lock_holders(run, run.target().oid.text()); }
+
 std::string cleanup_lock_holder(Run& run) { return holders_of(run, is_cleanup_lock(run, "l")); }
 
 std::string blockers_of_cleanup(Run& run, pg::Connection& asked) {
@@ -173,7 +175,7 @@ std::string row_lock_holders(Run& run, const std::vector<std::string>& transacti
     const auto holders = describe_all(run, fmt::format(kTransactions, ids));
     if (!holders.empty()) return fmt::format("{}", fmt::join(holders, "; "));
   }
-  return lock_holders(run, run.target().oid.text());
+  return lock_holders(run);
 }
 
 std::string snapshot_mark(Run& run) {

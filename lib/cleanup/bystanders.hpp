@@ -16,6 +16,8 @@ namespace django_session::sessions {
 /// Up to three who hold or await a lock on a table, the one with the longest transaction first.
 /// `table`: its OID, or "ANY (...)" of several.
 std::string lock_holders(Run& run, const std::string& table);
+/// On the run's table.
+std::string lock_holders(Run& run);
 
 /// Who has the cleanup's advisory lock on the table: another cleanup, or any other session, since
 /// its keys are no secret.

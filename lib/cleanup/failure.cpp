@@ -39,7 +39,7 @@ std::string whose_limit(Run& run) {
 /// The lock may already have been in the way when the table was looked up: then it has no OID yet.
 std::string lockers(Run& run, const TableName& table) try {
   if (run.observer().stop_requested()) return "the holder was not looked up";
-  if (run.target().oid) return lock_holders(run, run.target().oid.text());
+  if (run.target().oid) return lock_holders(run);
   return lock_holders(run, fmt::format("ANY (SELECT c.oid FROM pg_class c WHERE c.relname = {})",
                                        run.connection().literal(table.table)));
 } catch (const pg::Error&) {

@@ -21,7 +21,7 @@ void vacuum(Run& run, const LookAround& look_around) {
       "VACUUM (ANALYZE, TRUNCATE FALSE, INDEX_CLEANUP TRUE, PARALLEL 0) " + run.target().sql_name;
   run.connection().take_warnings();
   if (!granted([&] { run.run_long(statement, patience::kVacuumsLock); }))
-    throw Stopped("VACUUM's lock was never granted: " + lock_holders(run, run.target().oid.text()));
+    throw Stopped("VACUUM's lock was never granted: " + lock_holders(run));
   run.note_warnings();  // most of all "skipping ... only table or database owner can vacuum it"
 }
 

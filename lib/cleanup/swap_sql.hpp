@@ -128,8 +128,8 @@ std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const
 /// other run has made one since; or whatever became of it.
 enum class Whose { ours, nobodys, anybodys };
 
-/// Drops the triggers on `tables`, which are those of triggered_tables_query(). Locks: as create_triggers_sql, but ACCESS
-/// EXCLUSIVE, on those tables. Rows: asked, ended (epochs).
+/// Drops the triggers on `tables`, which are those of triggered_tables_query(). Locks: as
+/// create_triggers_sql, but ACCESS EXCLUSIVE, on those tables. Rows: asked, ended (epochs).
 std::string remove_triggers_sql(const SwapNames& names, TransactionLimits limits, Whose state,
                                 const std::vector<std::string>& tables);
 

@@ -49,9 +49,8 @@ bool try_to_rewrite(Run& run, const LookAround& look_around) {
 
 void rewrite(Run& run, const LookAround& look_around) {
   run.show("waiting for the exclusive lock");
-  LockWait wait(
-      run, {"the exclusive lock", [&run] { return lock_holders(run, run.target().oid.text()); },
-            patience::kForFullsLock, std::nullopt, std::nullopt});
+  LockWait wait(run, {"the exclusive lock", [&run] { return lock_holders(run); },
+                      patience::kForFullsLock, std::nullopt, std::nullopt});
   while (!try_to_rewrite(run, look_around)) {
     wait.was_refused();
     if (wait.is_given_up()) throw Stopped(wait.never_granted());

@@ -50,20 +50,26 @@ std::string quoted_identifier(std::string_view name) {
   return quoted + '"';
 }
 
-/// With Unicode escapes: U&"odd\007Cname".
-std::string escaped_identifier(std::string_view name) {
-  std::string escaped = "U&\"";
-  while (!name.empty()) {
-    const Character character = first_character(name);
-    name.remove_prefix(character.bytes.size());
+/// `text` with `quote`s and backslashes doubled, and `escape` and a number of four digits for what
+/// isn't shown.
+std::string escaped(std::string_view text, std::string_view quote, std::string_view escape) {
+  std::string result;
+  while (!text.empty()) {
+    const Character character = first_character(text);
+    text.remove_prefix(character.bytes.size());
     if (!is_shown(character)) {
-      escaped += fmt::format("\\{:04X}", escaped_number(character.bytes));
+      result += fmt::format("{}{:04X}", escape, escaped_number(character.bytes));
       continue;
     }
-    if (character.bytes == "\"" || character.bytes == "\\") escaped += character.bytes;
-    escaped += character.bytes;
+    if (character.bytes == quote || character.bytes == "\\") result += character.bytes;
+    result += character.bytes;
   }
-  return escaped + '"';
+  return result;
+}
+
+/// With Unicode escapes: U&"odd\007Cname".
+std::string escaped_identifier(std::string_view name) {
+  return "U&\"" + escaped(name, "\"", "\\") + '"';
 }
 
 /// In quotes, of one kind or the other.
@@ -128,19 +134,7 @@ std::string sql_string(std::string_view text) {
 }
 
 std::string printable_string(std::string_view text) {
-  if (survives_printing(text)) return sql_string(text);
-  std::string quoted = "E'";
-  while (!text.empty()) {
-    const Character character = first_character(text);
-    text.remove_prefix(character.bytes.size());
-    if (!is_shown(character)) {
-      quoted += fmt::format("\\u{:04X}", escaped_number(character.bytes));
-      continue;
-    }
-    if (character.bytes == "'" || character.bytes == "\\") quoted += character.bytes;
-    quoted += character.bytes;
-  }
-  return quoted + '\'';
+  return survives_printing(text) ? sql_string(text) : "E'" + escaped(text, "'", "\\u") + '\'';
 }
 
 std::string sql_code(std::string_view code) {

@@ -56,26 +56,26 @@ std::string list_of_rights(const Granting& granting) {
                      fmt::arg("rows", granting.rows), fmt::arg("catalog", granting.catalog));
 }
 
-std::string more_rights_with(const std::string& lists) {
+template <typename Condition>
+std::string more_rights_where(const Condition& is_looked_into) {
+  std::string lists = kOfNone;
+  for (const Granting& granting : kGranting)
+    if (is_looked_into(granting.catalog)) lists += list_of_rights(granting);
   return sql::fill<sql::more_rights>(sql::arg<"set_role">(kSetRole),
-                                     sql::arg<"lists_of_rights">(kOfNone + lists));
+                                     sql::arg<"lists_of_rights">(lists));
 }
 
 }  // namespace
 
 std::string more_rights() {
-  std::string lists;
-  for (const Granting& granting : kGranting) lists += list_of_rights(granting);
-  return more_rights_with(lists);
+  return more_rights_where([](const char*) { return true; });
 }
 
 std::string more_rights(const std::vector<std::string>& granted_catalogs) {
-  std::string lists;
-  for (const Granting& granting : kGranting)
-    if (std::find(granted_catalogs.begin(), granted_catalogs.end(), granting.catalog) !=
-        granted_catalogs.end())
-      lists += list_of_rights(granting);
-  return more_rights_with(lists);
+  return more_rights_where([&](const char* catalog) {
+    return std::find(granted_catalogs.begin(), granted_catalogs.end(), catalog) !=
+           granted_catalogs.end();
+  });
 }
 
 std::string same_table(Oid oid, const std::string& schema, const std::string& table,

@@ -401,8 +401,8 @@ std::optional<Rows> Connection::receive(Deadline deadline) {
       case PGRES_COMMAND_OK:
         break;
       default:
-        failure = error_of(result.get(),
-                           notices_->own_functions);  // the message ends here: read on to its end
+        // The message ends here: read on to its end.
+        failure = error_of(result.get(), notices_->own_functions);
     }
   }
   if (PQstatus(handle_.get()) != CONNECTION_OK)
@@ -425,8 +425,12 @@ void Connection::roll_back_if_failed(Deadline deadline) {
 }
 
 Answer Connection::try_run(const std::string& message, Deadline deadline) {
-  Answer answer;
   send(message, deadline);
+  return rest_of_answer(deadline);
+}
+
+Answer Connection::rest_of_answer(Deadline deadline) {
+  Answer answer;
   try {
     while (auto rows = next_rows(deadline))
       std::move(rows->begin(), rows->end(), std::back_inserter(answer.rows));

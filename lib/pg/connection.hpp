@@ -75,6 +75,8 @@ class Connection {
   /// The same where a refusal is nothing special, or what came before it matters. Throws Error of
   /// the other kinds.
   Answer try_run(const std::string& message, Deadline deadline);
+  /// The same of what was sent before, from where it has been read to.
+  Answer rest_of_answer(Deadline deadline);
 
   /// Sends a message whose answer is read bit by bit, or waited for in slices: with next_rows().
   void send(const std::string& message, Deadline deadline);

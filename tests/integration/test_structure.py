@@ -127,7 +127,7 @@ def test_no_function_takes_more_than_five_parameters():
 def test_who_reads_an_answer_bit_by_bit():
     """All others send a message and get all of its answer: Connection::run()."""
     readers = [name(path) for path in SOURCES if "next_rows(" in path.read_text()]
-    assert readers == ["lib/cleanup/batch_delete.cpp", "lib/cleanup/long_statement.cpp", "lib/measure/probe.cpp",
+    assert readers == ["lib/cleanup/long_statement.cpp", "lib/measure/probe.cpp",
                        "lib/pg/connection.cpp", "lib/pg/connection.hpp"]
 
 

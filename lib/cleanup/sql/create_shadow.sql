@@ -7,7 +7,7 @@
 -- Locks: ACCESS SHARE on the table.
 --   {oid}                                the table's
 --   {state}                              the state's name
---   {original_indexes}, {shadow_indexes}   indexes_by_definition.sql of each
+--   {original_indexes}, {shadow_indexes} indexes_by_definition.sql of each
 --   {lines}                              definition_lines.sql of item.relation
 --   {taken_later}                        taken_later.sql
 --   {created}                            a phase, see swap_phase.hpp
