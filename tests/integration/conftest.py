@@ -83,6 +83,18 @@ def own_cluster(folder):
         yield make
 
 
+@pytest.fixture
+def own_site(own_cluster, folder):
+    """A site on a server for one test: own_site(autovacuum="on")."""
+    def make(**settings):
+        server = own_cluster(**settings)
+        server.create_database("site", OWNER)
+        site = DjangoSite(folder, server, "site")
+        site.migrate()
+        return site
+    return make
+
+
 @pytest.fixture(scope="session")
 def cluster_of_version(session_folder):
     """A server of each version, started when it is first asked for: cluster_of_version("13")."""

@@ -74,13 +74,9 @@ def test_a_lock_that_never_comes_ends_at_max_duration(neglected, run_cleanup):
     assert result.message == "max-duration reached; run it again to continue"
 
 
-def test_autovacuum_on_the_table_steps_aside(own_cluster, folder, cleanup_program):
+def test_autovacuum_on_the_table_steps_aside(own_site, cleanup_program):
     from cleanup_command import Cleanup
-    from django_site import DjangoSite
-    server = own_cluster(autovacuum="on", autovacuum_naptime="1s")
-    server.create_database("site", OWNER)
-    site = DjangoSite(folder, server, "site")
-    site.migrate()
+    site = own_site(autovacuum="on", autovacuum_naptime="1s")
     site.fill(sessions=30_000)
     busy = """SELECT count(*) FROM pg_stat_activity
         WHERE backend_type = 'autovacuum worker' AND query LIKE '%django_session%'"""
@@ -89,7 +85,7 @@ def test_autovacuum_on_the_table_steps_aside(own_cluster, folder, cleanup_progra
         autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1);
         UPDATE {TABLE} SET session_data = session_data""")
     wait_for(lambda: site.value(busy) == 1, "autovacuum")
-    result = Cleanup(cleanup_program, *FULL, environment=server.environment("site", OWNER)).result()
+    result = Cleanup(cleanup_program, *FULL, environment=site.cluster.environment("site", OWNER)).result()
     assert result.code == DONE, result
     assert result.perfdata["after"][0] < 1e6
 

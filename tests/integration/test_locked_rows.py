@@ -6,7 +6,7 @@ import time
 import pytest
 
 from cleanup_command import CLEANER, DONE, STOPPED, SWAPPER, Cleanup
-from django_site import OWNER, TABLE, DjangoSite
+from django_site import OWNER, TABLE
 from processes import wait_for
 
 DELETE = ("--method", "delete", "--no-progress")
@@ -97,16 +97,13 @@ def test_several_that_hold_it_together_are_named(neglected, run_cleanup):
     assert f"pid {first} of role" in result.message and f"pid {second} of role" in result.message
 
 
-def test_a_prepared_transaction_that_holds_one_is_named(own_cluster, folder, cleanup_program):
-    server = own_cluster(max_prepared_transactions=2)
-    server.create_database("site", OWNER)
-    site = DjangoSite(folder, server, "site")
-    site.migrate()
+def test_a_prepared_transaction_that_holds_one_is_named(own_site, cleanup_program):
+    site = own_site(max_prepared_transactions=2)
     site.fill(sessions=1000)
-    with contextlib.closing(server.connect("site", OWNER, autocommit=False)) as client:
+    with contextlib.closing(site.cluster.connect("site", OWNER, autocommit=False)) as client:
         client.cursor().execute(f"DELETE FROM {TABLE} WHERE ctid = (SELECT min(ctid) FROM {TABLE}); "
                                 "PREPARE TRANSACTION 'forgotten'")
-    result = Cleanup(cleanup_program, *DELETE, environment=server.environment("site", OWNER)).result()
+    result = Cleanup(cleanup_program, *DELETE, environment=site.cluster.environment("site", OWNER)).result()
     assert (result.code, result.deleted) == (DONE, 969), result
     assert f'1 expired session is locked by prepared transaction "forgotten" of role {OWNER}' in result.message
 
@@ -165,15 +162,12 @@ def test_what_a_deletion_sets_off_is_not_waited_for_without_end(neglected, run_c
     assert f"the {NEEDED} was never granted: pid {pid} of role {OWNER}" in result.message
 
 
-def test_a_prepared_transaction_that_holds_what_a_deletion_sets_off_is_named(own_cluster, folder, cleanup_program):
-    server = own_cluster(max_prepared_transactions=2)
-    server.create_database("site", OWNER)
-    site = DjangoSite(folder, server, "site")
-    site.migrate()
+def test_a_prepared_transaction_that_holds_what_a_deletion_sets_off_is_named(own_site, cleanup_program):
+    site = own_site(max_prepared_transactions=2)
     site.fill(sessions=1000)
     site.psql(CASCADE)
     with extra_held(site, "PREPARE TRANSACTION 'forgotten'"):
-        cleanup = Cleanup(cleanup_program, *DELETE, environment=server.environment("site", OWNER))
+        cleanup = Cleanup(cleanup_program, *DELETE, environment=site.cluster.environment("site", OWNER))
         time.sleep(6)
     site.psql("ROLLBACK PREPARED 'forgotten'")
     result = cleanup.result()

@@ -519,12 +519,9 @@ def test_the_tables_own_is_refused(neglected, plan):
     assert "is not an ordinary, logged heap table" in plan("--method", "swap").text
 
 
-def test_an_autovacuum_against_wraparound_by_the_tables_own_age_is_named(own_cluster, folder, start_cleanup):
+def test_an_autovacuum_against_wraparound_by_the_tables_own_age_is_named(own_site, start_cleanup):
     """The server's own limit is two thousand times that."""
-    server = own_cluster(autovacuum="on", autovacuum_naptime="1s")
-    server.create_database("site", OWNER)
-    site = DjangoSite(folder, server, "site")
-    site.migrate()
+    site = own_site(autovacuum="on", autovacuum_naptime="1s")
     site.fill(sessions=10_000)
     site.psql(f"""ALTER TABLE {TABLE} SET (autovacuum_freeze_max_age = 100000, autovacuum_vacuum_cost_limit = 1,
           autovacuum_vacuum_cost_delay = 100); CREATE TEMP TABLE burnt (i int);
@@ -534,5 +531,5 @@ def test_an_autovacuum_against_wraparound_by_the_tables_own_age_is_named(own_clu
           END LOOP; END $$""")
     wait_for(lambda: site.psql("SELECT 1 FROM pg_stat_activity a JOIN pg_stat_progress_vacuum p USING (pid) WHERE p.relid = "
                                f"'{TABLE}'::regclass AND a.query ~ 'to prevent wraparound'"), "the autovacuum", 30)
-    result = start_cleanup("--dry-run", "--method", "swap", environment=server.environment("site", OWNER)).result()
+    result = start_cleanup("--dry-run", "--method", "swap", environment=site.cluster.environment("site", OWNER)).result()
     assert "an autovacuum against wraparound is due or running" in Plan(result).lines["note"], result
