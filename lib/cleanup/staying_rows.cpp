@@ -25,26 +25,25 @@ constexpr const char* kOnSomePages = R"((
   WHERE s.expire_date >= now() - {2} * interval '1 second'))";
 
 // A row of more data than this (TOAST_TUPLE_TARGET without the header) has its widest value in
-// TOAST, and a pointer in its place.
+// TOAST, and a pointer in its place. {0} averages of the columns' sizes, {1} length of the row's
+// data, {2} all sizes, {3} the rows.
 constexpr const char* kAverages = R"(
 SELECT count(*) AS found, coalesce(avg(in_heap), 0) AS tuple, coalesce(stddev_pop(in_heap), 0) AS tuple_deviation,
   coalesce(avg((in_toast > 0)::int), 0) AS toasted, coalesce(avg(nullif(in_toast, 0)), 0) AS value,
   coalesce(stddev_pop(nullif(in_toast, 0)), 0) AS value_deviation{0}
-FROM (SELECT r.*,
+FROM (SELECT l.*,
         24 + CASE WHEN length > 2008 THEN length - widest + 18 ELSE length END AS in_heap,
         CASE WHEN length > 2008 THEN widest ELSE 0 END AS in_toast
-      FROM {1} r {2}) q)";
+      FROM (SELECT r.*, {1} AS length, greatest({2}) AS widest FROM {3} r) l) q)";
 
-/// A value's place: behind the one before it, aligned unless its length word is one byte.
-std::string place(std::size_t i, const Column& column) {
-  const std::string before = i == 0 ? "0" : fmt::format("p{}.x", i - 1);
-  const std::string aligned =
-      fmt::format("({0} + {1:.0f} - 1) / {1:.0f} * {1:.0f}", before, column.alignment);
-  const std::string start =
-      column.length > 0
-          ? aligned
-          : fmt::format("CASE WHEN r.w{} > 127 THEN {} ELSE {} END", i, aligned, before);
-  return fmt::format("CROSS JOIN LATERAL (SELECT {} + r.w{} AS x) p{} ", start, i, i);
+/// Where a value ends that comes behind `before`: aligned unless its length word is one byte.
+/// `before` is said once, else the expression would double with each column.
+std::string end_of_value(const std::string& before, std::size_t i, const Column& column) {
+  const std::string step = column.length > 0
+                               ? fmt::format("{:.0f}", column.alignment)
+                               : fmt::format("(CASE WHEN r.w{} > 127 THEN {:.0f} ELSE 1 END)", i,
+                                             column.alignment);
+  return fmt::format("({0} + {1} - 1) / {1} * {1} + r.w{2}", before, step, i);
 }
 
 /// Rows with the columns' sizes as w0, w1, ...: the least work that finds enough of them.
@@ -79,18 +78,17 @@ std::optional<StayingRows> look_at_what_stays(Run& run, ReadingAs who, const Mea
   if (who == ReadingAs::ourselves && !may_read_all(run)) return std::nullopt;
   std::vector<std::string> names = {"found",   "tuple", "tuple_deviation",
                                     "toasted", "value", "value_deviation"};
-  std::string sizes, averages, places, widest;
+  std::string sizes, averages, widths, length = "0";
   for (std::size_t i = 0; i < columns.size(); ++i) {
     names.push_back(fmt::format("w{}", i));
     sizes += fmt::format("{}coalesce(pg_column_size(s.{}), 0) AS w{}", i == 0 ? "" : ", ",
                          run.connection().identifier(columns[i].name), i);
     averages += fmt::format(", coalesce(avg(nullif(w{0}, 0)), 0) AS w{0}", i);
-    places += place(i, columns[i]);
-    widest += fmt::format("{}r.w{}", i == 0 ? "" : ", ", i);
+    length = end_of_value(length, i, columns[i]);
+    widths += fmt::format("{}r.w{}", i == 0 ? "" : ", ", i);
   }
-  places += fmt::format("CROSS JOIN LATERAL (SELECT p{}.x AS length, greatest({}) AS widest) l",
-                        columns.size() - 1, widest);
-  const std::string select = fmt::format(kAverages, averages, some_rows(run, sizes, m), places);
+  const std::string select =
+      fmt::format(kAverages, averages, length, widths, some_rows(run, sizes, m));
   const auto row = ask_sessions(run, who, names, select, limit);
   if (!row || *row->number("found") < 1) return std::nullopt;
   StayingRows staying{{*row->number("tuple"), *row->number("tuple_deviation")},

@@ -141,6 +141,17 @@ def test_the_size_of_a_mixture_afterwards_is_foreseen(cleaned_site, plan, run_cl
         assert planned.after == pytest.approx(cleaned_site.sizes()["total"], rel=0.2), (user, planned.text)
 
 
+def test_a_table_of_many_columns_is_looked_at_in_time(cleaned_site, plan):
+    """Where a column's place said the place before it twice, 35 columns took the server seconds and gigabytes."""
+    more = ", ".join(f"ADD c{i} text DEFAULT 'x'" for i in range(60))
+    cleaned_site.psql(f"ALTER TABLE {TABLE} {more}")
+    cleaned_site.fill(sessions=5_000)
+    mark = cleaned_site.cluster.log_mark()
+    for user in (SWAPPER, SUPERUSER, OWNER):
+        plan("--method", "swap", user=user)
+    assert "canceling statement" not in cleaned_site.cluster.log_text(mark)
+
+
 def test_what_a_role_may_not_read_is_not_tried(cleaned_site, plan):
     sizes(1300, 30)(cleaned_site)
     mark = cleaned_site.cluster.log_mark()
