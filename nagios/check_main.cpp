@@ -14,6 +14,7 @@
 #include "captured_stderr.hpp"
 #include "check_options.hpp"
 #include "check_report.hpp"
+#include "connection_failure.hpp"
 #include "core/config_error.hpp"
 #include "core/sql_name.hpp"
 #include "measure/probe.hpp"
@@ -31,10 +32,19 @@ CheckResult failure(State state, const std::string& message) {
   return {state, write_failure(state, message), false};
 }
 
-std::string server_of(const pg::Parameters& connection) {
-  if (!connection.service.empty()) return "service " + connection.service;
-  const std::string host = connection.host.empty() ? "libpq's default host" : connection.host;
-  return connection.port.empty() ? host : host + ", port " + connection.port;
+/// How a person who may change the table gets from this machine to it, or on the primary's machine
+/// to the primary.
+Route route_to(const Measurement& m, const pg::Address& server, const std::string& service) {
+  Route route{.database = m.table.database, .as_postgres = server.is_local() || m.facts.standby};
+  if (m.facts.standby) return route;
+  if (service.empty() || server.is_local()) {
+    route.host = server.host;
+    route.port = server.port;
+  } else {
+    route.service = service;
+  }
+  if (!route.as_postgres) route.user = m.table.role_is_superuser ? m.table.role : m.table.owner;
+  return route;
 }
 
 /// They only help the reader: a failure costs these lines and nothing else.
@@ -56,8 +66,14 @@ CheckResult measure(const Options& options, pg::Deadline deadline) {
   Judgement judgement = judge(findings.values, options.thresholds);
   if (swap_was_abandoned(measurement) && judgement.state == State::ok)
     judgement.state = State::warning;
-  Report report{measurement,       findings, options.thresholds,           judgement,
-                options.verbosity, {},       server_of(options.connection)};
+  const pg::Address server = probe.address();
+  Report report{.measurement = measurement,
+                .findings = findings,
+                .thresholds = options.thresholds,
+                .judgement = judgement,
+                .verbosity = options.verbosity,
+                .server = fmt::format("{}, port {}", server.host, server.port),
+                .route = route_to(measurement, server, options.connection.service)};
   if (wants_more_lines(judgement.state, options.verbosity))
     report.largest_tables = largest_tables(probe, deadline);
   return {judgement.state, write_report(report), false};
@@ -80,7 +96,21 @@ CheckResult connection_failure(const Options& options, const pg::Error& error) {
     return failure(State::unknown,
                    fmt::format("missing right: GRANT CONNECT ON DATABASE {} TO {}; ({})",
                                sql_identifier(database), role_of(options), error.what()));
-  return failure(State::critical, fmt::format("cannot connect: {}", error.what()));
+  const ConnectionFailure explained = explain_connection(error, options.connection);
+  CheckResult result = failure(State::critical, "cannot connect: " + explained.reason);
+  for (const std::string& line : explained.next) result.text += further_line(line);
+  if (explained.reason.find(error.what()) == std::string::npos)
+    result.text += further_line(error.what());  // of all hosts, where there are several
+  return result;
+}
+
+CheckResult timeout_failure(const Options& options, const pg::Error& error) {
+  CheckResult result = failure(State::critical, timeout_message(error.what(), options.timeout));
+  if (std::string_view(error.what()).find("while connecting") != std::string_view::npos)
+    for (const std::string& line : explain_connection(error, options.connection).next)
+      result.text += further_line(line);
+  result.thread_may_be_stuck = true;
+  return result;
 }
 
 CheckResult statement_failure(const Options& options, const pg::Error& error) {
@@ -99,11 +129,8 @@ CheckResult check(const Options& options) try {
   return failure(State::unknown, error.what());
 } catch (const pg::Error& error) {
   switch (error.kind()) {
-    case pg::Error::Kind::timeout: {
-      CheckResult result = failure(State::critical, timeout_message(error.what(), options.timeout));
-      result.thread_may_be_stuck = true;
-      return result;
-    }
+    case pg::Error::Kind::timeout:
+      return timeout_failure(options, error);
     case pg::Error::Kind::connection:
       return connection_failure(options, error);
     case pg::Error::Kind::statement:

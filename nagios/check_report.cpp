@@ -133,9 +133,22 @@ void add_unknown(const Report& report, Lines& lines) {
   }
 }
 
+const char* label(Advice::Place place) {
+  switch (place) {
+    case Advice::Place::instead:
+      return "Instead: ";
+    case Advice::Place::then:
+      return "Then: ";
+    case Advice::Place::next:
+      break;
+  }
+  return "Next: ";
+}
+
+/// First, since some that carry it cut it off after 1,024 bytes.
 void add_advice(const Report& report, Lines& lines) {
-  for (const Advice& advice : diagnose(report.measurement, report.findings)) {
-    lines.push_back("Next: " + advice.finding);
+  for (const Advice& advice : diagnose(report.measurement, report.findings, report.route)) {
+    lines.push_back(label(advice.place) + advice.finding);
     if (!advice.command.empty()) lines.push_back("  " + advice.command);
   }
 }
@@ -175,13 +188,13 @@ void add_connection(const Report& report, Lines& lines) {
 }
 
 void add_further_lines(const Report& report, Lines& lines) {
+  add_advice(report, lines);
   add_sizes(report, lines);
   add_sessions(report, lines);
   add_reclaimable(report, lines);
   add_maintenance(report, lines);
   add_largest_tables(report, lines);
   add_unknown(report, lines);
-  add_advice(report, lines);
   if (report.verbosity >= 2) add_judged(report, lines);
   if (report.verbosity >= 2) add_sources(report, lines);
   if (report.verbosity >= 3) add_connection(report, lines);

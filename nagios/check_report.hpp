@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/measurement.hpp"
+#include "core/route.hpp"
 #include "core/threshold.hpp"
 
 namespace django_session::nagios {
@@ -16,8 +17,9 @@ struct Report {
   const std::vector<Threshold>& thresholds;
   const Judgement& judgement;
   int verbosity = 0;
-  std::vector<TableSize> largest_tables;  ///< empty where not asked for or not known
-  std::string server;                     ///< where we connected to, without secrets
+  std::vector<TableSize> largest_tables{};  ///< empty where not asked for or not known
+  std::string server;                       ///< where we connected to, without secrets
+  Route route;                              ///< for the commands that are printed
 };
 
 /// Further lines are shown with -v, and whenever someone has to act.

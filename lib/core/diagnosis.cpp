@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/quantity.hpp"
 #include "core/sql_name.hpp"
@@ -20,7 +21,21 @@ constexpr double kAlwaysWorth = 1024.0 * 1024 * 1024;
 // clearsessions is meant to run daily (Django's documentation); after two days it has failed twice.
 constexpr double kOverdue = 2 * 86400.0;
 
-using Advices = std::vector<Advice>;
+/// Who looks into what, and what came of it.
+struct Case {
+  const Measurement& m;
+  const Findings& findings;
+  const Route& route;
+  std::vector<Advice> advices;
+
+  void add(std::string finding, std::string command, Advice::Place place = Advice::Place::next) {
+    advices.push_back({std::move(finding), std::move(command), place});
+  }
+  void add_sql(std::string finding, const std::string& sql,
+               Advice::Place place = Advice::Place::next) {
+    add(std::move(finding), psql_statement(route, sql), place);
+  }
+};
 
 std::string size(double bytes) { return format_quantity(bytes, Unit::bytes); }
 
@@ -38,120 +53,88 @@ bool worth_it(double part, const Measurement& m) {
   return part >= kAlwaysWorth || (part >= kNeverWorth && part >= kWorthShare * m.total_bytes());
 }
 
-/// `text` as one word for a shell, with escapes ($'...') where it would be changed to be printed.
-std::string escaped_shell_word(const std::string& text) {
-  std::string quoted = "$'";
-  for (const char c : text) {
-    if (c >= ' ' && c < 0x7f && c != '|' && c != '\'' && c != '\\')
-      quoted += c;
-    else
-      quoted += fmt::format("\\{:03o}", static_cast<unsigned char>(c));
-  }
-  return quoted + "'";
+void advise_on_lock(Case& c) {
+  const Measurement& m = c.m;
+  c.add_sql(fmt::format("the table is locked{}{}: wait until it is free; sizes may be out of date "
+                        "until then. Who holds the lock:",
+                        m.locked_by.empty() ? "" : " by ", m.locked_by),
+            fmt::format("SELECT a.pid, l.mode, l.granted, a.state, a.query FROM pg_locks l JOIN "
+                        "pg_stat_activity a USING (pid) "
+                        "WHERE l.relation = {}::regclass",
+                        printable_string(regclass_text(m))));
 }
 
-/// `text` as one word for a shell.
-std::string shell_word(const std::string& text) {
-  const bool plain = !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
-           c == '.' || c == '-' || c == '/';
-  });
-  if (plain && text.front() != '-') return text;
-  if (!survives_printing(text)) return escaped_shell_word(text);
-  std::string quoted = "'";
-  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
-}
-
-std::string roles_script(const Measurement& m) {
-  return fmt::format("psql -d {} -v table={} -v monitor={} -f conf.d/roles.sql",
-                     shell_word(m.table.database), shell_word(regclass_text(m)),
-                     shell_word(m.table.role));
-}
-
-void advise_on_lock(const Measurement& m, Advices& advices) {
-  advices.push_back(
-      {fmt::format("the table is locked{}{}: wait until it is free; sizes may be out of date until "
-                   "then. Who holds the lock:",
-                   m.locked_by.empty() ? "" : " by ", m.locked_by),
-       fmt::format("SELECT a.pid, l.mode, l.granted, a.state, a.query FROM pg_locks l JOIN "
-                   "pg_stat_activity a USING (pid) "
-                   "WHERE l.relation = {}::regclass;",
-                   printable_string(regclass_text(m)))});
-}
-
-void advise_on_rights(const Measurement& m, Advices& advices) {
-  const std::string role = sql_identifier(m.table.role);
-  if (!m.table.may_use_schema)
-    advices.push_back(
-        {fmt::format("role {} may not use schema {}; as its owner:", m.table.role, m.table.schema),
-         fmt::format("GRANT USAGE ON SCHEMA {} TO {};", sql_identifier(m.table.schema), role)});
-  else if (!m.table.may_read_expire_date)
-    advices.push_back(
-        {fmt::format(
-             "role {} may not read expire_date, so sessions can't be judged; as the table's owner:",
-             m.table.role),
-         fmt::format("GRANT SELECT (expire_date) ON {} TO {};", table_of(m), role)});
+void advise_on_rights(Case& c) {
+  const SessionTable& table = c.m.table;
+  const std::string role = sql_identifier(table.role);
+  if (!table.may_use_schema)
+    c.add_sql(
+        fmt::format("role {} may not use schema {}; give it the right:", table.role, table.schema),
+        fmt::format("GRANT USAGE ON SCHEMA {} TO {}", sql_identifier(table.schema), role));
+  else if (!table.may_read_expire_date)
+    c.add_sql(fmt::format("role {} may not read expire_date, so sessions can't be judged; give it "
+                          "the right:",
+                          table.role),
+              fmt::format("GRANT SELECT (expire_date) ON {} TO {}", table_of(c.m), role));
 }
 
 /// Where the statistics target is 0, ANALYZE alone would change nothing.
-std::string analyze_command(const Measurement& m, std::string_view column) {
-  return fmt::format("ALTER TABLE {0} ALTER {1} SET STATISTICS 100; ANALYZE {0};", table_of(m),
+std::string analyze_statements(const Measurement& m, std::string_view column) {
+  return fmt::format("ALTER TABLE {0} ALTER {1} SET STATISTICS 100; ANALYZE {0}", table_of(m),
                      sql_identifier(column));
 }
 
-void advise_on_counters(const Measurement& m, const Findings& findings, Advices& advices) {
+void advise_on_counters(Case& c) {
+  const Measurement& m = c.m;
   if (!m.facts.counters.stand_still.empty())
-    advices.push_back({m.facts.counters.stand_still +
-                           ": autovacuum needs the server's counters, and so do the figures here; "
-                           "as a superuser, find where it is set and RESET it:",
-                       "SELECT setdatabase, setrole::regrole, setconfig FROM "
-                       "pg_db_role_setting; SHOW track_counts;"});
-  else if (!m.facts.standby && !findings.values[Metric::dead].number)
-    advices.push_back(
-        {"the server's counters are unreliable until the next vacuum or analyze; this reads a "
-         "sample:",
-         fmt::format("ANALYZE {};", table_of(m))});
+    c.add_sql(m.facts.counters.stand_still +
+                  ": autovacuum needs the server's counters, and so do the figures here; as a "
+                  "superuser, find where it is set and RESET it:",
+              "SELECT setdatabase, setrole::regrole, setconfig, current_setting('track_counts') "
+              "FROM pg_db_role_setting");
+  else if (!m.facts.standby && !c.findings.values[Metric::dead].number)
+    c.add_sql(
+        "the server's counters are unreliable until the next vacuum or analyze; this reads a "
+        "sample:",
+        fmt::format("ANALYZE {}", table_of(m)));
 }
 
-void advise_on_statistics(const Measurement& m, const Findings& findings, Advices& advices) {
-  const bool missing = m.table.may_read_expire_date && !findings.values[Metric::live].number;
+void advise_on_statistics(Case& c) {
+  const Measurement& m = c.m;
+  const bool missing = m.table.may_read_expire_date && !c.findings.values[Metric::live].number;
   if (m.table.may_read_expire_date && expire_date_is_never_analyzed(m))
-    advices.push_back(
-        {"expire_date's statistics target is 0, so ANALYZE passes it over, and the "
-         "sessions can't be estimated; as the table's owner:",
-         analyze_command(m, "expire_date")});
+    c.add_sql(
+        "expire_date's statistics target is 0, so ANALYZE passes it over, and the sessions can't "
+        "be estimated; give it one:",
+        analyze_statements(m, "expire_date"));
   else if (missing && !m.statistics.expire_dates.known())
-    advices.push_back({"the table has no statistics to estimate from; this reads a sample of it:",
-                       fmt::format("ANALYZE {};", table_of(m))});
+    c.add_sql("the table has no statistics to estimate from; this reads a sample of it:",
+              fmt::format("ANALYZE {}", table_of(m)));
   else
-    advise_on_counters(m, findings, advices);
+    advise_on_counters(c);
 }
 
 /// The widths of session_key and session_data are hidden from a role that can't read them.
-void advise_on_widths(const Measurement& m, const Findings& findings, Advices& advices) {
+void advise_on_widths(Case& c) {
+  const Measurement& m = c.m;
   const auto hidden = std::find_if(
       m.statistics.columns.begin(), m.statistics.columns.end(), [](const Column& column) {
         return column.length <= 0 && !column.average_width && column.name != "session_key";
       });
   if (hidden != m.statistics.columns.end() && hidden->never_analyzed)
-    advices.push_back({fmt::format("{}'s statistics target is 0, so that free space in the table "
-                                   "isn't known; as the table's owner:",
-                                   hidden->name),
-                       analyze_command(m, hidden->name)});
+    c.add_sql(fmt::format("{}'s statistics target is 0, so that free space in the table isn't "
+                          "known; give it one:",
+                          hidden->name),
+              analyze_statements(m, hidden->name));
   else if (hidden != m.statistics.columns.end() && m.statistics.expire_dates.known() &&
-           findings.reclaimable && findings.reclaimable->at_least)
-    advices.push_back(
-        {"free space in the table is hidden from this role, so more may be reclaimable; as the "
-         "table's owner:",
-         roles_script(m)});
-}
-
-void advise_on_expired(const Reclaimable& parts, Advices& advices) {
-  advices.push_back(
-      {fmt::format("expired sessions take about {}: delete them, in the site's folder",
-                   size(parts.expired)),
-       "python manage.py clearsessions"});
+           c.findings.reclaimable && c.findings.reclaimable->at_least)
+    c.add(
+        "free space in the table is hidden from this role, so more may be reclaimable; give it "
+        "the rights of a monitor, in the folder of our sources:",
+        psql_file(c.route,
+                  fmt::format("-v table={} -v monitor={}", shell_word(regclass_text(m)),
+                              shell_word(m.table.role)),
+                  "conf.d/roles.sql"));
 }
 
 /// The table as -T takes it: letters as they are, quotes around a name with a dot or a quote in it.
@@ -162,68 +145,68 @@ std::string table_option(const Measurement& m) {
     for (const char c : name) quoted += c == '"' ? "\"\"" : std::string(1, c);
     return quoted + "\"";
   };
-  return part(m.table.schema) + "." + part(m.table.name);
+  return "-T " + shell_word(part(m.table.schema) + "." + part(m.table.name));
 }
 
-void advise_on_cleanup(const Measurement& m, const Reclaimable& parts, Advices& advices) {
-  if (m.facts.standby || (!worth_it(parts.expired, m) && !worth_it(parts.free, m))) return;
-  advices.push_back(
-      {"an online cleanup deletes what has expired and gives the space back without downtime; look "
-       "at its plan, then run it without --dry-run:",
-       fmt::format("django_session_cleanup -d {} -T {} --dry-run", shell_word(m.table.database),
-                   shell_word(table_option(m)))});
+void advise_on_abandoned_swap(Case& c) {
+  if (!swap_was_abandoned(c.m)) return;
+  c.add(
+      fmt::format("an interrupted swap left triggers that log each change ({} so far): resume it, "
+                  "which ends it:",
+                  format_quantity(c.m.table.swap->logged, Unit::rows)),
+      cleanup_command(c.route, table_option(c.m) + " --method swap"));
+  c.add("remove what it left:", cleanup_command(c.route, table_option(c.m) + " --abort"),
+        Advice::Place::instead);
 }
 
-void advise_on_abandoned_swap(const Measurement& m, Advices& advices) {
-  if (!swap_was_abandoned(m)) return;
-  advices.push_back(
-      {fmt::format(
-           "an interrupted swap left triggers that log each change ({} so far): remove them, "
-           "or run the swap again, which resumes it",
-           format_quantity(m.table.swap->logged, Unit::rows)),
-       fmt::format("django_session_cleanup -d {} -T {} --abort", shell_word(m.table.database),
-                   shell_word(table_option(m)))});
+std::string freed_online(const Case& c, const Reclaimable& parts) {
+  std::string text = fmt::format("clean up online: about {} come free, and the site stays up",
+                                 size(parts.expired + parts.dead + parts.free + parts.bloat));
+  if (const auto afresh = sizes_afresh(c.m))
+    text += fmt::format("; it may need {} of disk meanwhile", size(afresh->total()));
+  return text + ". Look at the plan, then run it without --dry-run:";
 }
 
-/// The remedy by hand for space that lies idle inside heap and TOAST.
-void advise_on_idle_space(const Measurement& m, std::string what, Advices& advices) {
-  advices.push_back({std::move(what) + ": give the space back to the disk; this locks the table, "
-                                       "so the site is blocked for the whole rewrite",
-                     fmt::format("VACUUM (FULL, ANALYZE) {};", table_of(m))});
+std::string price_of_full(const Case& c) {
+  const auto afresh = sizes_afresh(c.m);
+  return fmt::format("VACUUM FULL locks the table: the site stands still while {} written again:",
+                     afresh ? "about " + size(afresh->total()) + " is" : "all that stays is");
 }
 
-void advise_on_space(const Measurement& m, const Reclaimable& parts, Advices& advices) {
-  const bool expired = worth_it(parts.expired, m);
-  const bool free = worth_it(parts.free, m);
-  advise_on_cleanup(m, parts, advices);
-  if (expired) advise_on_expired(parts, advices);
+void advise_on_space(Case& c, const Reclaimable& parts) {
+  const Measurement& m = c.m;
+  const bool expired = worth_it(parts.expired, m), free = worth_it(parts.free, m);
+  const bool online = expired || free;
+  const auto place = online ? Advice::Place::instead : Advice::Place::next;
+  if (online)
+    c.add(freed_online(c, parts), cleanup_command(c.route, table_option(m) + " --dry-run"));
+  if (expired)
+    c.add(fmt::format("delete the expired sessions, about {}, in the site's folder; the files stay "
+                      "as large as they are:",
+                      size(parts.expired)),
+          "python manage.py clearsessions", place);
   if (worth_it(parts.dead, m))
-    advices.push_back(
-        {fmt::format("dead rows take about {}: make their space usable again; the site stays up",
-                     size(parts.dead)),
-         fmt::format("VACUUM (ANALYZE) {};", table_of(m))});
-  if (free)
-    advise_on_idle_space(m,
-                         fmt::format("about {} in heap and TOAST is free space{}", size(parts.free),
-                                     expired ? ", and more after clearsessions" : ""),
-                         advices);
-  else if (expired)
-    advise_on_idle_space(m, "after clearsessions the files are as large as before", advices);
+    c.add_sql(fmt::format("dead rows take about {}: make their space usable again; the site stays "
+                          "up:",
+                          size(parts.dead)),
+              fmt::format("VACUUM (ANALYZE) {}", table_of(m)), place);
   if (worth_it(parts.bloat, m))
-    advices.push_back(
-        {fmt::format("half-empty index pages take about {}: rebuild the indexes; the site stays up",
-                     size(parts.bloat)),
-         fmt::format("REINDEX TABLE CONCURRENTLY {};", table_of(m))});
+    c.add_sql(fmt::format("half-empty index pages take about {}: rebuild the indexes; the site "
+                          "stays up:",
+                          size(parts.bloat)),
+              fmt::format("REINDEX TABLE CONCURRENTLY {}", table_of(m)), place);
+  if (online)
+    c.add_sql(price_of_full(c), fmt::format("VACUUM (FULL, ANALYZE) {}", table_of(m)),
+              Advice::Place::instead);
 }
 
-void advise_on_schedule(const Findings& findings, Advices& advices) {
-  const auto& overdue = findings.values[Metric::overdue].number;
+void advise_on_schedule(Case& c) {
+  const auto& overdue = c.findings.values[Metric::overdue].number;
   if (!overdue || *overdue < kOverdue) return;
-  advices.push_back({fmt::format("the oldest session expired {} ago, so clearsessions doesn't run: "
-                                 "schedule it, as a line of the "
-                                 "site's crontab",
-                                 format_quantity(*overdue, Unit::seconds)),
-                     "17 3 * * *  cd /path/to/site && python manage.py clearsessions"});
+  c.add(fmt::format("the oldest session expired {} ago, so clearsessions doesn't run: schedule it, "
+                    "as a line of the site's crontab:",
+                    format_quantity(*overdue, Unit::seconds)),
+        "17 3 * * *  cd /path/to/site && python manage.py clearsessions", Advice::Place::then);
 }
 
 /// Interrupted REINDEX CONCURRENTLY leaves <name>_ccnew or <name>_ccold, with a number if there
@@ -234,53 +217,53 @@ bool is_left_over(const std::string& index) {
   return stem.ends_with("_ccnew") || stem.ends_with("_ccold");
 }
 
-void advise_on_invalid_indexes(const Measurement& m, Advices& advices) {
-  for (const Index& index : m.table.indexes) {
+void advise_on_invalid_indexes(Case& c) {
+  for (const Index& index : c.m.table.indexes) {
     if (index.valid) continue;
-    const std::string name = sql_table(m.table.schema, index.name);
+    const std::string drop =
+        fmt::format("DROP INDEX CONCURRENTLY {}", sql_table(c.m.table.schema, index.name));
     if (is_left_over(index.name))
-      advices.push_back({fmt::format("index {} ({}) was left by an interrupted REINDEX; unless one "
-                                     "is running now, drop it:",
-                                     index.name, size(index.bytes)),
-                         fmt::format("DROP INDEX CONCURRENTLY {};", name)});
+      c.add_sql(fmt::format("index {} ({}) was left by an interrupted REINDEX; unless one is "
+                            "running now, drop it:",
+                            index.name, size(index.bytes)),
+                drop);
     else
-      advices.push_back(
-          {fmt::format("index {} ({}) is not valid: its creation failed and no query uses it; "
-                       "unless it is being created now, drop it (or finish it with REINDEX INDEX "
-                       "CONCURRENTLY):",
-                       index.name, size(index.bytes)),
-           fmt::format("DROP INDEX CONCURRENTLY {};", name)});
+      c.add_sql(
+          fmt::format("index {} ({}) is not valid: its creation failed and no query uses it; "
+                      "unless it is being created now, drop it (or finish it with REINDEX INDEX "
+                      "CONCURRENTLY):",
+                      index.name, size(index.bytes)),
+          drop);
   }
 }
 
-void advise_on_missing_index(const Measurement& m, Advices& advices) {
-  if (!m.table.expire_date_indexed)
-    advices.push_back(
-        {"no valid index leads with expire_date, so clearsessions reads the whole table each time",
-         fmt::format("CREATE INDEX CONCURRENTLY ON {} (expire_date);", table_of(m))});
+void advise_on_missing_index(Case& c) {
+  if (!c.m.table.expire_date_indexed)
+    c.add_sql(
+        "no valid index leads with expire_date, so clearsessions reads the whole table each time:",
+        fmt::format("CREATE INDEX CONCURRENTLY ON {} (expire_date)", table_of(c.m)));
 }
 
 }  // namespace
 
-std::vector<Advice> diagnose(const Measurement& m, const Findings& findings) {
-  Advices advices;
+std::vector<Advice> diagnose(const Measurement& m, const Findings& findings, const Route& route) {
+  Case c{m, findings, route, {}};
   if (m.locked) {
-    advise_on_lock(m, advices);  // whatever else there is to do would wait behind that lock
-    return advices;
+    advise_on_lock(c);  // whatever else there is to do would wait behind that lock
+    return c.advices;
   }
-  if (m.facts.standby)
-    advices.push_back({"this server is a standby: run what follows on the primary", ""});
-  const std::size_t preface = advices.size();
-  advise_on_abandoned_swap(m, advices);
-  advise_on_rights(m, advices);
-  advise_on_statistics(m, findings, advices);
-  advise_on_widths(m, findings, advices);
-  if (findings.reclaimable) advise_on_space(m, *findings.reclaimable, advices);
-  advise_on_schedule(findings, advices);
-  advise_on_invalid_indexes(m, advices);
-  advise_on_missing_index(m, advices);
-  if (advices.size() == preface) advices.clear();
-  return advices;
+  if (m.facts.standby) c.add("this server is a standby: run what follows on the primary", "");
+  const std::size_t preface = c.advices.size();
+  advise_on_abandoned_swap(c);
+  if (findings.reclaimable) advise_on_space(c, *findings.reclaimable);
+  advise_on_rights(c);
+  advise_on_statistics(c);
+  advise_on_widths(c);
+  advise_on_schedule(c);
+  advise_on_invalid_indexes(c);
+  advise_on_missing_index(c);
+  if (c.advices.size() == preface) c.advices.clear();
+  return c.advices;
 }
 
 }  // namespace django_session

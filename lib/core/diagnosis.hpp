@@ -5,17 +5,24 @@
 #include <vector>
 
 #include "core/measurement.hpp"
+#include "core/route.hpp"
 
 namespace django_session {
 
 struct Advice {
+  enum class Place {
+    next,     ///< to be done, in this order
+    instead,  ///< another way to the same, worse in most cases
+    then,     ///< what keeps it from coming back
+  };
   std::string finding;  ///< what was found, and what the command does to the site
-  std::string command;  ///< SQL or a shell command, ready to be pasted; empty where waiting is all
-                        ///< there is to do
+  std::string command;  ///< complete, for a shell; empty where waiting is all there is to do
+  Place place = Place::next;
 };
 
-/// In the order in which it should be followed; empty for a healthy table. Only what is worth a
-/// person's time is mentioned.
-std::vector<Advice> diagnose(const Measurement& measurement, const Findings& findings);
+/// In the order in which it should be read; empty for a healthy table. Only what is worth a
+/// person's time is mentioned. `route` is how a person who may change the table reaches the table.
+std::vector<Advice> diagnose(const Measurement& measurement, const Findings& findings,
+                             const Route& route);
 
 }  // namespace django_session

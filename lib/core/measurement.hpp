@@ -46,6 +46,7 @@ struct SwapUnderWay {
 struct SessionTable {
   Oid oid;
   std::string database, schema, name, owner, role;
+  bool role_is_superuser = false;
   double fillfactor = 100;
   std::vector<Index> indexes;
   bool may_use_schema = true, may_read_expire_date = true;

@@ -108,7 +108,7 @@ Definition read_definition(const pg::Row& row, const pg::Rows& indexes) {
   definition.expire_date_is_time = row.flag("expire_date_is_time");
   definition.expire_date_has_zone = row.flag("expire_date_has_zone");
   definition.row_security = row.flag("row_security");
-  definition.is_superuser = row.flag("is_superuser");
+  definition.table.role_is_superuser = row.flag("is_superuser");
   definition.has_more_rights = row.flag("has_more_rights");
   definition.could_rule_the_server = row.flag("could_rule_the_server");
   definition.may_lock = row.flag("may_lock");

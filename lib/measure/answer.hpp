@@ -21,8 +21,8 @@ struct Definition {
   bool has_expire_date = true, expire_date_is_time = true;
   bool expire_date_has_zone = true;  ///< timestamptz; else `timestamp`, in the session's zone
   bool row_security = false;         ///< hides rows from this role
-  bool is_superuser = false, has_more_rights = false;  ///< than the table's owner
-  std::string more_rights;                             ///< as SQL, which tells that
+  bool has_more_rights = false;      ///< than the table's owner
+  std::string more_rights;           ///< as SQL, which tells that
   bool could_rule_the_server = false;                  ///< is a superuser, or could become one
   bool may_lock = false, standby = false;
   Oid statistics_oid;               ///< of roles.sql's function

@@ -292,7 +292,7 @@ std::string Probe::foreign_code(const Reading& reading, pg::Deadline deadline) {
   if (d.could_rule_the_server && !lock)
     return "without a lock (on a standby there is none) the owner's code can't be kept out";
   const Guard guard{reading.oid,           reading.table, reading.schema_literal,
-                    reading.table_literal, lock,          d.is_superuser};
+                    reading.table_literal, lock,          d.table.role_is_superuser};
   try {
     const pg::Rows found = connection_->run(guard_message(guard, deadline.remaining()), deadline);
     if (found.empty()) return "";

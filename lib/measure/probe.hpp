@@ -59,6 +59,9 @@ class Probe {
   /// to twenty times what it cost.
   void measure_database(Reckoned& reckoned, pg::Deadline deadline);
 
+  /// Of the server that was measured; empty before that.
+  pg::Address address() const { return connection_ ? connection_->address() : pg::Address{}; }
+
   /// The database's five largest tables, by the catalogue; to be asked for after the rest. Throws
   /// pg::Error.
   std::vector<TableSize> largest_tables(pg::Deadline deadline);

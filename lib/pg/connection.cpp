@@ -353,10 +353,7 @@ std::vector<std::string> Connection::take_warnings() {
 
 std::vector<std::string> Connection::take_infos() { return std::exchange(notices_->infos, {}); }
 
-bool Connection::is_local() const {
-  const std::string_view host = PQhost(handle_.get());
-  return host.starts_with('/') || host.starts_with('@');
-}
+Address Connection::address() const { return {PQhost(handle_.get()), PQport(handle_.get())}; }
 
 int Connection::backend_pid() const { return PQbackendPID(handle_.get()); }
 
@@ -524,6 +521,8 @@ Connector::Outcome Connector::refused(pg_conn* connection) {
   const LoginError error = read_login_error(PQerrorMessage(connection));
   const std::string text = without_values(error.repeatable(), connection);
   Outcome outcome{nullptr, one_line(text.c_str())};
+  outcome.sqlstate = error.sqlstate;
+  outcome.login_function = error.function;
   if (error.misses_connect()) outcome.forbidden_database = PQdb(connection);
   outcome.no_conversion = error.misses_conversion();
   return outcome;
@@ -550,8 +549,8 @@ Connection Connector::connect(Deadline deadline) {
   stuck_.reset();
   if (outcome->timed_out) throw Error(Error::Kind::timeout, outcome->error);
   if (!outcome->handle) {
-    Error error(Error::Kind::connection, outcome->error);
-    error.forbid(outcome->forbidden_database);
+    Error error(Error::Kind::connection, outcome->error, outcome->sqlstate);
+    error.refuse_login(outcome->login_function, outcome->forbidden_database);
     throw error;
   }
   return Connection(std::move(outcome->handle), parameters_);

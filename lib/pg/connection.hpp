@@ -49,6 +49,14 @@ struct CloseConnection {
 };
 using ConnectionHandle = std::unique_ptr<pg_conn, CloseConnection>;
 
+/// The server that answers: of several hosts, the one that took the connection.
+struct Address {
+  std::string host, port;  ///< a name, an address, or the folder of a Unix socket
+
+  /// Over a Unix socket: what answers is on this machine.
+  bool is_local() const { return host.starts_with('/') || host.starts_with('@'); }
+};
+
 /// What a message was answered.
 struct Answer {
   Rows rows;  ///< of all its statements, in their order, up to the one that was refused
@@ -118,8 +126,7 @@ class Connection {
   /// statements and miss ours.
   bool is_pooled(Deadline deadline);
 
-  /// Over a Unix socket: what answers is on this host.
-  bool is_local() const;
+  Address address() const;
 
   /// As SQL text. Throws Error for text that isn't valid in the connection's encoding.
   std::string literal(std::string_view text) const;
@@ -171,8 +178,8 @@ class Connector {
     ConnectionHandle handle;
     std::string error{};  ///< empty when connected
     bool timed_out = false;
-    std::string forbidden_database{};  ///< see Error
-    bool no_conversion = false;        ///< try again with Encoding::as_stored
+    std::string sqlstate{}, login_function{}, forbidden_database{};  ///< see Error
+    bool no_conversion = false;  ///< try again with Encoding::as_stored
   };
   static Outcome attempt(const Parameters& parameters, Encoding encoding, Deadline deadline);
   static Outcome attempt_once(const Parameters& parameters, Encoding encoding, Deadline deadline);

@@ -33,13 +33,19 @@ class Error : public std::runtime_error {
   /// A name has a character that the connection's encoding lacks.
   bool untranslatable_character() const { return sqlstate_ == "22P05"; }
 
+  /// Of a refused login: the function of the server's source that refused it, which tells one kind
+  /// from another in every language; "" otherwise.
+  const std::string& login_function() const { return login_function_; }
   /// The database that the role may not CONNECT to; "" for any other failure.
   const std::string& forbidden_database() const { return forbidden_database_; }
-  void forbid(std::string database) { forbidden_database_ = std::move(database); }
+  void refuse_login(std::string function, std::string forbidden_database) {
+    login_function_ = std::move(function);
+    forbidden_database_ = std::move(forbidden_database);
+  }
 
  private:
   Kind kind_;
-  std::string sqlstate_, forbidden_database_;
+  std::string sqlstate_, login_function_, forbidden_database_;
 };
 
 }  // namespace django_session::pg

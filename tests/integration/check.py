@@ -4,8 +4,9 @@ import re
 import time
 from dataclasses import dataclass, field
 
+import paths
 import sanitizer
-from processes import run
+from processes import PLAIN_ENVIRONMENT, run
 
 STATES = {0: "OK", 1: "WARNING", 2: "CRITICAL", 3: "UNKNOWN"}
 PERFDATA = re.compile(
@@ -54,3 +55,13 @@ def run_check(program, *options, environment=None, timeout=60):
     answer.line = answer.line.rstrip()
     answer.perfdata = parse_perfdata(perfdata)
     return answer
+
+
+def typed(command):
+    """Runs a command of the page in a shell as it is. Only `sudo` is taken for what it comes to: the tests' servers let
+    everybody in as the role that he names."""
+    sudo = "sudo -u postgres "
+    command = command.strip()
+    role = {"PGUSER": "postgres"} if command.startswith(sudo) else {}
+    path = {"PATH": f"{paths.CLEANUP.parent}:{PLAIN_ENVIRONMENT['PATH']}"}
+    return run(["bash", "-c", command.removeprefix(sudo)], environment={**sanitizer.environment(), **path, **role})

@@ -32,8 +32,14 @@ struct Case {
   std::string line() const { return nagios::first_line(m, findings.values, judgement()); }
   std::string text() const {
     const Judgement judged = judgement();
-    return nagios::write_report(
-        {m, findings, thresholds, judged, verbosity, largest_tables, "db1, port 5432"});
+    return nagios::write_report({m,
+                                 findings,
+                                 thresholds,
+                                 judged,
+                                 verbosity,
+                                 largest_tables,
+                                 "db1, port 5432",
+                                 {.database = m.table.database}});
   }
 };
 
@@ -239,8 +245,9 @@ TEST(Report, has_more_lines_when_somebody_has_to_act) {
       "\nReclaimable: ~12.5 GB: expired sessions 12 GB, dead rows 0 bytes, free space 512 MB",
       text.c_str());
   STRCMP_CONTAINS(
-      "\nNext: expired sessions take about 12 GB: delete them, in the site's folder\n  python "
-      "manage.py clearsessions\n",
+      "\nInstead: delete the expired sessions, about 12 GB, in the site's folder; the files stay "
+      "as "
+      "large as they are:\n  python manage.py clearsessions\n",
       text.c_str());
 }
 

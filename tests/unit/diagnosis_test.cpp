@@ -47,13 +47,15 @@ Index make_index(const std::string& name, bool valid) {
 
 std::string commands(const Measurement& m, const Findings& findings) {
   std::string text;
-  for (const Advice& advice : diagnose(m, findings)) text += advice.command + "\n";
+  for (const Advice& advice : diagnose(m, findings, Route{.database = m.table.database}))
+    text += advice.command + "\n";
   return text;
 }
 
 std::string text_of(const Measurement& m, const Findings& findings) {
   std::string text;
-  for (const Advice& advice : diagnose(m, findings)) text += advice.finding + "\n";
+  for (const Advice& advice : diagnose(m, findings, Route{.database = m.table.database}))
+    text += advice.finding + "\n";
   return text;
 }
 
@@ -68,7 +70,8 @@ TEST(Diagnosis, a_healthy_table_needs_nothing) {
 TEST(Diagnosis, expired_sessions_are_deleted_and_then_the_space_is_given_back) {
   STRCMP_EQUAL(
       "django_session_cleanup -d site -T public.django_session --dry-run\n"
-      "python manage.py clearsessions\nVACUUM (FULL, ANALYZE) public.django_session;\n",
+      "python manage.py clearsessions\n"
+      "psql -d site -c 'VACUUM (FULL, ANALYZE) public.django_session'\n",
       commands(healthy(), findings_of({.expired = 90 * kMB})).c_str());
 }
 
@@ -76,9 +79,9 @@ TEST(Diagnosis, free_space_is_given_back_and_the_lock_is_named) {
   const Findings findings = findings_of({.free = 50 * kMB});
   STRCMP_EQUAL(
       "django_session_cleanup -d site -T public.django_session --dry-run\n"
-      "VACUUM (FULL, ANALYZE) public.django_session;\n",
+      "psql -d site -c 'VACUUM (FULL, ANALYZE) public.django_session'\n",
       commands(healthy(), findings).c_str());
-  STRCMP_CONTAINS("locks the table", text_of(healthy(), findings).c_str());
+  STRCMP_CONTAINS("VACUUM FULL locks the table", text_of(healthy(), findings).c_str());
 }
 
 TEST(Diagnosis, odd_names_reach_the_cleanup_through_a_shell) {
@@ -95,7 +98,7 @@ TEST(Diagnosis, names_that_a_line_would_change_are_escaped_for_shell_and_regclas
   STRCMP_CONTAINS(R"( -T $'public.a\174\047b\012' --dry-run)",
                   commands(m, findings_of({.free = 50 * kMB})).c_str());
   m.locked = true;
-  STRCMP_CONTAINS(R"(l.relation = E'"public"."a\u007C''b\u000A"'::regclass)",
+  STRCMP_CONTAINS(R"(l.relation = E'\''"public"."a\u007C'\'''\''b\u000A"'\''::regclass')",
                   commands(m, findings_of()).c_str());
 }
 
@@ -105,17 +108,19 @@ TEST(Diagnosis, an_interrupted_swap_is_removed) {
   m.table.swap = SwapUnderWay{17, 9940};
   STRCMP_EQUAL("", commands(m, findings_of()).c_str());
   m.table.swap->started = 2000;
-  STRCMP_EQUAL("django_session_cleanup -d site -T public.django_session --abort\n",
-               commands(m, findings_of()).c_str());
+  STRCMP_EQUAL(
+      "django_session_cleanup -d site -T public.django_session --method swap\n"
+      "django_session_cleanup -d site -T public.django_session --abort\n",
+      commands(m, findings_of()).c_str());
 }
 
 TEST(Diagnosis, dead_rows_are_vacuumed) {
-  STRCMP_EQUAL("VACUUM (ANALYZE) public.django_session;\n",
+  STRCMP_EQUAL("psql -d site -c 'VACUUM (ANALYZE) public.django_session'\n",
                commands(healthy(), findings_of({.dead = 50 * kMB})).c_str());
 }
 
 TEST(Diagnosis, bloated_indexes_are_built_anew) {
-  STRCMP_EQUAL("REINDEX TABLE CONCURRENTLY public.django_session;\n",
+  STRCMP_EQUAL("psql -d site -c 'REINDEX TABLE CONCURRENTLY public.django_session'\n",
                commands(healthy(), findings_of({.bloat = 50 * kMB})).c_str());
 }
 
@@ -148,7 +153,7 @@ TEST(Diagnosis, without_statistics_the_table_is_analyzed) {
   findings.reclaimable.reset();
   Measurement m = healthy();
   m.statistics.expire_dates = {};
-  STRCMP_EQUAL("ANALYZE public.django_session;\n", commands(m, findings).c_str());
+  STRCMP_EQUAL("psql -d site -c 'ANALYZE public.django_session'\n", commands(m, findings).c_str());
 }
 
 TEST(Diagnosis, a_statistics_target_of_0_is_no_reason_to_analyze_again_and_again) {
@@ -159,8 +164,8 @@ TEST(Diagnosis, a_statistics_target_of_0_is_no_reason_to_analyze_again_and_again
   m.statistics.expire_dates = {};
   m.statistics.columns[2].never_analyzed = true;
   STRCMP_EQUAL(
-      "ALTER TABLE public.django_session ALTER expire_date SET STATISTICS 100; "
-      "ANALYZE public.django_session;\n",
+      "psql -d site -c 'ALTER TABLE public.django_session ALTER expire_date SET STATISTICS 100; "
+      "ANALYZE public.django_session'\n",
       commands(m, findings).c_str());
 }
 
@@ -168,9 +173,9 @@ TEST(Diagnosis, counters_that_stand_still_are_set_going_and_not_analyzed) {
   Findings findings = findings_of();
   findings.values[Metric::dead] = MetricValue::unknown("track_counts is off");
   Measurement m = healthy();
-  STRCMP_EQUAL("ANALYZE public.django_session;\n", commands(m, findings).c_str());
+  STRCMP_EQUAL("psql -d site -c 'ANALYZE public.django_session'\n", commands(m, findings).c_str());
   m.facts.counters.stand_still = "track_counts is off for role django";
-  STRCMP_CONTAINS("SHOW track_counts", commands(m, findings).c_str());
+  STRCMP_CONTAINS("FROM pg_db_role_setting", commands(m, findings).c_str());
   STRCMP_CONTAINS("track_counts is off for role django", text_of(m, findings).c_str());
 }
 
@@ -179,10 +184,11 @@ TEST(Diagnosis, missing_rights_are_granted) {
   Findings findings = findings_of();
   findings.values[Metric::live] = MetricValue::unknown("no right");
   m.table.may_read_expire_date = false;
-  STRCMP_EQUAL("GRANT SELECT (expire_date) ON public.django_session TO watcher;\n",
+  STRCMP_EQUAL("psql -d site -c 'GRANT SELECT (expire_date) ON public.django_session TO watcher'\n",
                commands(m, findings).c_str());
   m.table.may_use_schema = false;
-  STRCMP_EQUAL("GRANT USAGE ON SCHEMA public TO watcher;\n", commands(m, findings).c_str());
+  STRCMP_EQUAL("psql -d site -c 'GRANT USAGE ON SCHEMA public TO watcher'\n",
+               commands(m, findings).c_str());
 }
 
 TEST(Diagnosis, hidden_widths_ask_for_the_roles_script) {
@@ -203,8 +209,8 @@ TEST(Diagnosis, invalid_indexes_are_dropped) {
   m.table.indexes = {make_index("good", true), make_index("django_session_pkey_ccnew1", false),
                      make_index("extra", false)};
   STRCMP_EQUAL(
-      "DROP INDEX CONCURRENTLY public.django_session_pkey_ccnew1;\nDROP INDEX CONCURRENTLY "
-      "public.extra;\n",
+      "psql -d site -c 'DROP INDEX CONCURRENTLY public.django_session_pkey_ccnew1'\n"
+      "psql -d site -c 'DROP INDEX CONCURRENTLY public.extra'\n",
       commands(m, findings_of()).c_str());
   STRCMP_CONTAINS("pkey_ccnew1 (0 bytes) was left by an interrupted REINDEX",
                   text_of(m, findings_of()).c_str());
@@ -213,8 +219,9 @@ TEST(Diagnosis, invalid_indexes_are_dropped) {
 TEST(Diagnosis, a_missing_index_on_expire_date_is_created) {
   Measurement m = healthy();
   m.table.expire_date_indexed = false;
-  STRCMP_EQUAL("CREATE INDEX CONCURRENTLY ON public.django_session (expire_date);\n",
-               commands(m, findings_of()).c_str());
+  STRCMP_EQUAL(
+      "psql -d site -c 'CREATE INDEX CONCURRENTLY ON public.django_session (expire_date)'\n",
+      commands(m, findings_of()).c_str());
 }
 
 TEST(Diagnosis, behind_a_lock_there_is_nothing_to_do_but_to_look_who_holds_it) {
@@ -224,8 +231,9 @@ TEST(Diagnosis, behind_a_lock_there_is_nothing_to_do_but_to_look_who_holds_it) {
   m.table.name = "it's";
   const Findings findings = findings_of({.free = 90 * kMB});
   STRCMP_CONTAINS("locked by pid 4711, VACUUM FULL, for 90 s: wait", text_of(m, findings).c_str());
-  STRCMP_CONTAINS("l.relation = 'public.\"it''s\"'::regclass;", commands(m, findings).c_str());
-  LONGS_EQUAL(1, diagnose(m, findings).size());
+  STRCMP_CONTAINS(R"(l.relation = '\''public."it'\'''\''s"'\''::regclass')",
+                  commands(m, findings).c_str());
+  LONGS_EQUAL(1, diagnose(m, findings, Route{.database = m.table.database}).size());
 }
 
 TEST(Diagnosis, a_standby_sends_to_the_primary) {
@@ -233,15 +241,28 @@ TEST(Diagnosis, a_standby_sends_to_the_primary) {
   m.facts.standby = true;
   Findings findings = findings_of();
   findings.values[Metric::dead] = MetricValue::unknown("not recorded");
-  LONGS_EQUAL(0, diagnose(m, findings).size());
+  LONGS_EQUAL(0, diagnose(m, findings, Route{.database = m.table.database}).size());
   findings = findings_of({.free = 90 * kMB});
-  STRCMP_CONTAINS("run what follows on the primary", diagnose(m, findings).front().finding.c_str());
+  STRCMP_CONTAINS(
+      "run what follows on the primary",
+      diagnose(m, findings, Route{.database = m.table.database}).front().finding.c_str());
 }
 
 TEST(Diagnosis, names_are_quoted_where_sql_needs_it) {
   Measurement m = healthy();
   m.table.schema = "My Schema";
   m.table.name = "a|b\n";
-  STRCMP_CONTAINS("VACUUM (FULL, ANALYZE) \"My Schema\".U&\"a\\007Cb\\000A\";",
+  STRCMP_CONTAINS("'VACUUM (FULL, ANALYZE) \"My Schema\".U&\"a\\007Cb\\000A\"'",
                   commands(m, findings_of({.free = 90 * kMB})).c_str());
+}
+
+TEST(Diagnosis, one_way_is_named_first_and_the_others_after_it_full_last) {
+  const auto advices = diagnose(healthy(), findings_of({.expired = 50 * kMB, .free = 20 * kMB}),
+                                Route{.database = "site"});
+  LONGS_EQUAL(3, advices.size());
+  CHECK(advices[0].place == Advice::Place::next);
+  STRCMP_CONTAINS("about 70 MB come free", advices[0].finding.c_str());
+  CHECK(advices[1].place == Advice::Place::instead);
+  CHECK(advices[2].place == Advice::Place::instead);
+  STRCMP_CONTAINS("VACUUM (FULL", advices[2].command.c_str());
 }

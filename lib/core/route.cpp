@@ -1,0 +1,85 @@
+// psql and our own programs take the same options, but for -h and -H.
+#include "core/route.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string_view>
+
+#include "core/sql_name.hpp"
+
+namespace django_session {
+namespace {
+
+std::string escaped_shell_word(const std::string& text) {
+  std::string quoted = "$'";
+  for (const char c : text) {
+    if (c >= ' ' && c < 0x7f && c != '|' && c != '\'' && c != '\\')
+      quoted += c;
+    else
+      quoted += fmt::format("\\{:03o}", static_cast<unsigned char>(c));
+  }
+  return quoted + "'";
+}
+
+bool is_plain(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+         std::string_view("_.-/:,").find(c) != std::string_view::npos;
+}
+
+/// A value in a connection string.
+std::string conninfo_value(const std::string& text) {
+  std::string quoted = "'";
+  for (const char c : text) quoted += (c == '\'' || c == '\\' ? "\\" : "") + std::string(1, c);
+  return quoted + "'";
+}
+
+/// psql and libpq read such a name as a connection string.
+bool looks_like_conninfo(const std::string& database) {
+  return database.find('=') != std::string::npos || database.starts_with("postgres://") ||
+         database.starts_with("postgresql://");
+}
+
+std::string database_option(const Route& route) {
+  if (!route.service.empty())
+    return "-d " + shell_word(fmt::format("service={} dbname={}", conninfo_value(route.service),
+                                          conninfo_value(route.database)));
+  if (looks_like_conninfo(route.database))
+    return "-d " + shell_word("dbname=" + conninfo_value(route.database));
+  return "-d " + shell_word(route.database);
+}
+
+std::string begin(const Route& route, const char* program, const char* host_option) {
+  std::string text = route.as_postgres ? "sudo -u postgres " : "";
+  text += program;
+  if (!route.host.empty()) text += fmt::format(" {} {}", host_option, shell_word(route.host));
+  if (!route.port.empty()) text += " -p " + shell_word(route.port);
+  text += " " + database_option(route);
+  if (!route.user.empty()) text += " -U " + shell_word(route.user);
+  return text;
+}
+
+}  // namespace
+
+std::string shell_word(const std::string& text) {
+  if (!text.empty() && text.front() != '-' && std::all_of(text.begin(), text.end(), is_plain))
+    return text;
+  if (!survives_printing(text)) return escaped_shell_word(text);
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
+std::string psql_statement(const Route& route, const std::string& sql) {
+  return begin(route, "psql", "-h") + " -c " + shell_word(sql);
+}
+
+std::string psql_file(const Route& route, const std::string& words, const std::string& file) {
+  return fmt::format("{} {} -f {}", begin(route, "psql", "-h"), words, shell_word(file));
+}
+
+std::string cleanup_command(const Route& route, const std::string& words) {
+  return fmt::format("{} {}", begin(route, "django_session_cleanup", "-H"), words);
+}
+
+}  // namespace django_session

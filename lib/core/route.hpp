@@ -1,0 +1,27 @@
+// From a shell on this machine to a database, for the commands that we print.
+#pragma once
+
+#include <string>
+
+namespace django_session {
+
+/// How to reach a database as a role that may change the session table.
+struct Route {
+  std::string database{};
+  std::string host{}, port{};  ///< as the connection used them; empty: libpq's default
+  std::string service{};       ///< of libpq's service file, instead of host and port
+  std::string user{};          ///< empty: the one that libpq takes
+  bool as_postgres = false;    ///< by `sudo -u postgres`, for whom servers let their own machine in
+};
+
+/// `text` as one word for a shell, with escapes ($'...') where it would be changed to be printed.
+std::string shell_word(const std::string& text);
+
+/// A complete command: `psql`, its options, and `sql`, one statement.
+std::string psql_statement(const Route& route, const std::string& sql);
+/// The same with a file, and with what comes before it: words that are quoted already.
+std::string psql_file(const Route& route, const std::string& words, const std::string& file);
+/// A complete command: `django_session_cleanup`, its options, and `words`, quoted already.
+std::string cleanup_command(const Route& route, const std::string& words);
+
+}  // namespace django_session

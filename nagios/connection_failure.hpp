@@ -1,0 +1,18 @@
+// Why the check can't connect, the reason first, and what to do about it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "pg/connection.hpp"
+
+namespace django_session::nagios {
+
+struct ConnectionFailure {
+  std::string reason;             ///< "password authentication failed for user "x" (db1:5432)"
+  std::vector<std::string> next;  ///< lines: what to do, and commands behind two spaces
+};
+
+ConnectionFailure explain_connection(const pg::Error& error, const pg::Parameters& parameters);
+
+}  // namespace django_session::nagios

@@ -1,0 +1,89 @@
+// What the page says when there is no connection.
+#include "connection_failure.hpp"
+
+#include <CppUTest/TestHarness.h>
+
+using namespace django_session;
+
+namespace {
+
+nagios::ConnectionFailure failure(const char* message, const char* sqlstate = "",
+                                  const char* function = "",
+                                  const pg::Parameters& parameters = {}) {
+  pg::Error error(pg::Error::Kind::connection, message, sqlstate);
+  error.refuse_login(function, "");
+  return nagios::explain_connection(error, parameters);
+}
+
+pg::Parameters at_host(const char* host, const char* port = "") {
+  pg::Parameters parameters;
+  parameters.host = host;
+  parameters.port = port;
+  return parameters;
+}
+
+std::string all(const nagios::ConnectionFailure& failure) {
+  std::string text;
+  for (const std::string& line : failure.next) text += line + "\n";
+  return text;
+}
+
+}  // namespace
+
+TEST_GROUP(ConnectionFailure){};
+
+TEST(ConnectionFailure, has_the_reason_first_and_then_the_place) {
+  pg::Parameters parameters;
+  parameters.dbname = "site";
+  parameters.user = "watcher";
+  const auto refused = failure(
+      "connection to server at \"db1\" (10.0.0.1), port 5433 failed: FATAL:  password "
+      "authentication failed for user \"watcher\"",
+      "28P01", "auth_failed", parameters);
+  STRCMP_EQUAL("password authentication failed for user \"watcher\" (db1:5433, database site)",
+               refused.reason.c_str());
+  STRCMP_CONTAINS("\n  db1:5433:site:watcher:PASSWORD\n", all(refused).c_str());
+}
+
+TEST(ConnectionFailure, over_a_socket_names_its_folder) {
+  const auto nobody = failure(
+      "connection to server on socket \"/run/pg/.s.PGSQL.5432\" failed: No such file or directory "
+      "Is the server running locally and accepting connections on that socket?");
+  STRCMP_EQUAL("No such file or directory (/run/pg, port 5432)", nobody.reason.c_str());
+  STRCMP_CONTAINS("\n  pg_isready -h /run/pg -p 5432\n", all(nobody).c_str());
+}
+
+TEST(ConnectionFailure, of_several_hosts_names_the_first) {
+  const auto both = failure(
+      "connection to server at \"a\", port 1 failed: Connection refused Is the server running on "
+      "that host and accepting TCP/IP connections? connection to server at \"b\", port 2 failed: "
+      "Connection refused");
+  STRCMP_EQUAL("Connection refused (a:1)", both.reason.c_str());
+}
+
+TEST(ConnectionFailure, each_kind_has_its_next_step) {
+  const char* at = "connection to server at \"db1\", port 5432 failed: FATAL:  words";
+  STRCMP_CONTAINS("pg_ident.conf", all(failure(at, "28000", "auth_failed")).c_str());
+  STRCMP_CONTAINS("pg_hba.conf", all(failure(at, "28000", "ClientAuthentication")).c_str());
+  STRCMP_CONTAINS("roles.sql", all(failure(at, "28000", "InitializeSessionUserId")).c_str());
+  STRCMP_CONTAINS("psql -p 5432 -l", all(failure(at, "3D000", "InitPostgres")).c_str());
+  STRCMP_CONTAINS("pg_stat_activity", all(failure(at, "53300", "InitProcess")).c_str());
+  STRCMP_CONTAINS("wait for it", all(failure(at, "57P03", "ProcessStartupPacket")).c_str());
+  STRCMP_CONTAINS("sslmode", all(failure("connection to server at \"db1\", port 5432 failed: "
+                                         "server does not support SSL, but SSL was required"))
+                                 .c_str());
+  STRCMP_CONTAINS("getent hosts db1",
+                  all(failure("could not translate host name \"db1\" to address: Name or service "
+                              "not known",
+                              "", "", at_host("db1")))
+                      .c_str());
+  STRCMP_CONTAINS(":PASSWORD",
+                  all(failure("connection to server at \"db1\", port 5432 failed: fe_sendauth: no "
+                              "password supplied"))
+                      .c_str());
+}
+
+TEST(ConnectionFailure, words_of_others_are_left_as_they_are) {
+  const auto other = failure("out of memory", "", "", at_host("db1", "5432"));
+  STRCMP_EQUAL("out of memory (db1:5432)", other.reason.c_str());
+}
