@@ -524,8 +524,10 @@ def test_killed_at_any_moment_the_next_run_goes_on(cleaned_site, start_cleanup, 
     for _ in range(4 * rounds):
         cleaned_site.fill(sessions=60_000)
         content = cleaned_site.psql(CONTENT)
+        expired = cleaned_site.value(EXPIRED)
         cleanup = start_cleanup(*DELETE, user=SWAPPER)
-        time.sleep(random.uniform(0.02, 1))
+        wait_for(lambda: cleaned_site.value(EXPIRED) < expired, "the first batch", pause=0.005)
+        time.sleep(random.uniform(0, 0.7))
         cleanup.send(signal.SIGKILL)
         cleanup.result()
         assert start_cleanup(*DELETE, user=SWAPPER).result().code == DONE
