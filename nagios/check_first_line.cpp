@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "core/quantity.hpp"
 #include "line_text.hpp"
 
 namespace django_session::nagios {
@@ -25,6 +26,10 @@ bool decides(const Judgement& judgement, Metric metric) {
 std::vector<std::string> deciding_entries(const Measurement& m, const MetricValues& values,
                                           const Judgement& judgement) {
   std::vector<std::string> entries;
+  if (site_stands_still(m))
+    entries.push_back(fmt::format("sessions can't be read or saved for {}{}",
+                                  format_quantity(*m.lock.waited, Unit::seconds),
+                                  m.lock.head.empty() ? "" : ", behind " + m.lock.head));
   if (swap_was_abandoned(m)) entries.emplace_back("an interrupted swap was left behind");
   std::vector<Metric> open = judgement.deciding;
   while (!open.empty()) {

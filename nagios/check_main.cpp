@@ -63,9 +63,7 @@ CheckResult measure(const Options& options, pg::Deadline deadline) {
   sessions::Reckoned reckoned = probe.measure(deadline);
   probe.measure_database(reckoned, deadline);
   const auto& [measurement, findings] = reckoned;
-  Judgement judgement = judge(findings.values, options.thresholds);
-  if (swap_was_abandoned(measurement) && judgement.state == State::ok)
-    judgement.state = State::warning;
+  const Judgement judgement = judge_table(measurement, findings, options.thresholds);
   const pg::Address server = probe.address();
   Report report{.measurement = measurement,
                 .findings = findings,

@@ -202,6 +202,14 @@ void add_further_lines(const Report& report, Lines& lines) {
 
 }  // namespace
 
+Judgement judge_table(const Measurement& m, const Findings& findings,
+                      const std::vector<Threshold>& thresholds) {
+  Judgement judgement = judge(findings.values, thresholds);
+  if (swap_was_abandoned(m) && judgement.state == State::ok) judgement.state = State::warning;
+  if (site_stands_still(m)) judgement.state = State::critical;
+  return judgement;
+}
+
 bool wants_more_lines(State state, int verbosity) { return state != State::ok || verbosity > 0; }
 
 std::string write_report(const Report& report) {

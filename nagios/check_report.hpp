@@ -22,6 +22,10 @@ struct Report {
   Route route;                              ///< for the commands that are printed
 };
 
+/// By the thresholds, and by what is wrong whatever they are.
+Judgement judge_table(const Measurement& measurement, const Findings& findings,
+                      const std::vector<Threshold>& thresholds);
+
 /// Further lines are shown with -v, and whenever someone has to act.
 bool wants_more_lines(State state, int verbosity);
 

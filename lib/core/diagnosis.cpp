@@ -54,14 +54,19 @@ bool worth_it(double part, const Measurement& m) {
 }
 
 void advise_on_lock(Case& c) {
-  const Measurement& m = c.m;
-  c.add_sql(fmt::format("the table is locked{}{}: wait until it is free; sizes may be out of date "
-                        "until then. Who holds the lock:",
-                        m.locked_by.empty() ? "" : " by ", m.locked_by),
-            fmt::format("SELECT a.pid, l.mode, l.granted, a.state, a.query FROM pg_locks l JOIN "
-                        "pg_stat_activity a USING (pid) "
-                        "WHERE l.relation = {}::regclass",
-                        printable_string(regclass_text(m))));
+  const LockQueue& lock = c.m.lock;
+  const std::string by = lock.by.empty() ? "" : " by " + lock.by;
+  const std::string state =
+      fmt::format("the table is locked{}: {}; sizes may be out of date until it is free.", by,
+                  lock.waited ? "all who read or save a session wait" : "nobody waits yet");
+  const std::string look = fmt::format(
+      "SELECT a.pid, l.mode, l.granted, a.usename, a.state, a.query FROM pg_locks l JOIN "
+      "pg_stat_activity a USING (pid) WHERE l.relation = {}::regclass",
+      printable_string(regclass_text(c.m)));
+  if (lock.end_it.empty()) return c.add_sql(state + " Look who has it:", look);
+  c.add_sql(fmt::format("{} Wait, or end {}, which undoes its work:", state, lock.head),
+            lock.end_it);
+  c.add_sql("look at all who hold or await it:", look, Advice::Place::instead);
 }
 
 void advise_on_rights(Case& c) {
@@ -179,7 +184,8 @@ void advise_on_space(Case& c, const Reclaimable& parts) {
   const bool online = expired || free;
   const auto place = online ? Advice::Place::instead : Advice::Place::next;
   if (online)
-    c.add(freed_online(c, parts), cleanup_command(c.route, table_option(m) + " --dry-run"));
+    c.add(freed_online(c, parts),
+          cleanup_command(c.route, table_option(m) + " --method swap --dry-run"));
   if (expired)
     c.add(fmt::format("delete the expired sessions, about {}, in the site's folder; the files stay "
                       "as large as they are:",

@@ -396,6 +396,12 @@ bool expire_date_is_never_analyzed(const Measurement& m) {
       [](const Column& column) { return column.name == "expire_date" && column.never_analyzed; });
 }
 
+bool site_stands_still(const Measurement& m) {
+  constexpr double kLongestPause =
+      120;  // seconds: a page that was asked for has long been given up
+  return m.locked && m.lock.waited.value_or(0) >= kLongestPause;
+}
+
 bool swap_was_abandoned(const Measurement& m) {
   constexpr double kLongestSwap = 3600;
   return m.table.swap && m.facts.now - m.table.swap->started.value_or(0) >= kLongestSwap;

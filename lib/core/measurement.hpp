@@ -80,6 +80,14 @@ struct StayingRows {
   std::vector<double> widths;  ///< average ones, of each of the statistics' columns
 };
 
+/// Who keeps the table from being read, as far as this role may see it.
+struct LockQueue {
+  std::string by;                ///< "pid 4711 (role admin, psql), VACUUM FULL, for 90 s", or empty
+  std::string head;              ///< "pid 4700": whose end would set the others going; or empty
+  std::string end_it;            ///< as SQL; empty where it isn't known who that is
+  std::optional<double> waited;  ///< seconds, of the first of those who wait; nothing: nobody does
+};
+
 struct Measurement {
   SessionTable table;
   PlannerStatistics statistics;
@@ -88,7 +96,7 @@ struct Measurement {
   // Sizes: exact, or (while another session has locked the table) as last seen, or by the
   // catalogue's pages, which date from the last vacuum or analyze
   bool locked = false;
-  std::string locked_by;  ///< "pid 4711, VACUUM FULL, for 90 s", or empty
+  LockQueue lock;  ///< while `locked`
   bool sizes_are_exact = false;
   std::string sizes_unknown;  ///< why, where not even the catalogue knows
   double heap_bytes = 0;      ///< main fork only
@@ -119,6 +127,9 @@ struct TableSize {
   std::string schema, table;
   double bytes = 0;  ///< by the catalogue's pages, so as of its last vacuum or analyze
 };
+
+/// The table has been locked for so long, with others waiting, that the site stands still.
+bool site_stands_still(const Measurement& measurement);
 
 /// What follows from a measurement, each figure by its best source.
 struct Findings {

@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <ctime>
 
+#include "core/quantity.hpp"
+#include "core/sql_name.hpp"
+
 namespace django_session::sessions {
 namespace {
 
@@ -93,6 +96,18 @@ RelationCounters read_counters(const pg::Row& row, const std::string& prefix) {
   counters.dead = number("dead", 0);
   counters.inserted = number("inserted", 0);
   return counters;
+}
+
+/// "pid 4711 (role admin, psql), VACUUM FULL, for 90 s", by columns whose names begin so.
+std::string process(const pg::Row& row, const std::string& prefix, const std::string& does) {
+  std::string text = "pid " + row.text(prefix.empty() ? "pid" : "head");
+  const std::string role = row.text(prefix + "role"), program = row.text(prefix + "application");
+  if (!role.empty())
+    text += fmt::format(" (role {}{}{})", role, program.empty() ? "" : ", ", program);
+  if (!does.empty()) text += ", " + does;
+  if (const auto age = row.number(prefix + "age"))
+    text += ", for " + format_quantity(*age, Unit::seconds);
+  return text;
 }
 
 }  // namespace
@@ -213,13 +228,30 @@ PlannerStatistics read_statistics(const pg::Rows& rows) {
   return statistics;
 }
 
-std::string read_lock_holder(const pg::Rows& rows) {
-  if (rows.empty()) return "";
+LockQueue read_lock_queue(const pg::Rows& rows) {
+  if (rows.empty()) return {};
   const pg::Row& row = rows.front();
-  std::string text = "pid " + row.text("pid");
-  if (row.optional_text("command")) text += ", " + row.text("command");
-  if (const auto age = row.number("age")) text += fmt::format(", for {:.0f} s", *age);
-  return row.flag("granted") ? text : text + ", itself waiting";
+  LockQueue lock;
+  lock.waited = row.number("waited");
+  const std::string prepared = row.text("prepared");
+  if (!prepared.empty()) {
+    lock.head = "prepared transaction " + prepared;
+    lock.end_it = "ROLLBACK PREPARED " + printable_string(prepared);
+  } else if (!row.text("head").empty()) {
+    lock.head = "pid " + row.text("head");
+    lock.end_it = fmt::format("SELECT pg_terminate_backend({})", row.text("head"));
+  }
+  if (row.text("pid").empty()) {
+    lock.by = lock.head;
+    return lock;
+  }
+  lock.by = process(row, "", row.text("command"));
+  if (row.flag("granted")) return lock;
+  lock.by += ", which waits";
+  if (!lock.head.empty())
+    lock.by +=
+        " for " + (prepared.empty() ? process(row, "head_", row.text("head_state")) : lock.head);
+  return lock;
 }
 
 }  // namespace django_session::sessions

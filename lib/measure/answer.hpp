@@ -19,11 +19,11 @@ struct Definition {
   Oid schema_oid, toast_oid;
   char relkind = 'r';
   bool has_expire_date = true, expire_date_is_time = true;
-  bool expire_date_has_zone = true;  ///< timestamptz; else `timestamp`, in the session's zone
-  bool row_security = false;         ///< hides rows from this role
-  bool has_more_rights = false;      ///< than the table's owner
-  std::string more_rights;           ///< as SQL, which tells that
-  bool could_rule_the_server = false;                  ///< is a superuser, or could become one
+  bool expire_date_has_zone = true;    ///< timestamptz; else `timestamp`, in the session's zone
+  bool row_security = false;           ///< hides rows from this role
+  bool has_more_rights = false;        ///< than the table's owner
+  std::string more_rights;             ///< as SQL, which tells that
+  bool could_rule_the_server = false;  ///< is a superuser, or could become one
   bool may_lock = false, standby = false;
   Oid statistics_oid;               ///< of roles.sql's function
   std::string statistics_function;  ///< its name as SQL, or empty
@@ -49,7 +49,7 @@ void read_counts(const pg::Row& row, Measurement& measurement);
 /// Makes the distribution agree with the live rows just counted; as the statistics have it where
 /// the count gave up or all rows aren't known.
 void calibrate(const Measurement& measurement, ValueDistribution& distribution);
-/// "pid 4711, VACUUM FULL, for 90 s"; empty without a row.
-std::string read_lock_holder(const pg::Rows& rows);
+/// Empty without a row.
+LockQueue read_lock_queue(const pg::Rows& rows);
 
 }  // namespace django_session::sessions

@@ -409,8 +409,8 @@ void Probe::calibrate_by(Measurement& m) {
 void Probe::ask_after_failure(const Reading& asked, Measurement& m, pg::Deadline deadline) {
   connection_->send(after_failure_message(asked), deadline);
   database_size_is_coming_ = false;
-  const std::string holder = read_lock_holder(rows_of(connection_->next_rows(deadline)));
-  if (m.locked) m.locked_by = holder;
+  const LockQueue lock = read_lock_queue(rows_of(connection_->next_rows(deadline)));
+  if (m.locked) m.lock = lock;
   database_size_is_coming_ = asked.database_size;
 }
 

@@ -181,19 +181,6 @@ constexpr const char* kOwnStatistics = R"((
       SELECT extract(epoch FROM v) FROM pg_catalog.unnest(histogram_bounds::text::timestamptz[]) v) END AS histogram
   FROM pg_catalog.pg_stats WHERE schemaname = {0} AND tablename = {1} AND NOT inherited))";
 
-/// Who is in the way. The age of others' transactions is hidden without pg_read_all_stats, their
-/// pid is not.
-constexpr const char* kLockHolder = R"(
-SELECT l.pid, l.granted, p.command, extract(epoch FROM pg_catalog.now() - a.xact_start)::bigint AS age
-FROM pg_catalog.pg_locks l
-LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-LEFT JOIN pg_catalog.pg_stat_progress_cluster p ON p.pid = l.pid
-WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
-  AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-  AND l.relation IN (SELECT '{0}'::oid UNION ALL SELECT indexrelid FROM pg_catalog.pg_index WHERE indrelid = '{0}'::oid)
-ORDER BY l.granted DESC LIMIT 1;
-)";
-
 constexpr const char* kCandidates = R"(
 SELECT n.nspname AS schema, c.relname AS "table"
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -375,7 +362,8 @@ std::string preparation_message(const std::string& statements, std::chrono::mill
 }
 
 std::string after_failure_message(const Reading& reading) {
-  return in_transaction(1000, fmt::format(kLockHolder, reading.oid)) + database_size(reading);
+  return in_transaction(1000, sql::fill<sql::lock_queue>(sql::arg<"oid">(reading.oid))) +
+         database_size(reading);
 }
 
 std::string largest_tables_message(std::chrono::milliseconds budget) {

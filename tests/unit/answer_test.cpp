@@ -241,14 +241,48 @@ TEST(Answer, calibrates_statistics_that_knew_of_no_expired_session) {
 }
 
 TEST(Answer, tells_who_holds_the_lock) {
-  STRCMP_EQUAL("", read_lock_holder({}).c_str());
+  STRCMP_EQUAL("", read_lock_queue({}).by.c_str());
+  const LockQueue held = read_lock_queue({row({{"pid", "7"},
+                                               {"role", "admin"},
+                                               {"application", "psql"},
+                                               {"granted", "t"},
+                                               {"command", "VACUUM FULL"},
+                                               {"age", "90"},
+                                               {"head", "7"},
+                                               {"prepared", nullptr},
+                                               {"waited", nullptr}})});
+  STRCMP_EQUAL("pid 7 (role admin, psql), VACUUM FULL, for 1.5 min", held.by.c_str());
+  STRCMP_EQUAL("SELECT pg_terminate_backend(7)", held.end_it.c_str());
+  CHECK(!held.waited);
+}
+
+TEST(Answer, tells_who_keeps_the_one_waiting_that_all_wait_for) {
+  const LockQueue queue = read_lock_queue({row({{"pid", "8"},
+                                                {"role", "admin"},
+                                                {"application", ""},
+                                                {"granted", "f"},
+                                                {"command", nullptr},
+                                                {"age", nullptr},
+                                                {"head", "7"},
+                                                {"head_role", "report"},
+                                                {"head_application", "psql"},
+                                                {"head_state", "idle in transaction"},
+                                                {"head_age", "3600"},
+                                                {"prepared", nullptr},
+                                                {"waited", "300"}})});
   STRCMP_EQUAL(
-      "pid 7, VACUUM FULL, for 90 s",
-      read_lock_holder(
-          {row({{"pid", "7"}, {"granted", "t"}, {"command", "VACUUM FULL"}, {"age", "90"}})})
-          .c_str());
-  STRCMP_EQUAL("pid 8, itself waiting",
-               read_lock_holder(
-                   {row({{"pid", "8"}, {"granted", "f"}, {"command", nullptr}, {"age", nullptr}})})
-                   .c_str());
+      "pid 8 (role admin), which waits for pid 7 (role report, psql), idle in transaction, for 1 h",
+      queue.by.c_str());
+  STRCMP_EQUAL("pid 7", queue.head.c_str());
+  DOUBLES_EQUAL(300, *queue.waited, 0);
+}
+
+TEST(Answer, tells_of_a_prepared_transaction) {
+  const LockQueue prepared = read_lock_queue({row({{"pid", nullptr},
+                                                   {"granted", "t"},
+                                                   {"head", nullptr},
+                                                   {"prepared", "it's"},
+                                                   {"waited", "5"}})});
+  STRCMP_EQUAL("prepared transaction it's", prepared.by.c_str());
+  STRCMP_EQUAL("ROLLBACK PREPARED 'it''s'", prepared.end_it.c_str());
 }

@@ -28,7 +28,7 @@ struct Case {
   std::vector<TableSize> largest_tables;
 
   MetricValue& operator[](Metric metric) { return findings.values[metric]; }
-  Judgement judgement() const { return judge(findings.values, thresholds); }
+  Judgement judgement() const { return nagios::judge_table(m, findings, thresholds); }
   std::string line() const { return nagios::first_line(m, findings.values, judgement()); }
   std::string text() const {
     const Judgement judged = judgement();
@@ -277,6 +277,18 @@ TEST(Report, knows_its_own_table_better_than_the_catalogue) {
   c.largest_tables = {{"public", "blog", 20 * kGB}, {"public", "django_session", 8192}};
   STRCMP_CONTAINS("\nLargest tables of site: public.blog ~20 GB, public.django_session ~12.9 GB\n",
                   c.text().c_str());
+}
+
+TEST(Report, of_a_site_that_stands_still_for_minutes_is_critical) {
+  Case c = healthy();
+  c.m.locked = true;
+  c.m.lock = {"pid 8, which waits for pid 7", "pid 7", "SELECT pg_terminate_backend(7)", 119};
+  STRCMP_CONTAINS("DJANGO_SESSION OK - django_session (locked)", c.text().c_str());
+  c.m.lock.waited = 300;
+  STRCMP_CONTAINS(
+      "DJANGO_SESSION CRITICAL - sessions can't be read or saved for 5 min, behind pid 7: "
+      "django_session (locked)",
+      c.text().c_str());
 }
 
 TEST(Report, says_so_when_not_even_sizes_are_known) {

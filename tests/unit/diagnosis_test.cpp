@@ -69,7 +69,7 @@ TEST(Diagnosis, a_healthy_table_needs_nothing) {
 
 TEST(Diagnosis, expired_sessions_are_deleted_and_then_the_space_is_given_back) {
   STRCMP_EQUAL(
-      "django_session_cleanup -d site -T public.django_session --dry-run\n"
+      "django_session_cleanup -d site -T public.django_session --method swap --dry-run\n"
       "python manage.py clearsessions\n"
       "psql -d site -c 'VACUUM (FULL, ANALYZE) public.django_session'\n",
       commands(healthy(), findings_of({.expired = 90 * kMB})).c_str());
@@ -78,7 +78,7 @@ TEST(Diagnosis, expired_sessions_are_deleted_and_then_the_space_is_given_back) {
 TEST(Diagnosis, free_space_is_given_back_and_the_lock_is_named) {
   const Findings findings = findings_of({.free = 50 * kMB});
   STRCMP_EQUAL(
-      "django_session_cleanup -d site -T public.django_session --dry-run\n"
+      "django_session_cleanup -d site -T public.django_session --method swap --dry-run\n"
       "psql -d site -c 'VACUUM (FULL, ANALYZE) public.django_session'\n",
       commands(healthy(), findings).c_str());
   STRCMP_CONTAINS("VACUUM FULL locks the table", text_of(healthy(), findings).c_str());
@@ -88,14 +88,16 @@ TEST(Diagnosis, odd_names_reach_the_cleanup_through_a_shell) {
   Measurement m = healthy();
   m.table.database = "it's";
   m.table.name = "odd.\"name\"";
-  STRCMP_CONTAINS("django_session_cleanup -d 'it'\\''s' -T 'public.\"odd.\"\"name\"\"\"' --dry-run",
-                  commands(m, findings_of({.free = 50 * kMB})).c_str());
+  STRCMP_CONTAINS(
+      "django_session_cleanup -d 'it'\\''s' -T 'public.\"odd.\"\"name\"\"\"' --method swap "
+      "--dry-run",
+      commands(m, findings_of({.free = 50 * kMB})).c_str());
 }
 
 TEST(Diagnosis, names_that_a_line_would_change_are_escaped_for_shell_and_regclass) {
   Measurement m = healthy();
   m.table.name = "a|'b\n";
-  STRCMP_CONTAINS(R"( -T $'public.a\174\047b\012' --dry-run)",
+  STRCMP_CONTAINS(R"( -T $'public.a\174\047b\012' --method swap --dry-run)",
                   commands(m, findings_of({.free = 50 * kMB})).c_str());
   m.locked = true;
   STRCMP_CONTAINS(R"(l.relation = E'\''"public"."a\u007C'\'''\''b\u000A"'\''::regclass')",
@@ -227,10 +229,11 @@ TEST(Diagnosis, a_missing_index_on_expire_date_is_created) {
 TEST(Diagnosis, behind_a_lock_there_is_nothing_to_do_but_to_look_who_holds_it) {
   Measurement m = healthy();
   m.locked = true;
-  m.locked_by = "pid 4711, VACUUM FULL, for 90 s";
+  m.lock.by = "pid 4711, VACUUM FULL, for 90 s";
   m.table.name = "it's";
   const Findings findings = findings_of({.free = 90 * kMB});
-  STRCMP_CONTAINS("locked by pid 4711, VACUUM FULL, for 90 s: wait", text_of(m, findings).c_str());
+  STRCMP_CONTAINS("locked by pid 4711, VACUUM FULL, for 90 s: nobody waits",
+                  text_of(m, findings).c_str());
   STRCMP_CONTAINS(R"(l.relation = '\''public."it'\'''\''s"'\''::regclass')",
                   commands(m, findings).c_str());
   LONGS_EQUAL(1, diagnose(m, findings, Route{.database = m.table.database}).size());
@@ -265,4 +268,15 @@ TEST(Diagnosis, one_way_is_named_first_and_the_others_after_it_full_last) {
   CHECK(advices[1].place == Advice::Place::instead);
   CHECK(advices[2].place == Advice::Place::instead);
   STRCMP_CONTAINS("VACUUM (FULL", advices[2].command.c_str());
+}
+
+TEST(Diagnosis, who_heads_the_queue_at_a_lock_can_be_ended) {
+  Measurement m = healthy();
+  m.locked = true;
+  m.lock = {"pid 8, VACUUM FULL, which waits for pid 7, idle in transaction", "pid 7",
+            "SELECT pg_terminate_backend(7)", 30};
+  STRCMP_CONTAINS("all who read or save a session wait", text_of(m, findings_of()).c_str());
+  STRCMP_CONTAINS("or end pid 7,", text_of(m, findings_of()).c_str());
+  STRCMP_CONTAINS("psql -d site -c 'SELECT pg_terminate_backend(7)'\n",
+                  commands(m, findings_of()).c_str());
 }
