@@ -361,8 +361,8 @@ std::string try_create_sql(const SwapNames& names, TransactionLimits limits) {
 
 std::string create_triggers_sql(const SwapNames& names, TransactionLimits limits) {
   const std::string body =
-      fill<sql::create_function>(names, limits) +
-      fill<sql::create_triggers>(names, limits,
+      fill<sql::create_trigger_function>(names, limits) +
+      fill<sql::attach_triggers>(names, limits,
                                  arg<"trigger_mark">(fill<sql::trigger_mark>(names, limits)));
   const std::string locks =
       kQuickCommit + lock_against_vacuum(names, limits, names.table) + kAsked +
