@@ -2,6 +2,7 @@
 code name the same options."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -164,6 +165,19 @@ def test_installed_below_usr_the_plugin_lies_where_collectd_looks(tmp_path):
     built_in = re.findall(rb"/usr/lib[\w/.-]*/collectd(?=\0)",
                           Path(program("collectd")).read_bytes())
     assert f"/usr/{folder}".encode() in built_in, built_in
+
+
+def test_an_edited_configuration_is_kept_by_an_installation(tmp_path):
+    subprocess.run(["cmake", "-S", ROOT, "-B", tmp_path / "build", "-DDJANGO_SESSION_TESTS=OFF"], check=True,
+                   stdout=subprocess.DEVNULL)
+    for _ in range(2):
+        subprocess.run(["cmake", "--install", tmp_path / "build", "--component", "conf.d"], check=True,
+                       stdout=subprocess.DEVNULL, env={**os.environ, "DESTDIR": str(tmp_path / "root")})
+        installed = [path for path in (tmp_path / "root").rglob("*") if path.is_file()]
+        for path in installed:
+            path.write_text(path.read_text() + "# edited\n")
+    assert sorted(path.name for path in installed) == ["django_session.cfg", "django_session.conf", "django_session.conf"]
+    assert all(path.read_text().endswith("# edited\n# edited\n") for path in installed)
 
 
 def test_threads_share_only_what_a_checked_mutex_guards():
