@@ -33,16 +33,12 @@ CheckResult failure(State state, const std::string& message) {
 }
 
 /// How a person who may change the table gets from this machine to it, or on the primary's machine
-/// to the primary.
-Route route_to(const Measurement& m, const pg::Address& server, const std::string& service) {
+/// to the primary. A service file may be this user's alone, and may hold a password that is.
+Route route_to(const Measurement& m, const pg::Address& server) {
   Route route{.database = m.table.database, .as_postgres = server.is_local() || m.facts.standby};
   if (m.facts.standby) return route;
-  if (service.empty() || server.is_local()) {
-    route.host = server.host;
-    route.port = server.port;
-  } else {
-    route.service = service;
-  }
+  route.host = server.host;
+  route.port = server.port;
   if (!route.as_postgres) route.user = m.table.role_is_superuser ? m.table.role : m.table.owner;
   return route;
 }
@@ -71,7 +67,7 @@ CheckResult measure(const Options& options, pg::Deadline deadline) {
                 .judgement = judgement,
                 .verbosity = options.verbosity,
                 .server = fmt::format("{}, port {}", server.host, server.port),
-                .route = route_to(measurement, server, options.connection.service)};
+                .route = route_to(measurement, server)};
   if (wants_more_lines(judgement.state, options.verbosity))
     report.largest_tables = largest_tables(probe, deadline);
   return {judgement.state, write_report(report), false};
@@ -90,10 +86,11 @@ std::string role_of(const Options& options) {
 }
 
 CheckResult connection_failure(const Options& options, const pg::Error& error) {
-  if (const std::string& database = error.forbidden_database(); !database.empty())
+  const pg::Error::Login& login = error.login();
+  if (login.misses_connect)
     return failure(State::unknown,
                    fmt::format("missing right: GRANT CONNECT ON DATABASE {} TO {}; ({})",
-                               sql_identifier(database), role_of(options), error.what()));
+                               sql_identifier(login.database), role_of(options), error.what()));
   const ConnectionFailure explained = explain_connection(error, options.connection);
   CheckResult result = failure(State::critical, "cannot connect: " + explained.reason);
   for (const std::string& line : explained.next) result.text += further_line(line);

@@ -36,15 +36,18 @@ std::string plain_reason(std::string_view text) {
   const auto severity = text.substr(0, kLongestSeverity).find(":  ");
   if (severity != std::string_view::npos) text.remove_prefix(severity + 3);
   text = text.substr(0, text.find("Is the server running"));
-  text = text.substr(0, text.find(kAttempt));
   const auto last = text.find_last_not_of(" \t\n");
   return std::string(text.substr(0, last == std::string_view::npos ? 0 : last + 1));
 }
 
-/// The first of them, where several hosts were tried; nothing where libpq's words are others.
-std::optional<Attempt> first_attempt(std::string_view message) {
+/// Where several hosts were tried, the last: the SQLSTATE is its. Nothing where libpq's words are
+/// others.
+std::optional<Attempt> last_attempt(std::string_view message) {
+  const auto begin = message.rfind(kAttempt);
+  if (begin == std::string_view::npos) return std::nullopt;
+  message.remove_prefix(begin);
   const auto failed = message.find(kFailed);
-  if (!message.starts_with(kAttempt) || failed == std::string_view::npos) return std::nullopt;
+  if (failed == std::string_view::npos) return std::nullopt;
   const std::string_view where = message.substr(0, failed);
   Attempt attempt;
   attempt.reason = plain_reason(message.substr(failed + kFailed.size()));
@@ -59,6 +62,15 @@ std::optional<Attempt> first_attempt(std::string_view message) {
     attempt.host = std::string(between(where, "at \"", "\""));
     attempt.port = std::string(between(where, "port ", " "));
   }
+  return attempt;
+}
+
+/// "while connecting to db1": the one of several that a time limit met.
+Attempt attempt_of(const pg::Parameters& parameters, const std::string& message) {
+  Attempt attempt{parameters.host, parameters.port, message};
+  const std::string_view host = between(message, "while connecting to ", "\n");
+  if (!host.empty()) attempt.host = std::string(host);
+  attempt.by_socket = attempt.host.starts_with('/');
   return attempt;
 }
 
@@ -83,15 +95,19 @@ std::string or_placeholder(const std::string& text, const char* placeholder) {
   return text.empty() ? placeholder : text;
 }
 
+/// On the server's machine: over the socket that was used, or its default one.
 std::string administrators_psql(const Words& w, const std::string& arguments) {
-  return fmt::format("  sudo -u postgres psql -p {} {}", or_placeholder(w.attempt.port, "5432"),
-                     arguments);
+  const Attempt& a = w.attempt;
+  return fmt::format("  sudo -u postgres psql {}-p {} {}",
+                     a.by_socket ? fmt::format("-h {} ", shell_word(a.host)) : "",
+                     or_placeholder(a.port, "5432"), arguments);
 }
 
 std::vector<std::string> of_password(const Words& w) {
   return {
-      "Next: put the role's password into the password file of the user that runs this check "
-      "(~/.pgpass, mode 600), as a line; \\password in psql sets a new one:",
+      "Next: give the user that runs this check the role's password, where it is read from: "
+      "PGPASSWORD or the service file, if they have one, else the password file (~/.pgpass, mode "
+      "600), as the line:",
       fmt::format("  {}:{}:{}:{}:PASSWORD", or_placeholder(w.attempt.host, "*"),
                   or_placeholder(w.attempt.port, "*"), or_placeholder(w.database, "*"),
                   or_placeholder(w.role, "*"))};
@@ -99,28 +115,32 @@ std::vector<std::string> of_password(const Words& w) {
 
 std::vector<std::string> of_peer() {
   return {
-      "Next: by its socket the server lets a system user in as the role of the same name only: map "
-      "the user of this check to its role in pg_ident.conf (README, Logging in), or connect with "
-      "-H localhost and a password file"};
+      "Next: over its socket the server lets a system user log in only as the role of the same "
+      "name: map this check's user to the role in pg_ident.conf (README, Logging in), or connect "
+      "with -H localhost and a password file"};
 }
 
 std::vector<std::string> of_no_entry(const Words& w) {
+  const char* line = w.attempt.by_socket ? "  local  {}  {}  peer map=monitoring"
+                                         : "  host  {}  {}  ADDRESS/32  scram-sha-256";
   return {
-      "Next: on the server, add a line for this machine's address to pg_hba.conf, and reload it "
-      "with the command below:",
-      fmt::format("  host  {}  {}  ADDRESS/32  scram-sha-256",
-                  sql_identifier(or_placeholder(w.database, "DATABASE")),
+      "Next: on the server, add this line to pg_hba.conf, above all that reject it (ADDRESS: this "
+      "machine's; the map: README, Logging in), and reload it:",
+      fmt::format(fmt::runtime(line), sql_identifier(or_placeholder(w.database, "DATABASE")),
                   sql_identifier(or_placeholder(w.role, "ROLE"))),
       administrators_psql(w, "-c 'SELECT pg_reload_conf()'")};
 }
 
 std::vector<std::string> of_role(const Words& w) {
+  if (w.role.empty()) return {"Next: name a role that exists with -U"};
   return {
-      "Next: the role does not exist, or may not log in. For a monitor: conf.d/roles.sql makes it, "
-      "in the folder of our sources on the server; else name another with -U:",
-      administrators_psql(w, fmt::format("-d {} -v monitor={} -f conf.d/roles.sql",
-                                         shell_word(or_placeholder(w.database, "DATABASE")),
-                                         shell_word(or_placeholder(w.role, "ROLE"))))};
+      "Next: on the server, in the folder of this program's sources, make the role a monitor that "
+      "may log in; or name another role with -U:",
+      administrators_psql(
+          w, fmt::format("-d {} -v monitor={} -f conf.d/roles.sql",
+                         shell_word(or_placeholder(w.database, "DATABASE")), shell_word(w.role))),
+      administrators_psql(
+          w, "-c " + shell_word(fmt::format("ALTER ROLE {} LOGIN", sql_identifier(w.role))))};
 }
 
 std::vector<std::string> of_database(const Words& w) {
@@ -154,22 +174,39 @@ std::vector<std::string> of_tls() {
       "here (service file, PGSSLMODE, PGSSLROOTCERT) with ssl and ssl_cert_file on the server"};
 }
 
+std::vector<std::string> of_kind_of_server() {
+  return {
+      "Next: the server answers, but isn't of the kind that target_session_attrs asks for (in -d, "
+      "the service file or PGTARGETSESSIONATTRS): a primary, or a standby"};
+}
+
+std::vector<std::string> of_service() {
+  return {
+      "Next: name a section of the service file with --service: PGSERVICEFILE, ~/.pg_service.conf "
+      "of the user that runs this check, or pg_service.conf in PGSYSCONFDIR"};
+}
+
 std::vector<std::string> of_name(const Words& w) {
   return {"Next: the host's name is not known here; check it, or give -H its address:",
           fmt::format("  getent hosts {}", shell_word(or_placeholder(w.attempt.host, "HOST")))};
 }
 
 std::vector<std::string> next_steps(const Words& w) {
-  const std::string &sqlstate = w.error.sqlstate(), &function = w.error.login_function();
+  const std::string &sqlstate = w.error.sqlstate(), &function = w.error.login().function;
   if (sqlstate == "28P01" || says(w.error, "no password supplied")) return of_password(w);
   if (sqlstate == "28000" && function == "InitializeSessionUserId") return of_role(w);
   if (sqlstate == "28000" && function == "auth_failed") return of_peer();
   if (sqlstate == "28000" && function == "ClientAuthentication") return of_no_entry(w);
   if (sqlstate == "3D000") return of_database(w);
   if (sqlstate == "53300") return of_connections(w);
-  if (sqlstate == "57P03") return {"Next: the server is starting or stopping: wait for it"};
+  if (sqlstate == "57P03")
+    return {
+        "Next: the server is starting or stopping: wait for it, and read its log if that takes "
+        "long"};
   if (!sqlstate.empty()) return {};
   if (says(w.error, "could not translate host name")) return of_name(w);
+  if (says(w.error, "service")) return of_service();
+  if (says(w.error, "hot standby mode") || says(w.error, "session is ")) return of_kind_of_server();
   if (says(w.error, "SSL") || says(w.error, "certificate")) return of_tls();
   return of_silence(w);
 }
@@ -185,9 +222,11 @@ std::string place(const Words& w) {
 }  // namespace
 
 ConnectionFailure explain_connection(const pg::Error& error, const pg::Parameters& parameters) {
-  const auto attempt = first_attempt(error.what());
-  Words w{error, attempt.value_or(Attempt{parameters.host, parameters.port, error.what()}),
-          database_of(parameters), parameters.user};
+  const auto attempt = last_attempt(error.what());
+  const pg::Error::Login& login = error.login();
+  const Words w{error, attempt.value_or(attempt_of(parameters, error.what())),
+                login.database.empty() ? database_of(parameters) : login.database,
+                login.role.empty() ? parameters.user : login.role};
   return {w.attempt.reason + place(w), next_steps(w)};
 }
 

@@ -33,7 +33,7 @@ struct Case {
   }
   void add_sql(std::string finding, const std::string& sql,
                Advice::Place place = Advice::Place::next) {
-    add(std::move(finding), psql_statement(route, sql), place);
+    add(std::move(finding), psql_statements(route, {sql}), place);
   }
 };
 
@@ -60,11 +60,12 @@ void advise_on_lock(Case& c) {
       fmt::format("the table is locked{}: {}; sizes may be out of date until it is free.", by,
                   lock.waited ? "all who read or save a session wait" : "nobody waits yet");
   const std::string look = fmt::format(
-      "SELECT a.pid, l.mode, l.granted, a.usename, a.state, a.query FROM pg_locks l JOIN "
-      "pg_stat_activity a USING (pid) WHERE l.relation = {}::regclass",
+      "SELECT l.pid, l.mode, l.granted, a.usename, a.application_name, a.state, a.xact_start FROM "
+      "pg_locks l LEFT JOIN pg_stat_activity a USING (pid) WHERE l.relation = {}::regclass",
       printable_string(regclass_text(c.m)));
   if (lock.end_it.empty()) return c.add_sql(state + " Look who has it:", look);
-  c.add_sql(fmt::format("{} Wait, or end {}, which undoes its work:", state, lock.head),
+  c.add_sql(fmt::format("{} Wait, or end {}, which undoes its work; as its role or a superuser:",
+                        state, lock.head),
             lock.end_it);
   c.add_sql("look at all who hold or await it:", look, Advice::Place::instead);
 }
@@ -109,8 +110,8 @@ void advise_on_statistics(Case& c) {
   const bool missing = m.table.may_read_expire_date && !c.findings.values[Metric::live].number;
   if (m.table.may_read_expire_date && expire_date_is_never_analyzed(m))
     c.add_sql(
-        "expire_date's statistics target is 0, so ANALYZE passes it over, and the sessions can't "
-        "be estimated; give it one:",
+        "expire_date's statistics target is 0, so ANALYZE passes it over, and sessions "
+        "are counted only where they are few; give it one:",
         analyze_statements(m, "expire_date"));
   else if (missing && !m.statistics.expire_dates.known())
     c.add_sql("the table has no statistics to estimate from; this reads a sample of it:",
@@ -169,31 +170,40 @@ std::string freed_online(const Case& c, const Reclaimable& parts) {
                                  size(parts.expired + parts.dead + parts.free + parts.bloat));
   if (const auto afresh = sizes_afresh(c.m))
     text += fmt::format("; it may need {} of disk meanwhile", size(afresh->total()));
-  return text + ". Look at the plan, then run it without --dry-run:";
+  return text +
+         ". Look at the plan, which names another way where this is impossible, then run it "
+         "without "
+         "--dry-run:";
 }
 
-std::string price_of_full(const Case& c) {
+/// VACUUM FULL alone would write the expired sessions again, too.
+void advise_full(Case& c, bool expired) {
   const auto afresh = sizes_afresh(c.m);
-  return fmt::format("VACUUM FULL locks the table: the site stands still while {} written again:",
-                     afresh ? "about " + size(afresh->total()) + " is" : "all that stays is");
+  const std::string full = psql_statements(  // who can't have the lock must not queue all others
+      c.route,
+      {"SET lock_timeout = '2s'", fmt::format("VACUUM (FULL, ANALYZE) {}", table_of(c.m))});
+  c.add(fmt::format("{}VACUUM FULL, which locks the table: the site stands still while {} written "
+                    "again:",
+                    expired ? "delete the expired sessions, in the site's folder, then " : "",
+                    afresh ? "about " + size(afresh->total()) + " is" : "all that stays is"),
+        (expired ? "python manage.py clearsessions && " : "") + full, Advice::Place::instead);
 }
 
 void advise_on_space(Case& c, const Reclaimable& parts) {
   const Measurement& m = c.m;
-  const bool expired = worth_it(parts.expired, m), free = worth_it(parts.free, m);
-  const bool online = expired || free;
+  const bool expired = worth_it(parts.expired, m), free = worth_it(parts.free, m),
+             dead = worth_it(parts.dead, m), online = expired || free;
+  const std::string swap = cleanup_command(c.route, table_option(m) + " --method swap --dry-run");
   const auto place = online ? Advice::Place::instead : Advice::Place::next;
-  if (online)
-    c.add(freed_online(c, parts),
-          cleanup_command(c.route, table_option(m) + " --method swap --dry-run"));
+  if (online) c.add(freed_online(c, parts), swap);
   if (expired)
     c.add(fmt::format("delete the expired sessions, about {}, in the site's folder; the files stay "
                       "as large as they are:",
                       size(parts.expired)),
           "python manage.py clearsessions", place);
-  if (worth_it(parts.dead, m))
-    c.add_sql(fmt::format("dead rows take about {}: make their space usable again; the site stays "
-                          "up:",
+  if (dead)
+    c.add_sql(fmt::format("dead rows take about {}: VACUUM makes it free for new rows; the site "
+                          "stays up, and the files stay as large as they are:",
                           size(parts.dead)),
               fmt::format("VACUUM (ANALYZE) {}", table_of(m)), place);
   if (worth_it(parts.bloat, m))
@@ -201,9 +211,8 @@ void advise_on_space(Case& c, const Reclaimable& parts) {
                           "stays up:",
                           size(parts.bloat)),
               fmt::format("REINDEX TABLE CONCURRENTLY {}", table_of(m)), place);
-  if (online)
-    c.add_sql(price_of_full(c), fmt::format("VACUUM (FULL, ANALYZE) {}", table_of(m)),
-              Advice::Place::instead);
+  if (dead && !online) c.add(freed_online(c, parts), swap, Advice::Place::instead);
+  if (online) advise_full(c, expired);
 }
 
 void advise_on_schedule(Case& c) {
@@ -261,13 +270,13 @@ std::vector<Advice> diagnose(const Measurement& m, const Findings& findings, con
   if (m.facts.standby) c.add("this server is a standby: run what follows on the primary", "");
   const std::size_t preface = c.advices.size();
   advise_on_abandoned_swap(c);
-  if (findings.reclaimable) advise_on_space(c, *findings.reclaimable);
+  advise_on_invalid_indexes(c);  // with one of them, or without an index, a cleanup is refused
+  advise_on_missing_index(c);
+  if (findings.reclaimable && !swap_was_abandoned(m)) advise_on_space(c, *findings.reclaimable);
   advise_on_rights(c);
   advise_on_statistics(c);
   advise_on_widths(c);
   advise_on_schedule(c);
-  advise_on_invalid_indexes(c);
-  advise_on_missing_index(c);
   if (c.advices.size() == preface) c.advices.clear();
   return c.advices;
 }

@@ -41,9 +41,6 @@ bool looks_like_conninfo(const std::string& database) {
 }
 
 std::string database_option(const Route& route) {
-  if (!route.service.empty())
-    return "-d " + shell_word(fmt::format("service={} dbname={}", conninfo_value(route.service),
-                                          conninfo_value(route.database)));
   if (looks_like_conninfo(route.database))
     return "-d " + shell_word("dbname=" + conninfo_value(route.database));
   return "-d " + shell_word(route.database);
@@ -70,8 +67,10 @@ std::string shell_word(const std::string& text) {
   return quoted + "'";
 }
 
-std::string psql_statement(const Route& route, const std::string& sql) {
-  return begin(route, "psql", "-h") + " -c " + shell_word(sql);
+std::string psql_statements(const Route& route, const std::vector<std::string>& statements) {
+  std::string text = begin(route, "psql", "-h");
+  for (const std::string& statement : statements) text += " -c " + shell_word(statement);
+  return text;
 }
 
 std::string psql_file(const Route& route, const std::string& words, const std::string& file) {

@@ -211,6 +211,19 @@ std::string without_values(std::string text, pg_conn* connection) {
   return text;
 }
 
+/// "" for what may be a password.
+std::string unless_secret(const char* name) {
+  return name == nullptr || may_hold_password(name) ? "" : name;
+}
+
+/// The connection was given an address beside the name, which may be another server's.
+bool has_address_beside_name(pg_conn* connection) {
+  const ConninfoOptions options(PQconninfo(connection), PQconninfoFree);
+  for (const PQconninfoOption* o = options.get(); o != nullptr && o->keyword != nullptr; ++o)
+    if (std::string_view(o->keyword) == "hostaddr") return o->val != nullptr && *o->val != '\0';
+  return false;
+}
+
 std::string conninfo_word(std::string_view value) {
   std::string word = "'";
   for (const char c : value) {
@@ -353,7 +366,11 @@ std::vector<std::string> Connection::take_warnings() {
 
 std::vector<std::string> Connection::take_infos() { return std::exchange(notices_->infos, {}); }
 
-Address Connection::address() const { return {PQhost(handle_.get()), PQport(handle_.get())}; }
+Address Connection::address() const {
+  const char* host =
+      has_address_beside_name(handle_.get()) ? PQhostaddr(handle_.get()) : PQhost(handle_.get());
+  return {host, PQport(handle_.get())};
+}
 
 int Connection::backend_pid() const { return PQbackendPID(handle_.get()); }
 
@@ -522,8 +539,8 @@ Connector::Outcome Connector::refused(pg_conn* connection) {
   const std::string text = without_values(error.repeatable(), connection);
   Outcome outcome{nullptr, one_line(text.c_str())};
   outcome.sqlstate = error.sqlstate;
-  outcome.login_function = error.function;
-  if (error.misses_connect()) outcome.forbidden_database = PQdb(connection);
+  outcome.login = {unless_secret(PQuser(connection)), unless_secret(PQdb(connection)),
+                   error.function, error.misses_connect()};
   outcome.no_conversion = error.misses_conversion();
   return outcome;
 }
@@ -550,7 +567,7 @@ Connection Connector::connect(Deadline deadline) {
   if (outcome->timed_out) throw Error(Error::Kind::timeout, outcome->error);
   if (!outcome->handle) {
     Error error(Error::Kind::connection, outcome->error, outcome->sqlstate);
-    error.refuse_login(outcome->login_function, outcome->forbidden_database);
+    error.refuse_login(outcome->login);
     throw error;
   }
   return Connection(std::move(outcome->handle), parameters_);

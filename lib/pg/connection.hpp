@@ -178,7 +178,8 @@ class Connector {
     ConnectionHandle handle;
     std::string error{};  ///< empty when connected
     bool timed_out = false;
-    std::string sqlstate{}, login_function{}, forbidden_database{};  ///< see Error
+    std::string sqlstate{};
+    Error::Login login{};
     bool no_conversion = false;  ///< try again with Encoding::as_stored
   };
   static Outcome attempt(const Parameters& parameters, Encoding encoding, Deadline deadline);

@@ -33,19 +33,20 @@ class Error : public std::runtime_error {
   /// A name has a character that the connection's encoding lacks.
   bool untranslatable_character() const { return sqlstate_ == "22P05"; }
 
-  /// Of a refused login: the function of the server's source that refused it, which tells one kind
-  /// from another in every language; "" otherwise.
-  const std::string& login_function() const { return login_function_; }
-  /// The database that the role may not CONNECT to; "" for any other failure.
-  const std::string& forbidden_database() const { return forbidden_database_; }
-  void refuse_login(std::string function, std::string forbidden_database) {
-    login_function_ = std::move(function);
-    forbidden_database_ = std::move(forbidden_database);
-  }
+  /// What was tried, as far as it is known; "" where the text may be a password.
+  struct Login {
+    std::string role, database;
+    /// Of the server's source: it refused, which tells one kind from another in every language.
+    std::string function;
+    bool misses_connect = false;  ///< the role may not CONNECT to the database
+  };
+  const Login& login() const { return login_; }
+  void refuse_login(Login login) { login_ = std::move(login); }
 
  private:
   Kind kind_;
-  std::string sqlstate_, login_function_, forbidden_database_;
+  std::string sqlstate_;
+  Login login_;
 };
 
 }  // namespace django_session::pg

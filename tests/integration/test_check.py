@@ -73,7 +73,8 @@ def test_a_neglected_site_warns_and_says_what_to_do(site, ask):
     assert re.match(r"DJANGO_SESSION WARNING - overdue 730 d: django_session [\d.]+ MB "
                     r"\(\d+% of site\), ~97% of 50k sessions expired$", answer.line)
     assert "  python manage.py clearsessions" in lines(answer)
-    assert any(line.endswith(f" -c 'VACUUM (FULL, ANALYZE) {TABLE}'") for line in lines(answer))
+    assert any(re.fullmatch(rf"  python manage\.py clearsessions && .* -c 'VACUUM \(FULL, ANALYZE\) {TABLE}'", line)
+               for line in lines(answer))
     assert any(line.endswith("* * *  cd /path/to/site && python manage.py clearsessions")
                for line in lines(answer))
     assert any(re.match(r"Largest tables of site: public\.django_session ~[\d.]+ MB", line)
@@ -88,7 +89,7 @@ def test_the_advice_mends_what_was_found(site, ask, way):
     answer = ask("-w", "reclaimable=1MB")
     advice = [line.strip() for line in lines(answer) if line.startswith("  ")]
     assert advice[0].endswith(f"-d site -T {TABLE} --method swap --dry-run")
-    assert advice[-1].endswith(f"-d site -c 'VACUUM (FULL, ANALYZE) {TABLE}'")
+    assert advice[-1].endswith(f" -c 'VACUUM (FULL, ANALYZE) {TABLE}'") and "lock_timeout" in advice[-1]
     assert answer.long_text.count("Next: ") == 1 and "manage.py" not in answer.long_text
     assert answer.stdout.index("--dry-run") < 1024
     if way == "online":
@@ -203,7 +204,7 @@ def test_who_heads_the_queue_at_the_table_is_named_and_ended_by_what_is_printed(
         head = f"pid {reader.info.backend_pid}"
         assert re.search(rf"Next: the table is locked by pid \d+ \(role postgres, nightly\), .*waits for {head} \(role "
                          "postgres", answer.long_text), answer.long_text
-        assert f"end {head}, which undoes its work:" in answer.long_text
+        assert f"end {head}, which undoes its work; as its role or a superuser:" in answer.long_text
         end_it = next(line for line in lines(answer) if "pg_terminate_backend" in line)
         assert answer.stdout.index(end_it) < 1024
         check.typed(end_it)
@@ -317,7 +318,7 @@ def test_odd_names_are_measured_and_can_be_pasted(cluster, site, ask, name):
     answer = ask("-T", f"{quoted}.{quoted}")
     assert answer.state == "WARNING"
     assert answer.line.startswith("DJANGO_SESSION WARNING - overdue 730 d: ")
-    vacuum = next(line for line in lines(answer) if "VACUUM (FULL" in line)
+    vacuum = next(line for line in lines(answer) if "VACUUM (FULL" in line).partition(" && ")[2]
     before = site.sizes(f"{quoted}.{quoted}".replace("'", "''"))["total"]
     site.psql(f"DELETE FROM {quoted}.{quoted} WHERE expire_date < now()")
     check.typed(vacuum)
@@ -332,6 +333,25 @@ def test_an_odd_database_name_is_no_connection_string(cluster, new_site, ask):
 
 
 # -- servers that don't answer -------------------------------------------------------------------
+
+
+def test_a_login_that_is_refused_is_explained_with_what_is_known(site, ask, cluster):
+    answer = ask("-d", f"dbname=nosuch user={MONITOR}")
+    assert re.search(r"\n  sudo -u postgres psql -h \S+ -p \d+ -l\n", answer.stdout), answer.stdout
+    databases = check.typed(next(line for line in lines(answer) if line.endswith(" -l"))).stdout
+    assert "site" in databases
+    answer = ask("-d", "dbname=site user=nosuch", environment={**cluster.environment("site"), "PGUSER": "nobody"})
+    assert advised(answer, " -d site -v monitor=nosuch -f conf.d/roles.sql")
+    assert advised(answer, " -c 'ALTER ROLE nosuch LOGIN'")
+
+
+def test_the_address_beside_a_name_is_that_of_the_commands(cluster, site, check_program):
+    site.fill(sessions=20_000)
+    answer = check.run_check(check_program, "-d", f"host=elsewhere.example hostaddr=127.0.0.1 port={cluster.port} "
+                             f"dbname=site user={MONITOR}")
+    assert advised(answer, "--method swap --dry-run").startswith(
+        f"  django_session_cleanup -H 127.0.0.1 -p {cluster.port} -d site -U {OWNER} "), answer.stdout
+    assert "swap" in check.typed(advised(answer, "--method swap --dry-run")).stdout
 
 
 def test_nobody_listens(ask):

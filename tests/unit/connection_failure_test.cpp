@@ -11,7 +11,7 @@ nagios::ConnectionFailure failure(const char* message, const char* sqlstate = ""
                                   const char* function = "",
                                   const pg::Parameters& parameters = {}) {
   pg::Error error(pg::Error::Kind::connection, message, sqlstate);
-  error.refuse_login(function, "");
+  error.refuse_login({.role = "watcher", .database = "", .function = function});
   return nagios::explain_connection(error, parameters);
 }
 
@@ -53,12 +53,12 @@ TEST(ConnectionFailure, over_a_socket_names_its_folder) {
   STRCMP_CONTAINS("\n  pg_isready -h /run/pg -p 5432\n", all(nobody).c_str());
 }
 
-TEST(ConnectionFailure, of_several_hosts_names_the_first) {
+TEST(ConnectionFailure, of_several_hosts_names_the_last) {
   const auto both = failure(
       "connection to server at \"a\", port 1 failed: Connection refused Is the server running on "
       "that host and accepting TCP/IP connections? connection to server at \"b\", port 2 failed: "
       "Connection refused");
-  STRCMP_EQUAL("Connection refused (a:1)", both.reason.c_str());
+  STRCMP_EQUAL("Connection refused (b:2)", both.reason.c_str());
 }
 
 TEST(ConnectionFailure, each_kind_has_its_next_step) {
@@ -81,6 +81,22 @@ TEST(ConnectionFailure, each_kind_has_its_next_step) {
                   all(failure("connection to server at \"db1\", port 5432 failed: fe_sendauth: no "
                               "password supplied"))
                       .c_str());
+}
+
+TEST(ConnectionFailure, over_a_socket_its_folder_is_in_the_commands) {
+  const char* at = "connection to server on socket \"/run/pg/.s.PGSQL.5433\" failed: FATAL:  words";
+  STRCMP_CONTAINS("psql -h /run/pg -p 5433 -l", all(failure(at, "3D000")).c_str());
+  STRCMP_CONTAINS("  local  \"DATABASE\"  watcher  peer map=monitoring\n",
+                  all(failure(at, "28000", "ClientAuthentication")).c_str());
+}
+
+TEST(ConnectionFailure, of_a_time_limit_asks_the_host_that_it_met) {
+  STRCMP_CONTAINS("pg_isready -h db2 ", all(failure("timed out while connecting to db2")).c_str());
+}
+
+TEST(ConnectionFailure, of_a_service_that_is_not_there_names_the_file) {
+  STRCMP_CONTAINS("service file",
+                  all(failure("definition of service \"nosuch\" not found")).c_str());
 }
 
 TEST(ConnectionFailure, words_of_others_are_left_as_they_are) {

@@ -10,7 +10,7 @@ TEST_GROUP(PrintedCommand){};
 TEST(PrintedCommand, has_host_port_database_and_role) {
   const Route route{.database = "site", .host = "db1", .port = "5433", .user = "django"};
   STRCMP_EQUAL("psql -h db1 -p 5433 -d site -U django -c 'ANALYZE x'",
-               psql_statement(route, "ANALYZE x").c_str());
+               psql_statements(route, {"ANALYZE x"}).c_str());
   STRCMP_EQUAL("django_session_cleanup -H db1 -p 5433 -d site -U django --dry-run",
                cleanup_command(route, "--dry-run").c_str());
 }
@@ -20,12 +20,6 @@ TEST(PrintedCommand, over_a_socket_is_that_of_the_servers_administrator) {
       .database = "site", .host = "/var/run/postgresql", .port = "5432", .as_postgres = true};
   STRCMP_EQUAL("sudo -u postgres psql -h /var/run/postgresql -p 5432 -d site -v a=b -f roles.sql",
                psql_file(route, "-v a=b", "roles.sql").c_str());
-}
-
-TEST(PrintedCommand, by_a_service_names_it_and_the_database) {
-  const Route route{.database = "it's", .service = "site", .user = "django"};
-  STRCMP_EQUAL(R"(psql -d 'service='\''site'\'' dbname='\''it\'\''s'\''' -U django -c 'ANALYZE x')",
-               psql_statement(route, "ANALYZE x").c_str());
 }
 
 TEST(PrintedCommand, a_database_that_looks_like_a_connection_string_is_one_name) {

@@ -1,6 +1,7 @@
 -- Who has locked the table, or awaits the lock that makes everybody behind it wait; who is at the
 -- head of that queue; and how long the first of it has waited (from PostgreSQL 14 on).
--- One row at most. Locks: none. Without pg_read_all_stats the state and age of others are hidden.
+-- One row at most. Without pg_read_all_stats the state and age of others are hidden.
+-- Locks: none.
 --   {oid}  the table's
 WITH ours AS (
   SELECT '{oid}'::oid AS oid UNION ALL SELECT indexrelid FROM pg_index WHERE indrelid = '{oid}'::oid
