@@ -87,14 +87,15 @@ std::string role_of(const Options& options) {
 
 CheckResult connection_failure(const Options& options, const pg::Error& error) {
   const pg::Error::Login& login = error.login();
-  if (login.misses_connect)
-    return failure(State::unknown,
-                   fmt::format("missing right: GRANT CONNECT ON DATABASE {} TO {}; ({})",
-                               sql_identifier(login.database), role_of(options), error.what()));
   const ConnectionFailure explained = explain_connection(error, options.connection);
-  CheckResult result = failure(State::critical, "cannot connect: " + explained.reason);
+  CheckResult result =
+      login.misses_connect
+          ? failure(State::unknown,
+                    fmt::format("missing right: GRANT CONNECT ON DATABASE {} TO {}; ({})",
+                                sql_identifier(login.database), role_of(options), error.what()))
+          : failure(State::critical, "cannot connect: " + explained.reason);
   for (const std::string& line : explained.next) result.text += further_line(line);
-  if (explained.reason.find(error.what()) == std::string::npos)
+  if (!login.misses_connect && explained.reason.find(error.what()) == std::string::npos)
     result.text += further_line(error.what());  // of all hosts, where there are several
   return result;
 }

@@ -113,7 +113,11 @@ std::vector<std::string> of_password(const Words& w) {
                   or_placeholder(w.role, "*"))};
 }
 
-std::vector<std::string> of_peer() {
+std::vector<std::string> of_peer(const Words& w) {
+  if (!w.attempt.by_socket)
+    return {
+        "Next: the method that pg_hba.conf on the server has for this machine (ident, LDAP, PAM, a "
+        "certificate) doesn't let this role in: fix it there, or name another role with -U"};
   return {
       "Next: over its socket the server lets a system user log in only as the role of the same "
       "name: map this check's user to the role in pg_ident.conf (README, Logging in), or connect "
@@ -143,6 +147,14 @@ std::vector<std::string> of_role(const Words& w) {
           w, "-c " + shell_word(fmt::format("ALTER ROLE {} LOGIN", sql_identifier(w.role))))};
 }
 
+std::vector<std::string> of_connect_right(const Words& w) {
+  return {"Next: on the server, give the role the right:",
+          administrators_psql(w, "-c " + shell_word(fmt::format(
+                                             "GRANT CONNECT ON DATABASE {} TO {}",
+                                             sql_identifier(or_placeholder(w.database, "DATABASE")),
+                                             sql_identifier(or_placeholder(w.role, "ROLE")))))};
+}
+
 std::vector<std::string> of_database(const Words& w) {
   return {"Next: name another database with -d; on the server, this lists them:",
           administrators_psql(w, "-l")};
@@ -150,8 +162,8 @@ std::vector<std::string> of_database(const Words& w) {
 
 std::vector<std::string> of_connections(const Words& w) {
   return {
-      "Next: the server has no connection left for this role; on the server, this says who has "
-      "them:",
+      "Next: the server, the database or the role has no connection left; on the server, this says "
+      "who has them:",
       administrators_psql(w,
                           "-c 'SELECT usename, datname, state, count(*), min(state_change) "
                           "FROM pg_stat_activity GROUP BY 1, 2, 3 ORDER BY 4 DESC'")};
@@ -159,8 +171,8 @@ std::vector<std::string> of_connections(const Words& w) {
 
 std::vector<std::string> of_silence(const Words& w) {
   return {
-      "Next: is the server running, on this host and port? Without an answer there may be a "
-      "firewall in between:",
+      "Next: does the server run, on this host and port, and does a firewall let this machine "
+      "through?",
       fmt::format("  pg_isready -h {} -p {}",
                   shell_word(or_placeholder(w.attempt.host, "localhost")),
                   or_placeholder(w.attempt.port, "5432")),
@@ -170,8 +182,8 @@ std::vector<std::string> of_silence(const Words& w) {
 std::vector<std::string> of_tls() {
   return {
       "Next: server and client disagree on TLS or on a certificate: compare sslmode and "
-      "sslrootcert "
-      "here (service file, PGSSLMODE, PGSSLROOTCERT) with ssl and ssl_cert_file on the server"};
+      "sslrootcert here (service file, PGSSLMODE, PGSSLROOTCERT) with ssl and ssl_cert_file on the "
+      "server"};
 }
 
 std::vector<std::string> of_kind_of_server() {
@@ -193,9 +205,10 @@ std::vector<std::string> of_name(const Words& w) {
 
 std::vector<std::string> next_steps(const Words& w) {
   const std::string &sqlstate = w.error.sqlstate(), &function = w.error.login().function;
+  if (w.error.login().misses_connect) return of_connect_right(w);
   if (sqlstate == "28P01" || says(w.error, "no password supplied")) return of_password(w);
   if (sqlstate == "28000" && function == "InitializeSessionUserId") return of_role(w);
-  if (sqlstate == "28000" && function == "auth_failed") return of_peer();
+  if (sqlstate == "28000" && function == "auth_failed") return of_peer(w);
   if (sqlstate == "28000" && function == "ClientAuthentication") return of_no_entry(w);
   if (sqlstate == "3D000") return of_database(w);
   if (sqlstate == "53300") return of_connections(w);
@@ -205,7 +218,7 @@ std::vector<std::string> next_steps(const Words& w) {
         "long"};
   if (!sqlstate.empty()) return {};
   if (says(w.error, "could not translate host name")) return of_name(w);
-  if (says(w.error, "service")) return of_service();
+  if (says(w.error, "definition of service")) return of_service();
   if (says(w.error, "hot standby mode") || says(w.error, "session is ")) return of_kind_of_server();
   if (says(w.error, "SSL") || says(w.error, "certificate")) return of_tls();
   return of_silence(w);

@@ -256,6 +256,8 @@ def test_the_database_s_right_is_named_too(site, ask, cluster):
     answer = ask("-d", cluster.conninfo("site"), "-U", MONITOR)
     assert answer.state == "UNKNOWN"
     assert f"GRANT CONNECT ON DATABASE site TO {MONITOR};" in answer.line
+    check.typed(advised(answer, f" -c 'GRANT CONNECT ON DATABASE site TO {MONITOR}'"))
+    assert ask("-d", cluster.conninfo("site"), "-U", MONITOR).state == "OK"
 
 
 def test_a_missing_connect_is_named_whatever_language_the_server_speaks(own_cluster, check_program):

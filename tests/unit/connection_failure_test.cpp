@@ -63,7 +63,7 @@ TEST(ConnectionFailure, of_several_hosts_names_the_last) {
 
 TEST(ConnectionFailure, each_kind_has_its_next_step) {
   const char* at = "connection to server at \"db1\", port 5432 failed: FATAL:  words";
-  STRCMP_CONTAINS("pg_ident.conf", all(failure(at, "28000", "auth_failed")).c_str());
+  STRCMP_CONTAINS("(ident, LDAP", all(failure(at, "28000", "auth_failed")).c_str());
   STRCMP_CONTAINS("pg_hba.conf", all(failure(at, "28000", "ClientAuthentication")).c_str());
   STRCMP_CONTAINS("roles.sql", all(failure(at, "28000", "InitializeSessionUserId")).c_str());
   STRCMP_CONTAINS("psql -p 5432 -l", all(failure(at, "3D000", "InitPostgres")).c_str());
@@ -86,6 +86,7 @@ TEST(ConnectionFailure, each_kind_has_its_next_step) {
 TEST(ConnectionFailure, over_a_socket_its_folder_is_in_the_commands) {
   const char* at = "connection to server on socket \"/run/pg/.s.PGSQL.5433\" failed: FATAL:  words";
   STRCMP_CONTAINS("psql -h /run/pg -p 5433 -l", all(failure(at, "3D000")).c_str());
+  STRCMP_CONTAINS("pg_ident.conf", all(failure(at, "28000", "auth_failed")).c_str());
   STRCMP_CONTAINS("  local  \"DATABASE\"  watcher  peer map=monitoring\n",
                   all(failure(at, "28000", "ClientAuthentication")).c_str());
 }
