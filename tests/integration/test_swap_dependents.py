@@ -12,6 +12,7 @@ import pytest
 from cleanup_command import DONE, STOPPED, SWAPPER
 from cluster import SUPERUSER
 from django_site import OWNER, TABLE
+from gate import BEFORE_A_DRAIN, Gate
 from processes import wait_for
 from test_swap import helpers, live, oid
 
@@ -122,11 +123,10 @@ def kill(run):
 
 
 def left_while_copying(site, start_cleanup):
-    """With all helpers but an old table."""
-    with site.cluster.locked(site.database, TABLE, "ACCESS SHARE"):
-        run = start_cleanup("--method", "swap", "-v", "--no-progress", user=OWNER)
-        wait_for(lambda: site.psql(f"SELECT 1 FROM pg_class WHERE relname = 'djs_{oid(site)}_state'")
-                 and site.psql(f"SELECT 1 FROM djs_{oid(site)}_state WHERE phase = 'ready'"), "the copy")
+    """With all helpers but an old table. Held before the server: what a killed run has sent is still carried out."""
+    with Gate(site.cluster, BEFORE_A_DRAIN, passing=0) as gate:
+        run = start_cleanup("-d", gate.conninfo(site.database, OWNER), "--method", "swap", "-v", "--no-progress", user=OWNER)
+        gate.wait()
         kill(run)
     return "state", "log", "new"
 
