@@ -53,7 +53,8 @@ std::string tablespace_folder(const std::string& data, const std::string& locati
 ServerRoom look_at_disks(Run& run, const DataFolder& folder) {
   ServerRoom room;
   const std::string& data = folder.path;
-  if (data.empty() || !run.connection().address().is_local() || !is_servers_folder(folder)) return room;
+  if (data.empty() || !run.connection().address().is_local() || !is_servers_folder(folder))
+    return room;
   for (const pg::Row& row : run.ask(sql::fill<sql::places>(sql::arg<"oid">(run.target().oid)))) {
     const DiskRoom disk = room_in(tablespace_folder(data, row.text("folder")));
     const std::string kind = row.text("kind");

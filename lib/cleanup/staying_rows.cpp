@@ -39,10 +39,10 @@ FROM (SELECT l.*,
 /// Where a value ends that comes behind `before`: aligned unless its length word is one byte.
 /// `before` is said once, else the expression would double with each column.
 std::string end_of_value(const std::string& before, std::size_t i, const Column& column) {
-  const std::string step = column.length > 0
-                               ? fmt::format("{:.0f}", column.alignment)
-                               : fmt::format("(CASE WHEN r.w{} > 127 THEN {:.0f} ELSE 1 END)", i,
-                                             column.alignment);
+  const std::string step =
+      column.length > 0
+          ? fmt::format("{:.0f}", column.alignment)
+          : fmt::format("(CASE WHEN r.w{} > 127 THEN {:.0f} ELSE 1 END)", i, column.alignment);
   return fmt::format("({0} + {1} - 1) / {1} * {1} + r.w{2}", before, step, i);
 }
 
