@@ -96,11 +96,15 @@ std::string or_placeholder(const std::string& text, const char* placeholder) {
 }
 
 /// On the server's machine: over the socket that was used, or its default one.
-std::string administrators_psql(const Words& w, const std::string& arguments) {
-  const Attempt& a = w.attempt;
-  return fmt::format("  sudo -u postgres psql {}-p {} {}",
-                     a.by_socket ? fmt::format("-h {} ", shell_word(a.host)) : "",
-                     or_placeholder(a.port, "5432"), arguments);
+Route administrators_route(const Words& w, const std::string& database = "") {
+  return {.database = database,
+          .host = w.attempt.by_socket ? w.attempt.host : "",
+          .port = or_placeholder(w.attempt.port, "5432"),
+          .as_postgres = true};
+}
+
+std::string administrators_sql(const Words& w, const std::string& sql) {
+  return "  " + psql_statements(administrators_route(w), {sql});
 }
 
 std::vector<std::string> of_password(const Words& w) {
@@ -132,7 +136,7 @@ std::vector<std::string> of_no_entry(const Words& w) {
       "machine's; the map: README, Logging in), and reload it:",
       fmt::format(fmt::runtime(line), sql_identifier(or_placeholder(w.database, "DATABASE")),
                   sql_identifier(or_placeholder(w.role, "ROLE"))),
-      administrators_psql(w, "-c 'SELECT pg_reload_conf()'")};
+      administrators_sql(w, "SELECT pg_reload_conf()")};
 }
 
 std::vector<std::string> of_role(const Words& w) {
@@ -140,33 +144,30 @@ std::vector<std::string> of_role(const Words& w) {
   return {
       "Next: on the server, in the folder of this program's sources, make the role a monitor that "
       "may log in; or name another role with -U:",
-      administrators_psql(
-          w, fmt::format("-d {} -v monitor={} -f conf.d/roles.sql",
-                         shell_word(or_placeholder(w.database, "DATABASE")), shell_word(w.role))),
-      administrators_psql(
-          w, "-c " + shell_word(fmt::format("ALTER ROLE {} LOGIN", sql_identifier(w.role))))};
+      "  " + psql_command(administrators_route(w, or_placeholder(w.database, "DATABASE")),
+                          fmt::format("-v monitor={} -f conf.d/roles.sql", shell_word(w.role))),
+      administrators_sql(w, fmt::format("ALTER ROLE {} LOGIN", sql_identifier(w.role)))};
 }
 
 std::vector<std::string> of_connect_right(const Words& w) {
   return {"Next: on the server, give the role the right:",
-          administrators_psql(w, "-c " + shell_word(fmt::format(
-                                             "GRANT CONNECT ON DATABASE {} TO {}",
-                                             sql_identifier(or_placeholder(w.database, "DATABASE")),
-                                             sql_identifier(or_placeholder(w.role, "ROLE")))))};
+          administrators_sql(w, fmt::format("GRANT CONNECT ON DATABASE {} TO {}",
+                                            sql_identifier(or_placeholder(w.database, "DATABASE")),
+                                            sql_identifier(or_placeholder(w.role, "ROLE"))))};
 }
 
 std::vector<std::string> of_database(const Words& w) {
   return {"Next: name another database with -d; on the server, this lists them:",
-          administrators_psql(w, "-l")};
+          "  " + psql_command(administrators_route(w), "-l")};
 }
 
 std::vector<std::string> of_connections(const Words& w) {
   return {
       "Next: the server, the database or the role has no connection left; on the server, this says "
       "who has them:",
-      administrators_psql(w,
-                          "-c 'SELECT usename, datname, state, count(*), min(state_change) "
-                          "FROM pg_stat_activity GROUP BY 1, 2, 3 ORDER BY 4 DESC'")};
+      administrators_sql(w,
+                         "SELECT usename, datname, state, count(*), min(state_change) "
+                         "FROM pg_stat_activity GROUP BY 1, 2, 3 ORDER BY 4 DESC")};
 }
 
 std::vector<std::string> of_silence(const Words& w) {

@@ -137,10 +137,8 @@ void advise_on_widths(Case& c) {
     c.add(
         "free space in the table is hidden from this role, so more may be reclaimable; give it "
         "the rights of a monitor, in the folder of our sources:",
-        psql_file(c.route,
-                  fmt::format("-v table={} -v monitor={}", shell_word(regclass_text(m)),
-                              shell_word(m.table.role)),
-                  "conf.d/roles.sql"));
+        psql_command(c.route, fmt::format("-v table={} -v monitor={} -f conf.d/roles.sql",
+                                          shell_word(regclass_text(m)), shell_word(m.table.role))));
 }
 
 /// The table as -T takes it: letters as they are, quotes around a name with a dot or a quote in it.

@@ -51,7 +51,7 @@ std::string begin(const Route& route, const char* program, const char* host_opti
   text += program;
   if (!route.host.empty()) text += fmt::format(" {} {}", host_option, shell_word(route.host));
   if (!route.port.empty()) text += " -p " + shell_word(route.port);
-  text += " " + database_option(route);
+  if (!route.database.empty()) text += " " + database_option(route);
   if (!route.user.empty()) text += " -U " + shell_word(route.user);
   return text;
 }
@@ -67,14 +67,15 @@ std::string shell_word(const std::string& text) {
   return quoted + "'";
 }
 
-std::string psql_statements(const Route& route, const std::vector<std::string>& statements) {
-  std::string text = begin(route, "psql", "-h");
-  for (const std::string& statement : statements) text += " -c " + shell_word(statement);
-  return text;
+std::string psql_command(const Route& route, const std::string& words) {
+  return begin(route, "psql", "-h") + " " + words;
 }
 
-std::string psql_file(const Route& route, const std::string& words, const std::string& file) {
-  return fmt::format("{} {} -f {}", begin(route, "psql", "-h"), words, shell_word(file));
+std::string psql_statements(const Route& route, const std::vector<std::string>& statements) {
+  std::string words;
+  for (const std::string& statement : statements)
+    words += (words.empty() ? "-c " : " -c ") + shell_word(statement);
+  return psql_command(route, words);
 }
 
 std::string cleanup_command(const Route& route, const std::string& words) {

@@ -8,7 +8,7 @@ namespace django_session {
 
 /// How to reach a database as a role that may change the session table.
 struct Route {
-  std::string database{};
+  std::string database{};      ///< empty: the one that libpq takes
   std::string host{}, port{};  ///< as the connection used them; empty: libpq's default
   std::string user{};          ///< empty: the one that libpq takes
   bool as_postgres = false;    ///< by `sudo -u postgres`, for whom servers let their own machine in
@@ -17,10 +17,10 @@ struct Route {
 /// `text` as one word for a shell, with escapes ($'...') where it would be changed to be printed.
 std::string shell_word(const std::string& text);
 
-/// A complete command: `psql`, its options, and each of the statements in a transaction of its own.
+/// A complete command: `psql`, its options, and `words`, quoted already.
+std::string psql_command(const Route& route, const std::string& words);
+/// The same with each of the statements in a transaction of its own.
 std::string psql_statements(const Route& route, const std::vector<std::string>& statements);
-/// The same with a file, and with what comes before it: words that are quoted already.
-std::string psql_file(const Route& route, const std::string& words, const std::string& file);
 /// A complete command: `django_session_cleanup`, its options, and `words`, quoted already.
 std::string cleanup_command(const Route& route, const std::string& words);
 

@@ -19,7 +19,7 @@ TEST(PrintedCommand, over_a_socket_is_that_of_the_servers_administrator) {
   const Route route{
       .database = "site", .host = "/var/run/postgresql", .port = "5432", .as_postgres = true};
   STRCMP_EQUAL("sudo -u postgres psql -h /var/run/postgresql -p 5432 -d site -v a=b -f roles.sql",
-               psql_file(route, "-v a=b", "roles.sql").c_str());
+               psql_command(route, "-v a=b -f roles.sql").c_str());
 }
 
 TEST(PrintedCommand, a_database_that_looks_like_a_connection_string_is_one_name) {
