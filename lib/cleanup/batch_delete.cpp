@@ -209,7 +209,7 @@ class BatchDelete {
 
   void was_refused(const pg::Answer& answer) {
     const pg::Error& error = *answer.refusal;
-    if (is_of_another_table(answer))
+    if (is_of_another_table(run_, access_, answer))
       throw Stopped(access_.way == DeleteAccess::Way::function
                         ? "the table or its owner's function was replaced meanwhile, or has "
                           "another owner now"

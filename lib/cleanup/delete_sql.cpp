@@ -48,14 +48,16 @@ BEGIN
 END;)";
 
 // It is called by its name, so it has to be the one that was looked at: in the place of one that is
-// gone, any role with CREATE on the schema can put one that runs with our rights. A division by
-// zero as for kLock.
-constexpr const char* kFunction = R"(
-SELECT 1 / count(*) AS is_the_same
+// gone, any role with CREATE on the schema can put one that runs with our rights.
+constexpr std::string_view kSameFunctions = R"(
+SELECT {count} AS is_the_same
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_roles r ON r.oid = p.proowner
 JOIN pg_class c ON c.relowner = p.proowner
-WHERE c.oid = {oid} AND p.oid = {function_oid} AND p.prosecdef AND quote_ident(r.rolname) = {owner_literal}
-  AND quote_ident(n.nspname) || '.' || quote_ident(p.proname) = {function_literal};
+WHERE c.oid = {oid} AND p.oid = {function_oid} AND p.prosecdef AND quote_ident(r.rolname) = {owner}
+  AND quote_ident(n.nspname) || '.' || quote_ident(p.proname) = {function};
+)";
+
+constexpr const char* kCall = R"(
 SELECT f.is_ours, f.is_locked, f.swap_lives, f.seen, f.free, f.deleted,
   coalesce(replace((f.moment::timestamptz AT TIME ZONE 'UTC')::text, ' ', '_'), '') AS moment, f.left_over::text AS left_over,
   f.left_last::text AS left_last, f.lockers::text AS lockers, 0 AS wal_before,
@@ -100,16 +102,22 @@ std::string lock(const CleanupTarget& target, const DeleteAccess& access) {
                      fmt::arg("owner_literal", sql_string(access.owner)));
 }
 
+std::string same_functions(Run& run, const DeleteAccess& access, const char* count) {
+  return sql::fill<kSameFunctions>(sql::arg<"count">(count), sql::arg<"oid">(run.target().oid),
+                                   sql::arg<"function_oid">(access.function_oid),
+                                   sql::arg<"owner">(sql_string(access.owner)),
+                                   sql::arg<"function">(sql_string(access.function)));
+}
+
 std::string function_call(Run& run, const DeleteAccess& access, const BatchOrder& order) {
-  return fmt::format(
-      kFunction, fmt::arg("function", access.function), fmt::arg("oid", run.target().oid),
-      fmt::arg("function_oid", access.function_oid),
-      fmt::arg("function_literal", sql_string(access.function)),
-      fmt::arg("owner_literal", sql_string(access.owner)),
-      fmt::arg("cutoff", run.moment(order.cutoff)),
-      fmt::arg("beginning", run.moment(order.beginning)), fmt::arg("most", order.most),
-      fmt::arg("passing_over", tid_array(order.passing_over)),
-      fmt::arg("only", tid_array(order.only)), fmt::arg("skip_locked", order.skip_locked));
+  // A division by zero as for kLock.
+  return same_functions(run, access, "1 / count(*)") +
+         fmt::format(
+             kCall, fmt::arg("function", access.function), fmt::arg("oid", run.target().oid),
+             fmt::arg("cutoff", run.moment(order.cutoff)),
+             fmt::arg("beginning", run.moment(order.beginning)), fmt::arg("most", order.most),
+             fmt::arg("passing_over", tid_array(order.passing_over)),
+             fmt::arg("only", tid_array(order.only)), fmt::arg("skip_locked", order.skip_locked));
 }
 
 /// The addresses in a PostgreSQL array: {"(0,1)","(0,2)"}.
@@ -165,12 +173,15 @@ std::string batch_sql(Run& run, const DeleteAccess& access, const BatchOrder& or
       (access.in_a_block ? as_ourselves(fmt::format(kBlock, sql_code(batch))) : batch + ";\n"));
 }
 
-bool is_of_another_table(const pg::Answer& answer) {
+bool is_of_another_table(Run& run, const DeleteAccess& access, const pg::Answer& answer) {
   constexpr const char *kDivisionByZero = "22012", *kReplaced = "DJS03";  // by roles.sql's function
   const std::string& sqlstate = answer.refusal->sqlstate();
   const bool looked = std::any_of(answer.rows.begin(), answer.rows.end(),
                                   [](const pg::Row& row) { return row.has("is_the_same"); });
-  return sqlstate == kReplaced || (sqlstate == kDivisionByZero && !looked);
+  if (sqlstate == kReplaced || (sqlstate == kDivisionByZero && !looked)) return true;
+  // It went between the look and the call, or while it ran, which the server notices at its end.
+  return access.way == DeleteAccess::Way::function &&
+         run.ask(same_functions(run, access, "count(*)")).front().number("is_the_same") == 0.0;
 }
 
 BatchReport read_batch_report(const pg::Row& row) {

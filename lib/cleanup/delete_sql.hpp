@@ -42,7 +42,7 @@ std::string batch_sql(Run& run, const DeleteAccess& access, const BatchOrder& or
 
 /// Whether a batch was refused because the table, or the function, was replaced or has another
 /// owner. A division by zero that comes later is that of a trigger.
-bool is_of_another_table(const pg::Answer& answer);
+bool is_of_another_table(Run& run, const DeleteAccess& access, const pg::Answer& answer);
 
 /// What isn't of the right form is taken for empty: it may be the owner's word.
 BatchReport read_batch_report(const pg::Row& row);

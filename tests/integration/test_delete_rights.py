@@ -7,6 +7,7 @@ import pytest
 
 from cleanup_command import CLEANER, DONE, FAILED, REFUSED, STOPPED, SWAPPER, Cleanup
 from django_site import OWNER, TABLE
+from gate import Gate
 from paths import ROLES_SQL
 from processes import wait_for
 
@@ -205,6 +206,21 @@ def test_a_function_that_takes_the_owners_place_in_a_run_is_not_called(attacked,
         assert "ran as" not in attacked.cluster.log_text(mark)
     finally:
         attacked.psql(f"REASSIGN OWNED BY stranger TO {OWNER}; DROP OWNED BY stranger; DROP ROLE stranger")
+
+
+def test_a_function_that_is_dropped_while_it_runs_ends_the_run(attacked, start_cleanup):
+    """The server notices at the end of the call, as an internal error of its own."""
+    with contextlib.ExitStack() as held:
+        with Gate(attacked.cluster, b".django_session_delete_expired(", passing=0) as gate:
+            run = start_cleanup(*DELETE, "--lock-timeout", "30", "-d", gate.conninfo("site", CLEANER))
+            gate.wait()
+            held.enter_context(attacked.cluster.locked("site"))
+        wait_for(lambda: attacked.value(f"""SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+            WHERE NOT l.granted AND a.usename = '{CLEANER}'"""), "the batch at the table", 30)
+        attacked.psql(f"DROP FUNCTION {FUNCTION}({ARGUMENTS})")
+    result = run.result()
+    assert result.code == STOPPED and "function was replaced" in result.message, result
+    assert attacked.value(EXPIRED) == 485
 
 
 def test_execute_that_is_revoked_in_a_run_ends_it(attacked, start_cleanup):
