@@ -78,7 +78,8 @@ int clean(const CleanupCommand& command) {
   const CleanupResult result = execute(command);
   const int code = static_cast<int>(result.outcome);
   if (result.outcome == Outcome::refused) return complain(code, result.message);
-  fmt::print("{}", write_summary(result));
+  const Audience audience = isatty(STDOUT_FILENO) == 1 ? Audience::person : Audience::monitoring;
+  fmt::print("{}", write_summary(result, audience));
   if (result.outcome == Outcome::failed) complain(code, result.message);
   return code;
 }

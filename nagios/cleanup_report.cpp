@@ -138,9 +138,11 @@ std::string write_plan(const std::string& table, const CleanupPlan& plan) {
   return text + work_text(plan) + notes_text(plan) + refusals_text(plan);
 }
 
-std::string write_summary(const CleanupResult& result) {
-  return fmt::format("DJANGO_SESSION_CLEANUP {} - {} | {}\n", outcome_name(result.outcome),
-                     plain_line(result.message), perfdata_of(result));
+std::string write_summary(const CleanupResult& result, Audience audience) {
+  const std::string perfdata =
+      audience == Audience::monitoring ? " | " + perfdata_of(result) : std::string();
+  return fmt::format("DJANGO_SESSION_CLEANUP {} - {}{}\n", outcome_name(result.outcome),
+                     plain_line(result.message), perfdata);
 }
 
 }  // namespace django_session::nagios

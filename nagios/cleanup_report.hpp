@@ -10,7 +10,9 @@ namespace django_session::nagios {
 /// Several lines for a person: method and why, what else isn't possible, rows, sizes, needs.
 std::string write_plan(const std::string& table, const CleanupPlan& plan);
 
-/// "DJANGO_SESSION_CLEANUP DONE - ... | perfdata", with its newline.
-std::string write_summary(const CleanupResult& result);
+enum class Audience { monitoring, person };  ///< of a pipe or a file; of a terminal
+
+/// "DJANGO_SESSION_CLEANUP DONE - ... | perfdata", with its newline; a person gets no perfdata.
+std::string write_summary(const CleanupResult& result, Audience audience);
 
 }  // namespace django_session::nagios

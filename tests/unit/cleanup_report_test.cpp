@@ -7,7 +7,6 @@
 
 using namespace django_session;
 using nagios::write_plan;
-using nagios::write_summary;
 using std::chrono::milliseconds;
 
 namespace {
@@ -38,6 +37,10 @@ CleanupResult result(Outcome outcome, const char* message) {
   result.duration = milliseconds(1634);
   result.longest_lock = milliseconds(3);
   return result;
+}
+
+std::string write_summary(const CleanupResult& result) {
+  return nagios::write_summary(result, nagios::Audience::monitoring);
 }
 
 }  // namespace
@@ -120,6 +123,13 @@ TEST(CleanupReport, the_summary_is_one_line_with_perfdata) {
       "DJANGO_SESSION_CLEANUP DONE - swap: all well | deleted=2901378 before=1182793728B "
       "after=33554432B reclaimed=1149239296B duration=1.634s longest_lock=0.003s\n",
       write_summary(result(Outcome::done, "swap: all well")).c_str());
+}
+
+TEST(CleanupReport, a_person_gets_no_perfdata) {
+  STRCMP_EQUAL(
+      "DJANGO_SESSION_CLEANUP DONE - swap: all well\n",
+      nagios::write_summary(result(Outcome::done, "swap: all well"), nagios::Audience::person)
+          .c_str());
 }
 
 TEST(CleanupReport, every_outcome_has_its_word) {
