@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "core/picture.hpp"
 #include "core/quantity.hpp"
 #include "line_text.hpp"
 
@@ -59,25 +60,10 @@ std::string decision(const std::vector<std::string>& entries, std::size_t count)
   return text;
 }
 
-std::string table_name(const Measurement& m, std::size_t limit) {
-  return shorten(m.table.schema == "public" ? m.table.name : m.table.full_name(), limit);
-}
-
-std::string sessions(const Measurement& m, const MetricValues& values) {
-  const auto& live = values[Metric::live].number;
-  const auto& expired = values[Metric::expired].number;
-  if (!live || !expired) return "sessions unknown";
-  if (*live + *expired < 1) return "no sessions";
-  return fmt::format("{} of {} sessions expired{}",
-                     show(values[Metric::expired_percent], Unit::percent),
-                     show({*live + *expired, Certainty::exact, ""}, Unit::rows),
-                     m.not_counted.empty() ? "" : " (not counted)");
-}
-
 /// What is worth knowing besides the size, the most important first.
 std::vector<std::string> picture_parts(const Measurement& m, const MetricValues& values,
                                        const Judgement& judgement) {
-  std::vector<std::string> parts = {sessions(m, values)};
+  std::vector<std::string> parts = {sessions_in_words(m, values)};
   const MetricValue& overdue = values[Metric::overdue];
   if (overdue.number && *overdue.number > 0 && !decides(judgement, Metric::overdue))
     parts.push_back("overdue " + show(overdue, Unit::seconds));
@@ -90,10 +76,7 @@ struct Detail {
 
 std::string picture(const Measurement& m, const MetricValues& values,
                     const std::vector<std::string>& parts, Detail detail) {
-  const MetricValue& total = values[Metric::total];
-  std::string text =
-      fmt::format("{}{} {}", table_name(m, detail.name_limit), m.locked ? " (locked)" : "",
-                  total.number ? show(total, Unit::bytes) : "of unknown size");
+  std::string text = size_in_words(shorten(short_name(m.table), detail.name_limit), m, values);
   if (detail.parts == 0) return text;
   if (values[Metric::database_percent].number)
     text += fmt::format(" ({} of {})", show(values[Metric::database_percent], Unit::percent),

@@ -9,6 +9,7 @@
 #include "check_first_line.hpp"
 #include "core/diagnosis.hpp"
 #include "core/perfdata.hpp"
+#include "core/picture.hpp"
 #include "core/quantity.hpp"
 #include "line_text.hpp"
 

@@ -1,12 +1,9 @@
 // Characters are counted as UTF-8: every byte but continuation bytes begins one.
 #include "line_text.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "core/printable.hpp"
-#include "core/quantity.hpp"
 #include "core/sql_name.hpp"
 
 namespace django_session::nagios {
@@ -39,20 +36,6 @@ std::size_t character_count(std::string_view text) {
 std::string shorten(std::string_view text, std::size_t limit) {
   if (character_count(text) <= limit) return std::string(text);
   return std::string(text.substr(0, bytes_of(text, limit - kEllipsis.size()))).append(kEllipsis);
-}
-
-std::string show(const MetricValue& value, Unit unit) {
-  if (!value.number) return "unknown";
-  const std::string number = format_quantity(*value.number, unit);
-  switch (value.certainty) {
-    case Certainty::estimated:
-      return fmt::format("~{}", number);
-    case Certainty::at_least:
-      return "at least " + number;
-    case Certainty::exact:
-      break;
-  }
-  return number;
 }
 
 }  // namespace django_session::nagios

@@ -5,8 +5,6 @@
 #include <string>
 #include <string_view>
 
-#include "core/metric.hpp"
-
 namespace django_session::nagios {
 
 inline constexpr std::size_t kLongestFirstLine = 119;  ///< characters, without perfdata
@@ -19,8 +17,5 @@ std::size_t character_count(std::string_view text);
 
 /// At most `limit` characters; what was cut off is shown as "...".
 std::string shorten(std::string_view text, std::size_t limit);
-
-/// "12.5 GB", "~97%", "at least 8192 bytes", "unknown".
-std::string show(const MetricValue& value, Unit unit);
 
 }  // namespace django_session::nagios

@@ -5,6 +5,9 @@
 
 #include <exception>
 #include <set>
+#include <utility>
+
+#include "core/picture.hpp"
 
 namespace django_session::plugin {
 namespace {
@@ -78,8 +81,19 @@ void Reader::measure(const Output& output, pg::Deadline deadline) {
   output.dispatch(samples_of(reckoned.measurement, reckoned.findings), began_);
   probe_.measure_database(reckoned, deadline);
   output.dispatch(database_samples_of(reckoned.findings), began_);
+  note_first(reckoned, output);
   if (!reckoned.measurement.locked) note_unknowns(reckoned.findings, output);
   note_abandoned_swap(swap_was_abandoned(reckoned.measurement), output);
+}
+
+/// For a person who has just configured it: that it works, for which table, and as which role.
+void Reader::note_first(const sessions::Reckoned& reckoned, const Output& output) {
+  if (std::exchange(has_measured_, true)) return;
+  const Measurement& m = reckoned.measurement;
+  const MetricValues& values = reckoned.findings.values;
+  output.log(LogLevel::notice, fmt::format("{}: first reading: {}, {} (reads as {})", instance_,
+                                           size_in_words(short_name(m.table), m, values),
+                                           sessions_in_words(m, values), m.table.role));
 }
 
 void Reader::note_unknowns(const Findings& findings, const Output& output) {

@@ -39,6 +39,7 @@ class Reader {
 
  private:
   void measure(const Output& output, pg::Deadline deadline);
+  void note_first(const sessions::Reckoned& reckoned, const Output& output);
   void note_unknowns(const Findings& findings, const Output& output);
   void note_abandoned_swap(bool abandoned, const Output& output);
 
@@ -48,6 +49,7 @@ class Reader {
   std::chrono::milliseconds timeout_;
   Output::Time began_{};  ///< the running reading
   sessions::Probe probe_;
+  bool has_measured_ = false;
   OutageLog outages_;
   UnknownsLog unknowns_;
   bool swap_abandoned_ = false;

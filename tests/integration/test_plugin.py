@@ -50,6 +50,31 @@ def test_an_outage_is_logged_once_and_so_is_the_recovery(watched, running_cluste
     assert "suspending" not in watched.log_text().lower()
 
 
+def test_the_first_reading_is_told_once(watched, running_cluster):
+    watched.wait_for_log("site: first reading")
+    told = re.findall(r"\[notice\] django_session plugin: (site: first reading: .*)", watched.log_text())
+    size = watched.values()[TOTAL] / 1024 ** 2
+    assert told == [f"site: first reading: django_session {size:.1f} MB, ~97% of 20k sessions expired (reads as {MONITOR})"]
+    running_cluster.stop()
+    watched.wait_for_value(UP, lambda up: up == 0)
+    running_cluster.start()
+    watched.wait_for_log("site: readings have resumed")
+    watched.wait_for_reads(UP, 1)
+    assert watched.log_text().count("first reading") == 1
+
+
+def test_the_first_reading_is_told_when_there_is_one(collectd, running_cluster, site):
+    """Of each block with its own name; not of an outage."""
+    running_cluster.stop()
+    daemon = collectd(plugin_block(database_block(running_cluster, "site"),
+                                   database_block(running_cluster, "site", Instance="two")))
+    daemon.wait_for_value(UP, lambda up: up == 0)
+    assert "first reading" not in daemon.log_text()
+    running_cluster.start()
+    for instance in ("site", "two"):
+        daemon.wait_for_log(rf"{instance}: first reading: django_session .*, no sessions \(reads as {MONITOR}\)")
+
+
 def test_an_outage_whose_reason_changes_is_logged_once_for_each_reason(collectd, running_cluster, site):
     site.psql(f"CREATE ROLE watcher LOGIN IN ROLE {MONITOR}")
     daemon = collectd(plugin_block(database_block(running_cluster, "site", user="watcher")))
@@ -65,7 +90,7 @@ def test_an_outage_whose_reason_changes_is_logged_once_for_each_reason(collectd,
     daemon.wait_for_reads(UP, 2)
     site.psql("DROP ROLE watcher")
     lines = re.findall(r"\] django_session plugin: (site: .*)", daemon.log_text())
-    lines = [line for line in lines if not re.search("starting up|shutting down", line)]
+    lines = [line for line in lines if not re.search("first reading|starting up|shutting down", line)]
     assert len(lines) == 3, lines
 
 
