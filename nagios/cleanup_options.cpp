@@ -54,6 +54,10 @@ struct CleanupLine : CommandLine {
   CLI::Option* keep = value("--keep", "DURATION",
                             "Keep sessions that expired less than this long ago (default: 0)");
   CLI::Option* dry_run = flag("--dry-run", "Change nothing; print what would be done, and why");
+  CLI::Option* rehearse =
+      flag("--rehearse",
+           "Do all of a swap but the exchange, remove it again, and say what it "
+           "took");
   CLI::Option* max_duration =
       value("--max-duration", "DURATION", "Stop after this time (default: no limit)");
   CLI::Option* lock_timeout =
@@ -132,6 +136,7 @@ CleanupOptions read_cleanup(const CleanupLine& line) {
   if (const auto timeout = read_duration(line.lock_timeout, 0.001, kMinute))
     options.lock_timeout = *timeout;
   options.max_lag = read_max_lag(line.max_lag);
+  options.rehearse = count_of(line.rehearse) > 0;
   if (const auto skew = read_duration(line.max_clock_skew, 0.001, 100 * kYear))
     options.max_clock_skew = *skew;
   return options;
@@ -164,9 +169,12 @@ bool read_state(const CleanupLine& line, CleanupCommand& command) {
 }
 
 void refuse_contradictions(const CleanupLine& line) {
+  if (count_of(line.rehearse) > 0 && count_of(line.dry_run) > 0)
+    throw ConfigError(
+        "--rehearse can't be combined with --dry-run: one makes a copy, the other changes nothing");
   if (count_of(line.abort) == 0) return;
   for (const CLI::Option* other :
-       {line.dry_run, line.method, line.keep, line.max_lag, line.max_clock_skew})
+       {line.dry_run, line.rehearse, line.method, line.keep, line.max_lag, line.max_clock_skew})
     if (count_of(other) > 0)
       throw ConfigError(fmt::format(
           "--abort can't be combined with {}: it only removes what an interrupted run left",

@@ -56,6 +56,7 @@ class Cleanup {
   template <typename Steps>
   void guarded(Steps steps);
   void plan_and_carry_out();
+  bool refuse_rehearsal();
   void reconnect(const std::string& loss);
 
   void let_the_server_notice_our_end();
@@ -117,7 +118,7 @@ void Cleanup::guarded(Steps steps) {
 
 CleanupResult Cleanup::clean_up() {
   guarded([this] { plan_and_carry_out(); });
-  if (result_.outcome == Outcome::done)
+  if (result_.outcome == Outcome::done && !run_.options().rehearse)
     result_.message = summary() + (result_.message.empty() ? "" : "; " + result_.message);
   return result_;
 }
@@ -147,11 +148,29 @@ void Cleanup::plan_and_carry_out() {
     result_.message = plan.reason;
     return;
   }
+  if (run_.options().rehearse && refuse_rehearsal()) return;
   run_.note(fmt::format("{}: {}", method_name(plan.method), plan.reason));
   for (const std::string& note : plan.notes) run_.note(note);
   claim(pg::Deadline::after(patience::kForOtherCleanup));
   clear_the_way();
   carry_out();
+}
+
+/// True where there is nothing to rehearse, or it would cost what an interrupted swap has copied.
+bool Cleanup::refuse_rehearsal() {
+  if (planned_.plan.method != Method::swap)
+    result_.message = fmt::format(
+        "only a swap can be rehearsed, and the method here is {}: {}; --dry-run says what it would "
+        "do, --method swap rehearses a swap",
+        method_name(planned_.plan.method), planned_.plan.reason);
+  else if (planned_.preflight.leftovers.any())
+    result_.message =
+        "an interrupted swap is there, and a rehearsal would remove it: run it without --rehearse, "
+        "which resumes it, or remove it with --abort";
+  else
+    return false;
+  result_.outcome = Outcome::refused;
+  return true;
 }
 
 void Cleanup::let_the_server_notice_our_end() try {
@@ -292,7 +311,7 @@ bool Cleanup::may_delete_instead(const pg::Error& error) const {
   const auto& refusals = planned_.plan.refusals;
   const bool unsound = error.sqlstate() == kUnsound || error.sqlstate() == kDataCorrupted ||
                        error.sqlstate() == kIndexCorrupted;
-  return unsound && run_.options().method == Method::automatic &&
+  return unsound && run_.options().method == Method::automatic && !run_.options().rehearse &&
          std::none_of(refusals.begin(), refusals.end(),
                       [](const Refusal& refusal) { return refusal.method == Method::remove; });
 }

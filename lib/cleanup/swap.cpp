@@ -36,6 +36,13 @@ constexpr int kMostKeysUnderLock = 500, kFewestKeysUnderLock = 20;
 // What is measured of fewer keys says little about the time that one takes.
 constexpr double kEnoughKeys = 20;
 
+constexpr const char* kWalPosition = "SELECT pg_current_wal_insert_lsn() AS lsn;";
+// {0} the shadow's OID, {1} the LSN at the beginning.
+constexpr const char* kRehearsed = R"(
+SELECT pg_total_relation_size({0}::regclass) AS bytes,
+  pg_wal_lsn_diff(pg_current_wal_insert_lsn(), {1}) AS wal;
+)";
+
 milliseconds since(Clock::time_point start) {
   return std::chrono::duration_cast<milliseconds>(Clock::now() - start);
 }
@@ -65,6 +72,9 @@ class Swap {
   void take_step();
   void restart(const std::string& why);
   [[noreturn]] void give_up(const pg::Error& error);
+
+  void end_rehearsal(const CleanupPlan& plan);
+  std::string rehearsed(const CleanupPlan& plan) const;
 
   void create_triggers();
   void copy();
@@ -105,6 +115,7 @@ class Swap {
   double ms_per_key_ = 0;         ///< of the last drain that was long enough to tell
   milliseconds held_{0};          ///< for so long the exclusive lock may be held
   int restarts_ = 0;
+  std::string wal_begin_;  ///< the server's LSN when the swap began; for a rehearsal
 };
 
 // -- From step to step
@@ -114,11 +125,13 @@ void Swap::run(const CleanupPlan& plan) {
                                                           : SwapRun::kUnknownRows;
   swap_.bytes_before = run_.target().bytes_before;
   swap_.expect_rows(plan.live_rows.value_or(0));
+  const bool rehearse = run_.options().rehearse;
   try {
     begin();
-    while (swap_.phase != Phase::none) go_on();
+    while (swap_.phase != (rehearse ? Phase::ready : Phase::none)) go_on();
+    if (rehearse) end_rehearsal(plan);
   } catch (const Paused& paused) {
-    if (!state_.keep_for_next_run()) throw Paused(paused.what() + state_.tidy_up());
+    if (rehearse || !state_.keep_for_next_run()) throw Paused(paused.what() + state_.tidy_up());
     throw Paused(
         fmt::format("{}; what is copied is kept, and triggers log what changes: the next run "
                     "resumes it within 8 days; --abort removes it",
@@ -136,6 +149,7 @@ void Swap::begin() {
   swap_.limit_waits();
   if (const std::string gone = missing_synchronous_standby(run_); !gone.empty()) run_.note(gone);
   held_ = swap_.lock_timeout();
+  wal_begin_ = run_.ask(kWalPosition).front().text("lsn");
   state_.acquire();
   if (swap_.phase != Phase::exchanged) keep_log_small();
 }
@@ -200,6 +214,40 @@ void Swap::refuse_what_is_new() {
   const auto refusals = swap_refusals(run_);
   if (!refusals.empty())
     throw Stopped("a swap is no longer possible: " + describe(refusals.front()));
+}
+
+/// All that a swap waits for before its exchange; then what it made is removed.
+void Swap::end_rehearsal(const CleanupPlan& plan) {
+  show("catching up");
+  drain();
+  refuse_what_is_new();
+  wait_for_old_snapshots();
+  const std::string report = rehearsed(plan);
+  show("removing what the rehearsal made");
+  state_.remove();
+  std::string& message = run_.result().message;  // what stays
+  message = report + (message.empty() ? "" : "; " + message);
+}
+
+/// The server's WAL is that of all sessions.
+std::string Swap::rehearsed(const CleanupPlan& plan) const {
+  const pg::Row measured =
+      run_.ask(fmt::format(kRehearsed, swap_.shadow, run_.connection().literal(wal_begin_)))
+          .front();
+  const auto beside_plan = [](std::optional<double> bytes, std::optional<double> planned) {
+    return fmt::format("{} (planned: {})", quantity_text(bytes, Unit::bytes),
+                       quantity_text(planned, Unit::bytes));
+  };
+  return fmt::format(
+      "rehearsed, and removed again; nothing was exchanged or deleted: {} live sessions copied; "
+      "the "
+      "new table has {} instead of {}; {} of WAL, with that of all sessions; {}; longest lock {} "
+      "ms",
+      quantity_text(swap_.copied, Unit::rows),
+      beside_plan(measured.number("bytes"), plan.bytes_after),
+      quantity_text(run_.target().bytes_before, Unit::bytes),
+      beside_plan(measured.number("wal"), plan.wal_bytes), swap_.times().text(Clock::now()),
+      run_.result().longest_lock.count());
 }
 
 void Swap::show(const std::string& doing) {

@@ -106,6 +106,7 @@ void SwapRun::renew_lease() {
 
 void SwapRun::show(const std::string& doing) {
   progress_.phase = doing;
+  times_.begin(doing, Clock::now());
   progress_.rows = copied;
   run.show(progress_);
 }

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "cleanup/run.hpp"
+#include "cleanup/step_times.hpp"
 #include "cleanup/swap_phase.hpp"
 #include "cleanup/swap_sql.hpp"
 #include "pg/connection.hpp"
@@ -61,6 +62,8 @@ class SwapRun {
   void show(const std::string& doing);
   const std::string& doing() const { return progress_.phase; }
   void expect_rows(double rows) { progress_.rows_total = rows; }
+  /// How long each step has taken, named as they are shown.
+  const StepTimes& times() const { return times_; }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -70,6 +73,7 @@ class SwapRun {
   std::chrono::milliseconds own_lock_, lock_timeout_;
   Clock::time_point renewed_;  ///< when the lease was, by itself
   CleanupProgress progress_;
+  StepTimes times_;
 };
 
 }  // namespace django_session::sessions

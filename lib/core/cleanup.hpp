@@ -37,7 +37,8 @@ struct CleanupOptions {
   LagLimit max_lag;
   std::chrono::milliseconds max_clock_skew{60'000};  ///< of the server's clock against ours
   std::chrono::milliseconds answer_timeout{
-      10000};  ///< for each connect and each answer that should be quick
+      10000};             ///< for each connect and each answer that should be quick
+  bool rehearse = false;  ///< a swap without its exchange, which takes away what it made
 };
 
 /// Why a method is not possible for this table; `object` is the name of what is in the way.
