@@ -1,6 +1,6 @@
-// django_session_cleanup: reads the command line, plans or cleans up, prints one summary and exits
-// 0 to 3. SIGINT, SIGTERM and SIGHUP ask it to stop; a second one ends it at once. One that
-// was ignored when it started (by nohup, say) stays so.
+// django_session_cleanup: reads the command line, plans or cleans up, prints one summary, or one
+// JSON object, and exits 0 to 3. SIGINT, SIGTERM and SIGHUP ask it to stop; a second one ends it at
+// once. One that was ignored when it started (by nohup, say) stays so.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
@@ -13,6 +13,7 @@
 
 #include "cleanup/cleanup.hpp"
 #include "cleanup/cleanup_target.hpp"
+#include "cleanup_json.hpp"
 #include "cleanup_options.hpp"
 #include "cleanup_progress.hpp"
 #include "cleanup_report.hpp"
@@ -23,7 +24,7 @@
 namespace django_session::nagios {
 namespace {
 
-constexpr int kDone = 0, kFailed = 2, kRefused = 3;  // and 1 for stopped
+constexpr int kFailed = 2;
 
 volatile std::sig_atomic_t stop_signal = 0;
 
@@ -44,49 +45,79 @@ void listen_to_signals() {
   std::signal(SIGPIPE, SIG_IGN);
 }
 
-int complain(int code, const std::string& message) {
+/// Shows the notes, and keeps them for the end.
+class NotesKept : public ProgressDisplay {
+ public:
+  using ProgressDisplay::ProgressDisplay;
+  void on_note(const std::string& line) override {
+    notes.push_back(line);
+    ProgressDisplay::on_note(line);
+  }
+  std::vector<std::string> notes;
+};
+
+int code_of(Outcome outcome) { return static_cast<int>(outcome); }
+
+int complain(Outcome outcome, const std::string& message) {
   fmt::print(stderr, "django_session_cleanup: {}\n", without_controls(message, '?'));
-  return code;
+  return code_of(outcome);
+}
+
+std::string plan_text(const CleanupCommand& command, const CleanupPlan& plan) {
+  const std::string table = command.table.display();
+  return command.json ? plan_as_json(table, plan) : write_plan(table, plan);
 }
 
 int print_plan(const CleanupCommand& command) {
   const CleanupPlan plan =
       sessions::plan_cleanup(command.connection, command.table, command.cleanup);
-  fmt::print("{}", write_plan(command.table.display(), plan));
-  return plan.refused ? kRefused : kDone;
+  fmt::print("{}", plan_text(command, plan));
+  return code_of(plan.refused ? Outcome::refused : Outcome::done);
 }
 
-CleanupResult execute(const CleanupCommand& command) {
-  ProgressDisplay display(stderr,
-                          command.progress ? style_for(stderr) : ProgressDisplay::Style::none,
-                          [] { return stop_signal != 0; });
-  if (command.task == CleanupCommand::Task::abort)
-    return sessions::abort_cleanup(command.connection, command.table, command.cleanup, display);
-  return sessions::run_cleanup(command.connection, command.table, command.cleanup, display);
-}
-
-/// Where the table is locked the run says so itself.
-void print_plan_of_run(const CleanupCommand& command) try {
-  print_plan(command);
+/// Where the table is locked there is none: the run says so itself.
+std::optional<CleanupPlan> plan_of_run(const CleanupCommand& command) try {
+  if (command.verbosity == 0 || command.task != CleanupCommand::Task::clean) return std::nullopt;
+  return sessions::plan_cleanup(command.connection, command.table, command.cleanup);
 } catch (const sessions::Stopped&) {
+  return std::nullopt;
 }
 
-/// Outcome's values are the exit codes.
+void execute(const CleanupCommand& command, EndedRun& run) {
+  NotesKept display(stderr, command.progress ? style_for(stderr) : ProgressDisplay::Style::none,
+                    [] { return stop_signal != 0; });
+  run.result =
+      command.task == CleanupCommand::Task::abort
+          ? sessions::abort_cleanup(command.connection, command.table, command.cleanup, display)
+          : sessions::run_cleanup(command.connection, command.table, command.cleanup, display);
+  run.notes = display.notes;
+}
+
+/// In text a refusal has no summary.
+std::string text_of_end(const CleanupCommand& command, const EndedRun& run) {
+  if (command.json) return run_as_json(command.table.display(), run);
+  if (run.result.outcome == Outcome::refused) return "";
+  const bool is_terminal = isatty(STDOUT_FILENO) == 1;
+  return write_summary(run.result, is_terminal ? Audience::person : Audience::monitoring);
+}
+
 int clean(const CleanupCommand& command) {
-  if (command.verbosity > 0 && command.task == CleanupCommand::Task::clean)
-    print_plan_of_run(command);
-  const CleanupResult result = execute(command);
-  const int code = static_cast<int>(result.outcome);
-  if (result.outcome == Outcome::refused) return complain(code, result.message);
-  const Audience audience = isatty(STDOUT_FILENO) == 1 ? Audience::person : Audience::monitoring;
-  fmt::print("{}", write_summary(result, audience));
-  if (result.outcome == Outcome::failed) complain(code, result.message);
-  return code;
+  EndedRun run;
+  run.plan = plan_of_run(command);
+  if (run.plan && !command.json) fmt::print("{}", plan_text(command, *run.plan));
+  execute(command, run);
+  fmt::print("{}", text_of_end(command, run));
+  const CleanupResult& result = run.result;
+  if (result.outcome == Outcome::refused || result.outcome == Outcome::failed)
+    return complain(result.outcome, result.message);
+  return code_of(result.outcome);
 }
 
 int do_nothing(const CleanupCommand& command) {
-  fmt::print("DJANGO_SESSION_CLEANUP OK - nothing to do in state {}\n", command.state);
-  return kDone;
+  const std::string message = "nothing to do in state " + command.state;
+  fmt::print("{}", command.json ? ending_as_json(Outcome::done, message)
+                                : fmt::format("DJANGO_SESSION_CLEANUP OK - {}\n", message));
+  return code_of(Outcome::done);
 }
 
 int obey(const CleanupCommand& command) {
@@ -100,21 +131,31 @@ int obey(const CleanupCommand& command) {
   }
 }
 
-int run(const std::vector<std::string>& words) try {
+int follow(const std::vector<std::string>& words) {
   const auto parsed = parse_cleanup_command(words);
   if (const auto* notice = std::get_if<Notice>(&parsed)) {
     fmt::print("{}", notice->text);
-    return kDone;
+    return code_of(Outcome::done);
   }
   return obey(std::get<CleanupCommand>(parsed));
+}
+
+/// Without a plan or a result.
+int end_early(const std::vector<std::string>& words, Outcome outcome, const std::string& message) {
+  if (asks_for_json(words)) fmt::print("{}", ending_as_json(outcome, message));
+  return complain(outcome, message);
+}
+
+int run(const std::vector<std::string>& words) try {
+  return follow(words);
 } catch (const ConfigError& error) {
-  return complain(kRefused, error.what());
+  return end_early(words, Outcome::refused, error.what());
 } catch (const sessions::NoSuchTable& error) {
-  return complain(kRefused, error.what());
+  return end_early(words, Outcome::refused, error.what());
 } catch (const sessions::Stopped& stopped) {
-  return complain(static_cast<int>(Outcome::stopped), stopped.what());
+  return end_early(words, Outcome::stopped, stopped.what());
 } catch (const std::exception& error) {
-  return complain(kFailed, error.what());
+  return end_early(words, Outcome::failed, error.what());
 }
 
 }  // namespace

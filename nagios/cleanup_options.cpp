@@ -71,6 +71,8 @@ struct CleanupLine : CommandLine {
       "Clean nothing if the server's clock differs from this machine's by more (default: 60)");
   CLI::Option* abort = flag("--abort", "Only remove what an interrupted run left");
   CLI::Option* no_progress = flag("--no-progress", "Show no progress");
+  CLI::Option* json =
+      flag("--json", "Print the plan or the result as one JSON object, and nothing else");
   CLI::Option* state =
       value("--state", "STATE", "As an event handler, $SERVICESTATE$: act on CRITICAL and WARNING");
   CLI::Option* state_type =
@@ -187,6 +189,7 @@ CleanupCommand read_command(const CleanupLine& line) {
   command.table = line.table(command.table);
   command.cleanup = read_cleanup(line);
   command.progress = count_of(line.no_progress) == 0;
+  command.json = count_of(line.json) > 0;
   command.verbosity = count_of(line.verbose);
   refuse_contradictions(line);
   if (count_of(line.dry_run) > 0) command.task = CleanupCommand::Task::plan;
@@ -201,6 +204,10 @@ std::variant<CleanupCommand, Notice> parse_cleanup_command(const std::vector<std
   CleanupLine line;
   if (auto notice = line.parse(words)) return *notice;
   return read_command(line);
+}
+
+bool asks_for_json(const std::vector<std::string>& words) {
+  return std::find(words.begin(), words.end(), "--json") != words.end();
 }
 
 }  // namespace django_session::nagios

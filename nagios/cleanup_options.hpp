@@ -24,6 +24,7 @@ struct CleanupCommand {
   TableName table{"", "django_session"};
   CleanupOptions cleanup;
   bool progress = true;
+  bool json = false;
   int verbosity = 0;
   std::string state;  ///< "SOFT CRITICAL", for the message of Task::nothing
 };
@@ -32,5 +33,8 @@ struct CleanupCommand {
 /// has one limit in bytes and one in time. Throws ConfigError; its message never repeats a word
 /// that may be a password.
 std::variant<CleanupCommand, Notice> parse_cleanup_command(const std::vector<std::string>& words);
+
+/// Also where the words are wrong.
+bool asks_for_json(const std::vector<std::string>& words);
 
 }  // namespace django_session::nagios

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -96,18 +97,12 @@ std::string work_text(const CleanupPlan& plan) {
          (plan.unknown.empty() ? "" : line("unknown", plan.unknown));
 }
 
-std::string_view outcome_name(Outcome outcome) {
-  switch (outcome) {
-    case Outcome::done:
-      return "DONE";
-    case Outcome::stopped:
-      return "STOPPED";
-    case Outcome::failed:
-      return "FAILED";
-    case Outcome::refused:
-      break;
-  }
-  return "REFUSED";
+/// "DONE" ... "REFUSED"
+std::string capitals(std::string_view word) {
+  std::string text(word);
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  return text;
 }
 
 std::string seconds_entry(std::string_view label, std::chrono::milliseconds time) {
@@ -141,7 +136,7 @@ std::string write_plan(const std::string& table, const CleanupPlan& plan) {
 std::string write_summary(const CleanupResult& result, Audience audience) {
   const std::string perfdata =
       audience == Audience::monitoring ? " | " + perfdata_of(result) : std::string();
-  return fmt::format("DJANGO_SESSION_CLEANUP {} - {}{}\n", outcome_name(result.outcome),
+  return fmt::format("DJANGO_SESSION_CLEANUP {} - {}{}\n", capitals(outcome_name(result.outcome)),
                      plain_line(result.message), perfdata);
 }
 

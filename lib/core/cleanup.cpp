@@ -42,6 +42,20 @@ Method parse_method(std::string_view name) {
   return found->method;
 }
 
+std::string_view outcome_name(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::done:
+      return "done";
+    case Outcome::stopped:
+      return "stopped";
+    case Outcome::failed:
+      return "failed";
+    case Outcome::refused:
+      break;
+  }
+  return "refused";
+}
+
 std::optional<double> bytes_reclaimed_by(const CleanupResult& result) {
   if (!result.bytes_before || !result.bytes_after) return std::nullopt;
   return std::max(0.0, *result.bytes_before - *result.bytes_after);

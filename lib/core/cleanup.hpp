@@ -71,6 +71,8 @@ struct CleanupPlan {
 
 enum class Outcome { done, stopped, failed, refused };  ///< exit codes 0 to 3
 
+std::string_view outcome_name(Outcome outcome);  ///< "done" ... "refused"
+
 struct CleanupResult {
   Outcome outcome = Outcome::done;
   Method method = Method::remove;

@@ -102,6 +102,7 @@ TEST(CleanupOptions, tasks) {
   CHECK(parsed({"--dry-run"}).task == Task::plan);
   CHECK(parsed({"--abort"}).task == Task::abort);
   CHECK_FALSE(parsed({"--no-progress"}).progress);
+  CHECK(parsed({"--json"}).json);
   LONGS_EQUAL(2, parsed({"-vv"}).verbosity);
 }
 
@@ -128,7 +129,7 @@ TEST(CleanupOptions, help_and_version_are_notices) {
   STRCMP_CONTAINS("Usage: django_session_cleanup", help.text.c_str());
   for (const char* option :
        {"--method", "--keep", "--dry-run", "--max-duration", "--lock-timeout", "--max-lag",
-        "--max-clock-skew", "--abort", "--no-progress", "--state", "--state-type"})
+        "--max-clock-skew", "--abort", "--no-progress", "--json", "--state", "--state-type"})
     STRCMP_CONTAINS(option, help.text.c_str());
   const Notice version = std::get<Notice>(parse_cleanup_command({"-V"}));
   STRCMP_CONTAINS("django_session_cleanup " DJANGO_SESSION_VERSION, version.text.c_str());
