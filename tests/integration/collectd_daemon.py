@@ -60,7 +60,8 @@ def plugin_block(*database_blocks):
 class CollectdDaemon:
     """One collectd. `config` is what follows the basics: LoadPlugin lines and blocks."""
 
-    def __init__(self, folder, config, interval=1, plugin=None, name="collectd", as_root=False):
+    def __init__(self, folder, config, interval=1, plugin=None, name="collectd", as_root=False,
+                 environment=None):
         self.folder = private_folder(folder, name)
         self._log = self.folder / "collectd.log"
         plugins = private_folder(self.folder, "plugins")
@@ -70,6 +71,7 @@ class CollectdDaemon:
         self._gather_plugins(plugins, text, plugin)
         self._process = None
         self._as_root = as_root
+        self._environment = environment or {}
 
     @staticmethod
     def _gather_plugins(folder, config, ours):
@@ -93,7 +95,7 @@ class CollectdDaemon:
 
     def start(self):
         self._process = Process(self._command("-f"), self.folder / "collectd.out",
-                                environment=sanitizer.environment_of_collectd(),
+                                environment={**sanitizer.environment_of_collectd(), **self._environment},
                                 as_root=self._as_root)
         wait_for(self._initialised, "collectd's start")
         return self

@@ -73,14 +73,16 @@ class IcingaDaemon:
 
     def verify(self):
         """icinga2 daemon -C: the finished process with returncode and stdout."""
+        return run(self.command("-C"), check=False)
+
+    def command(self, *options):
+        """icinga2 daemon with this configuration."""
         self._make_certificate()
-        return run(self._icinga("daemon", "-C", "-c", self._conf), check=False)
+        return self._icinga("daemon", "-c", self._conf, *options)
 
     def start(self, environment=None):
         """The environment (PGHOST...) is what the checks inherit."""
-        self._make_certificate()
-        self._process = Process(self._icinga("daemon", "-c", self._conf),
-                                self.folder / "icinga2.out", environment=environment,
+        self._process = Process(self.command(), self.folder / "icinga2.out", environment=environment,
                                 dies_with="TERM")
         wait_for(self._answers, "Icinga 2's start")
         return self
