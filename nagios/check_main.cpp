@@ -16,6 +16,7 @@
 #include "check_report.hpp"
 #include "connection_failure.hpp"
 #include "core/config_error.hpp"
+#include "core/runbook.hpp"
 #include "core/sql_name.hpp"
 #include "measure/probe.hpp"
 
@@ -28,8 +29,13 @@ struct CheckResult {
   bool thread_may_be_stuck = false;  ///< in a name lookup that was given up
 };
 
-CheckResult failure(State state, const std::string& message) {
-  return {state, write_failure(state, message), false};
+/// What is wrong, what to do, and where to read more.
+CheckResult failure(State state, const std::string& message, RunbookSection section,
+                    const std::vector<std::string>& next = {}) {
+  CheckResult result{state, write_failure(state, message), false};
+  for (const std::string& line : next) result.text += further_line(line);
+  result.text += further_line(runbook_line(section));
+  return result;
 }
 
 /// How a person who may change the table gets from this machine to it, or on the primary's machine
@@ -92,37 +98,43 @@ CheckResult connection_failure(const Options& options, const pg::Error& error) {
       login.misses_connect
           ? failure(State::unknown,
                     fmt::format("missing right: GRANT CONNECT ON DATABASE {} TO {}; ({})",
-                                sql_identifier(login.database), role_of(options), error.what()))
-          : failure(State::critical, "cannot connect: " + explained.reason);
-  for (const std::string& line : explained.next) result.text += further_line(line);
+                                sql_identifier(login.database), role_of(options), error.what()),
+                    explained.section, explained.next)
+          : failure(State::critical, "cannot connect: " + explained.reason, explained.section,
+                    explained.next);
   if (!login.misses_connect && explained.reason.find(error.what()) == std::string::npos)
     result.text += further_line(error.what());  // of all hosts, where there are several
   return result;
 }
 
 CheckResult timeout_failure(const Options& options, const pg::Error& error) {
-  CheckResult result = failure(State::critical, timeout_message(error.what(), options.timeout));
-  if (std::string_view(error.what()).find("while connecting") != std::string_view::npos)
-    for (const std::string& line : explain_connection(error, options.connection).next)
-      result.text += further_line(line);
+  const bool connecting =
+      std::string_view(error.what()).find("while connecting") != std::string_view::npos;
+  const auto explained = connecting ? explain_connection(error, options.connection)
+                                    : ConnectionFailure{"", {}, RunbookSection::timed_out};
+  CheckResult result = failure(State::critical, timeout_message(error.what(), options.timeout),
+                               explained.section, explained.next);
   result.thread_may_be_stuck = true;
   return result;
 }
 
 CheckResult statement_failure(const Options& options, const pg::Error& error) {
   if (error.statement_timed_out())
-    return failure(State::critical, fmt::format("timed out: {}", error.what()));
-  if (!error.insufficient_privilege()) return failure(State::unknown, error.what());
+    return failure(State::critical, fmt::format("timed out: {}", error.what()),
+                   RunbookSection::timed_out);
+  if (!error.insufficient_privilege())
+    return failure(State::unknown, error.what(), RunbookSection::other_error);
   // Not on the table: of that the reading knows, and says so. An administrator has revoked a right
   // on the system's functions or catalogues from PUBLIC.
   return failure(State::unknown,
-                 fmt::format("role {} lacks a right: {}", role_of(options), error.what()));
+                 fmt::format("role {} lacks a right: {}", role_of(options), error.what()),
+                 RunbookSection::missing_right);
 }
 
 CheckResult check(const Options& options) try {
   return measure(options, pg::Deadline::after(options.timeout));
 } catch (const sessions::NoSuchTable& error) {
-  return failure(State::unknown, error.what());
+  return failure(State::unknown, error.what(), RunbookSection::no_table);
 } catch (const pg::Error& error) {
   switch (error.kind()) {
     case pg::Error::Kind::timeout:
@@ -146,9 +158,10 @@ CheckResult run(const std::vector<std::string>& words) try {
     result.text += further_line("libpq: " + complaint);
   return result;
 } catch (const ConfigError& error) {
-  return failure(State::unknown, error.what());
+  return failure(State::unknown, error.what(), RunbookSection::options);
 } catch (const std::exception& error) {
-  return failure(State::unknown, fmt::format("internal error: {}", error.what()));
+  return failure(State::unknown, fmt::format("internal error: {}", error.what()),
+                 RunbookSection::other_error);
 }
 
 /// Prints, and returns the exit code: what nobody could read is UNKNOWN.

@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "check_first_line.hpp"
 #include "core/diagnosis.hpp"
@@ -146,12 +147,31 @@ const char* label(Advice::Place place) {
   return "Next: ";
 }
 
-/// First, since some that carry it cut it off after 1,024 bytes.
+/// Of the first advice that asks for something; where there is none, of what has alerted.
+std::optional<RunbookSection> section_of(const Report& report, const std::vector<Advice>& advices) {
+  for (const Advice& advice : advices)
+    if (!advice.command.empty()) return advice.section;
+  if (report.judgement.deciding.empty()) return std::nullopt;
+  const Metric metric = report.judgement.deciding.front();
+  if (!report.findings.values[metric].number) return RunbookSection::unknown_value;
+  return runbook_section(metric);
+}
+
+void add_one(const Advice& advice, Lines& lines) {
+  lines.push_back(label(advice.place) + advice.finding);
+  if (!advice.command.empty()) lines.push_back("  " + advice.command);
+}
+
+/// First, since some that carry it cut it off after 1,024 bytes: for that, where to read more comes
+/// before the other ways.
 void add_advice(const Report& report, Lines& lines) {
-  for (const Advice& advice : diagnose(report.measurement, report.findings, report.route)) {
-    lines.push_back(label(advice.place) + advice.finding);
-    if (!advice.command.empty()) lines.push_back("  " + advice.command);
-  }
+  const auto advices = diagnose(report.measurement, report.findings, report.route);
+  const auto others = std::find_if(advices.begin(), advices.end(), [](const Advice& advice) {
+    return advice.place == Advice::Place::instead;
+  });
+  std::for_each(advices.begin(), others, [&](const Advice& advice) { add_one(advice, lines); });
+  if (const auto section = section_of(report, advices)) lines.push_back(runbook_line(*section));
+  std::for_each(others, advices.end(), [&](const Advice& advice) { add_one(advice, lines); });
 }
 
 void add_judged(const Report& report, Lines& lines) {

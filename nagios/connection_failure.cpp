@@ -6,6 +6,7 @@
 
 #include <optional>
 #include <string_view>
+#include <utility>
 
 #include "core/config_error.hpp"
 #include "core/route.hpp"
@@ -204,25 +205,37 @@ std::vector<std::string> of_name(const Words& w) {
           fmt::format("  getent hosts {}", shell_word(or_placeholder(w.attempt.host, "HOST")))};
 }
 
-std::vector<std::string> next_steps(const Words& w) {
+std::vector<std::string> of_start() {
+  return {
+      "Next: the server is starting or stopping: wait for it, and read its log if that takes long"};
+}
+
+struct Steps {
+  RunbookSection section;
+  std::vector<std::string> next;
+};
+
+Steps next_steps(const Words& w) {
   const std::string &sqlstate = w.error.sqlstate(), &function = w.error.login().function;
-  if (w.error.login().misses_connect) return of_connect_right(w);
-  if (sqlstate == "28P01" || says(w.error, "no password supplied")) return of_password(w);
-  if (sqlstate == "28000" && function == "InitializeSessionUserId") return of_role(w);
-  if (sqlstate == "28000" && function == "auth_failed") return of_peer(w);
-  if (sqlstate == "28000" && function == "ClientAuthentication") return of_no_entry(w);
-  if (sqlstate == "3D000") return of_database(w);
-  if (sqlstate == "53300") return of_connections(w);
-  if (sqlstate == "57P03")
-    return {
-        "Next: the server is starting or stopping: wait for it, and read its log if that takes "
-        "long"};
-  if (!sqlstate.empty()) return {};
-  if (says(w.error, "could not translate host name")) return of_name(w);
-  if (says(w.error, "definition of service")) return of_service();
-  if (says(w.error, "hot standby mode") || says(w.error, "session is ")) return of_kind_of_server();
-  if (says(w.error, "SSL") || says(w.error, "certificate")) return of_tls();
-  return of_silence(w);
+  if (w.error.login().misses_connect)
+    return {RunbookSection::no_connect_right, of_connect_right(w)};
+  if (sqlstate == "28P01" || says(w.error, "no password supplied"))
+    return {RunbookSection::password, of_password(w)};
+  if (sqlstate == "28000" && function == "InitializeSessionUserId")
+    return {RunbookSection::no_role, of_role(w)};
+  if (sqlstate == "28000" && function == "auth_failed") return {RunbookSection::peer, of_peer(w)};
+  if (sqlstate == "28000" && function == "ClientAuthentication")
+    return {RunbookSection::no_entry, of_no_entry(w)};
+  if (sqlstate == "3D000") return {RunbookSection::no_database, of_database(w)};
+  if (sqlstate == "53300") return {RunbookSection::no_connection_left, of_connections(w)};
+  if (sqlstate == "57P03") return {RunbookSection::starting, of_start()};
+  if (!sqlstate.empty()) return {RunbookSection::other_login, {}};
+  if (says(w.error, "could not translate host name")) return {RunbookSection::no_host, of_name(w)};
+  if (says(w.error, "definition of service")) return {RunbookSection::no_service, of_service()};
+  if (says(w.error, "hot standby mode") || says(w.error, "session is "))
+    return {RunbookSection::kind_of_server, of_kind_of_server()};
+  if (says(w.error, "SSL") || says(w.error, "certificate")) return {RunbookSection::tls, of_tls()};
+  return {RunbookSection::no_answer, of_silence(w)};
 }
 
 std::string place(const Words& w) {
@@ -241,7 +254,8 @@ ConnectionFailure explain_connection(const pg::Error& error, const pg::Parameter
   const Words w{error, attempt.value_or(attempt_of(parameters, error.what())),
                 login.database.empty() ? database_of(parameters) : login.database,
                 login.role.empty() ? parameters.user : login.role};
-  return {w.attempt.reason + place(w), next_steps(w)};
+  Steps steps = next_steps(w);
+  return {w.attempt.reason + place(w), std::move(steps.next), steps.section};
 }
 
 }  // namespace django_session::nagios

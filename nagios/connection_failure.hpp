@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/runbook.hpp"
 #include "pg/connection.hpp"
 
 namespace django_session::nagios {
@@ -11,6 +12,7 @@ namespace django_session::nagios {
 struct ConnectionFailure {
   std::string reason;             ///< "password authentication failed for user "x" (db1:5432)"
   std::vector<std::string> next;  ///< lines: what to do, and commands behind two spaces
+  RunbookSection section = RunbookSection::other_login;  ///< of the manual page
 };
 
 ConnectionFailure explain_connection(const pg::Error& error, const pg::Parameters& parameters);

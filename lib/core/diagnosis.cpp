@@ -28,12 +28,13 @@ struct Case {
   const Route& route;
   std::vector<Advice> advices;
 
-  void add(std::string finding, std::string command, Advice::Place place = Advice::Place::next) {
-    advices.push_back({std::move(finding), std::move(command), place});
+  void add(RunbookSection section, std::string finding, std::string command,
+           Advice::Place place = Advice::Place::next) {
+    advices.push_back({std::move(finding), std::move(command), place, section});
   }
-  void add_sql(std::string finding, const std::string& sql,
+  void add_sql(RunbookSection section, std::string finding, const std::string& sql,
                Advice::Place place = Advice::Place::next) {
-    add(std::move(finding), psql_statements(route, {sql}), place);
+    add(section, std::move(finding), psql_statements(route, {sql}), place);
   }
 };
 
@@ -63,11 +64,14 @@ void advise_on_lock(Case& c) {
       "SELECT l.pid, l.mode, l.granted, a.usename, a.application_name, a.state, a.xact_start FROM "
       "pg_locks l LEFT JOIN pg_stat_activity a USING (pid) WHERE l.relation = {}::regclass",
       printable_string(regclass_text(c.m)));
-  if (lock.end_it.empty()) return c.add_sql(state + " Look who has it:", look);
-  c.add_sql(fmt::format("{} Wait, or end {}, which undoes its work; as its role or a superuser:",
+  if (lock.end_it.empty())
+    return c.add_sql(RunbookSection::locked, state + " Look who has it:", look);
+  c.add_sql(RunbookSection::locked,
+            fmt::format("{} Wait, or end {}, which undoes its work; as its role or a superuser:",
                         state, lock.head),
             lock.end_it);
-  c.add_sql("look at all who hold or await it:", look, Advice::Place::instead);
+  c.add_sql(RunbookSection::locked, "look at all who hold or await it:", look,
+            Advice::Place::instead);
 }
 
 void advise_on_rights(Case& c) {
@@ -75,10 +79,12 @@ void advise_on_rights(Case& c) {
   const std::string role = sql_identifier(table.role);
   if (!table.may_use_schema)
     c.add_sql(
+        RunbookSection::missing_right,
         fmt::format("role {} may not use schema {}; give it the right:", table.role, table.schema),
         fmt::format("GRANT USAGE ON SCHEMA {} TO {}", sql_identifier(table.schema), role));
   else if (!table.may_read_expire_date)
-    c.add_sql(fmt::format("role {} may not read expire_date, so sessions can't be judged; give it "
+    c.add_sql(RunbookSection::missing_right,
+              fmt::format("role {} may not read expire_date, so sessions can't be judged; give it "
                           "the right:",
                           table.role),
               fmt::format("GRANT SELECT (expire_date) ON {} TO {}", table_of(c.m), role));
@@ -93,28 +99,30 @@ std::string analyze_statements(const Measurement& m, std::string_view column) {
 void advise_on_counters(Case& c) {
   const Measurement& m = c.m;
   if (!m.facts.counters.stand_still.empty())
-    c.add_sql(m.facts.counters.stand_still +
+    c.add_sql(RunbookSection::counters,
+              m.facts.counters.stand_still +
                   ": autovacuum needs the server's counters, and so do the figures here; as a "
                   "superuser, find where it is set and RESET it:",
               "SELECT setdatabase, setrole::regrole, setconfig, current_setting('track_counts') "
               "FROM pg_db_role_setting");
   else if (!m.facts.standby && !c.findings.values[Metric::dead].number)
-    c.add_sql(
-        "the server's counters are unreliable until the next vacuum or analyze; this reads a "
-        "sample:",
-        fmt::format("ANALYZE {}", table_of(m)));
+    c.add_sql(RunbookSection::counters,
+              "the server's counters are unreliable until the next vacuum or analyze; this reads a "
+              "sample:",
+              fmt::format("ANALYZE {}", table_of(m)));
 }
 
 void advise_on_statistics(Case& c) {
   const Measurement& m = c.m;
   const bool missing = m.table.may_read_expire_date && !c.findings.values[Metric::live].number;
   if (m.table.may_read_expire_date && expire_date_is_never_analyzed(m))
-    c.add_sql(
-        "expire_date's statistics target is 0, so ANALYZE passes it over, and sessions "
-        "are counted only where they are few; give it one:",
-        analyze_statements(m, "expire_date"));
+    c.add_sql(RunbookSection::no_statistics,
+              "expire_date's statistics target is 0, so ANALYZE passes it over, and sessions "
+              "are counted only where they are few; give it one:",
+              analyze_statements(m, "expire_date"));
   else if (missing && !m.statistics.expire_dates.known())
-    c.add_sql("the table has no statistics to estimate from; this reads a sample of it:",
+    c.add_sql(RunbookSection::no_statistics,
+              "the table has no statistics to estimate from; this reads a sample of it:",
               fmt::format("ANALYZE {}", table_of(m)));
   else
     advise_on_counters(c);
@@ -128,13 +136,15 @@ void advise_on_widths(Case& c) {
         return column.length <= 0 && !column.average_width && column.name != "session_key";
       });
   if (hidden != m.statistics.columns.end() && hidden->never_analyzed)
-    c.add_sql(fmt::format("{}'s statistics target is 0, so that free space in the table isn't "
+    c.add_sql(RunbookSection::no_statistics,
+              fmt::format("{}'s statistics target is 0, so that free space in the table isn't "
                           "known; give it one:",
                           hidden->name),
               analyze_statements(m, hidden->name));
   else if (hidden != m.statistics.columns.end() && m.statistics.expire_dates.known() &&
            c.findings.reclaimable && c.findings.reclaimable->at_least)
     c.add(
+        RunbookSection::hidden_space,
         "free space in the table is hidden from this role, so more may be reclaimable; give it "
         "the rights of a monitor, in the folder of our sources:",
         psql_command(c.route, fmt::format("-v table={} -v monitor={} -f conf.d/roles.sql",
@@ -155,11 +165,13 @@ std::string table_option(const Measurement& m) {
 void advise_on_abandoned_swap(Case& c) {
   if (!swap_was_abandoned(c.m)) return;
   c.add(
+      RunbookSection::interrupted_swap,
       fmt::format("an interrupted swap left triggers that log each change ({} so far): resume it, "
                   "which ends it:",
                   format_quantity(c.m.table.swap->logged, Unit::rows)),
       cleanup_command(c.route, table_option(c.m) + " --method swap"));
-  c.add("remove what it left:", cleanup_command(c.route, table_option(c.m) + " --abort"),
+  c.add(RunbookSection::interrupted_swap,
+        "remove what it left:", cleanup_command(c.route, table_option(c.m) + " --abort"),
         Advice::Place::instead);
 }
 
@@ -180,7 +192,8 @@ void advise_full(Case& c, bool expired) {
   const std::string full = psql_statements(  // who can't have the lock must not queue all others
       c.route,
       {"SET lock_timeout = '2s'", fmt::format("VACUUM (FULL, ANALYZE) {}", table_of(c.m))});
-  c.add(fmt::format("{}VACUUM FULL, which locks the table: the site stands still while {} written "
+  c.add(expired ? RunbookSection::expired : RunbookSection::free_space,
+        fmt::format("{}VACUUM FULL, which locks the table: the site stands still while {} written "
                     "again:",
                     expired ? "delete the expired sessions, in the site's folder, then " : "",
                     afresh ? "about " + size(afresh->total()) + " is" : "all that stays is"),
@@ -193,30 +206,37 @@ void advise_on_space(Case& c, const Reclaimable& parts) {
              dead = worth_it(parts.dead, m), online = expired || free;
   const std::string swap = cleanup_command(c.route, table_option(m) + " --method swap --dry-run");
   const auto place = online ? Advice::Place::instead : Advice::Place::next;
-  if (online) c.add(freed_online(c, parts), swap);
+  if (online)
+    c.add(expired ? RunbookSection::expired : RunbookSection::free_space, freed_online(c, parts),
+          swap);
   if (expired)
-    c.add(fmt::format("delete the expired sessions, about {}, in the site's folder; the files stay "
+    c.add(RunbookSection::expired,
+          fmt::format("delete the expired sessions, about {}, in the site's folder; the files stay "
                       "as large as they are:",
                       size(parts.expired)),
           "python manage.py clearsessions", place);
   if (dead)
-    c.add_sql(fmt::format("dead rows take about {}: VACUUM makes it free for new rows; the site "
+    c.add_sql(RunbookSection::dead_rows,
+              fmt::format("dead rows take about {}: VACUUM makes it free for new rows; the site "
                           "stays up, and the files stay as large as they are:",
                           size(parts.dead)),
               fmt::format("VACUUM (ANALYZE) {}", table_of(m)), place);
   if (worth_it(parts.bloat, m))
-    c.add_sql(fmt::format("half-empty index pages take about {}: rebuild the indexes; the site "
+    c.add_sql(RunbookSection::index_bloat,
+              fmt::format("half-empty index pages take about {}: rebuild the indexes; the site "
                           "stays up:",
                           size(parts.bloat)),
               fmt::format("REINDEX TABLE CONCURRENTLY {}", table_of(m)), place);
-  if (dead && !online) c.add(freed_online(c, parts), swap, Advice::Place::instead);
+  if (dead && !online)
+    c.add(RunbookSection::dead_rows, freed_online(c, parts), swap, Advice::Place::instead);
   if (online) advise_full(c, expired);
 }
 
 void advise_on_schedule(Case& c) {
   const auto& overdue = c.findings.values[Metric::overdue].number;
   if (!overdue || *overdue < kOverdue) return;
-  c.add(fmt::format("the oldest session expired {} ago, so clearsessions doesn't run: schedule it, "
+  c.add(RunbookSection::overdue,
+        fmt::format("the oldest session expired {} ago, so clearsessions doesn't run: schedule it, "
                     "as a line of the site's crontab:",
                     format_quantity(*overdue, Unit::seconds)),
         "17 3 * * *  cd /path/to/site && python manage.py clearsessions", Advice::Place::then);
@@ -236,12 +256,14 @@ void advise_on_invalid_indexes(Case& c) {
     const std::string drop =
         fmt::format("DROP INDEX CONCURRENTLY {}", sql_table(c.m.table.schema, index.name));
     if (is_left_over(index.name))
-      c.add_sql(fmt::format("index {} ({}) was left by an interrupted REINDEX; unless one is "
+      c.add_sql(RunbookSection::invalid_index,
+                fmt::format("index {} ({}) was left by an interrupted REINDEX; unless one is "
                             "running now, drop it:",
                             index.name, size(index.bytes)),
                 drop);
     else
       c.add_sql(
+          RunbookSection::invalid_index,
           fmt::format("index {} ({}) is not valid: its creation failed and no query uses it; "
                       "unless it is being created now, drop it (or finish it with REINDEX INDEX "
                       "CONCURRENTLY):",
@@ -253,6 +275,7 @@ void advise_on_invalid_indexes(Case& c) {
 void advise_on_missing_index(Case& c) {
   if (!c.m.table.expire_date_indexed)
     c.add_sql(
+        RunbookSection::missing_index,
         "no valid index leads with expire_date, so clearsessions reads the whole table each time:",
         fmt::format("CREATE INDEX CONCURRENTLY ON {} (expire_date)", table_of(c.m)));
 }
@@ -265,7 +288,8 @@ std::vector<Advice> diagnose(const Measurement& m, const Findings& findings, con
     advise_on_lock(c);  // whatever else there is to do would wait behind that lock
     return c.advices;
   }
-  if (m.facts.standby) c.add("this server is a standby: run what follows on the primary", "");
+  if (m.facts.standby)
+    c.add(RunbookSection::standby, "this server is a standby: run what follows on the primary", "");
   const std::size_t preface = c.advices.size();
   advise_on_abandoned_swap(c);
   advise_on_invalid_indexes(c);  // with one of them, or without an index, a cleanup is refused

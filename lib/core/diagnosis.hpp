@@ -6,6 +6,7 @@
 
 #include "core/measurement.hpp"
 #include "core/route.hpp"
+#include "core/runbook.hpp"
 
 namespace django_session {
 
@@ -18,6 +19,7 @@ struct Advice {
   std::string finding;  ///< what was found, and what the command does to the site
   std::string command;  ///< complete, for a shell; empty where waiting is all there is to do
   Place place = Place::next;
+  RunbookSection section = RunbookSection::other_error;  ///< of the manual page, with more of it
 };
 
 /// In the order in which it should be read; empty for a healthy table. Only what is worth a

@@ -74,12 +74,13 @@ class Cluster:
             for name, value in settings.items():
                 conf.write(f"{name} = {value}\n")
 
-    def start(self):
+    def start(self, until=None):
+        """until: what to wait for instead of an answer."""
         self._process = Process(
             [*self._prefix, self._binaries / "postgres", "-D", self.data, "-k", self.socket, "-p", str(self.port),
              "-c", "listen_addresses=127.0.0.1"],
             self.log, dies_with="QUIT")
-        wait_for(self._answers, "PostgreSQL's start", timeout=30)
+        wait_for(until or self._answers, "PostgreSQL's start", timeout=30)
         return self
 
     def stop(self, mode="fast"):

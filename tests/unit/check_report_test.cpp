@@ -325,6 +325,29 @@ TEST(Report, shows_thresholds_and_sources_with_vv_and_the_connection_with_vvv) {
       c.text().c_str());
 }
 
+TEST(Report, names_the_section_of_the_runbook_before_the_other_ways) {
+  const std::string text = neglected().text();
+  const auto runbook =
+      text.find("\nRunbook: man 7 django_session, section \"Expired sessions\"\nInstead: ");
+  CHECK(runbook != std::string::npos);
+  CHECK(text.find("--dry-run") < runbook);
+}
+
+TEST(Report, names_the_section_of_the_value_that_alerts_where_there_is_no_advice) {
+  Case c = healthy();
+  c.thresholds = {{Metric::live, {0, 5, false}, State::warning}};
+  STRCMP_CONTAINS("\nRunbook: man 7 django_session, section \"A large table\"\n", c.text().c_str());
+  c[Metric::live] = MetricValue::unknown("too slow");
+  c.verbosity = 1;
+  STRCMP_CONTAINS("section \"A value is unknown\"\n", c.text().c_str());
+}
+
+TEST(Report, of_a_healthy_table_names_no_section) {
+  Case c = healthy();
+  c.verbosity = 3;
+  CHECK(c.text().find("Runbook") == std::string::npos);
+}
+
 TEST_GROUP(Failure){};
 
 TEST(Failure, is_one_line_where_it_fits) {

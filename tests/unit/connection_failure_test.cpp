@@ -100,6 +100,13 @@ TEST(ConnectionFailure, of_a_service_that_is_not_there_names_the_file) {
                   all(failure("definition of service \"nosuch\" not found")).c_str());
 }
 
+TEST(ConnectionFailure, names_its_section_of_the_runbook) {
+  CHECK(failure("words", "28P01").section == RunbookSection::password);
+  CHECK(failure("words", "28000", "auth_failed").section == RunbookSection::peer);
+  CHECK(failure("words", "55000").section == RunbookSection::other_login);
+  CHECK(failure("timed out while connecting to db2").section == RunbookSection::no_answer);
+}
+
 TEST(ConnectionFailure, words_of_others_are_left_as_they_are) {
   const auto other = failure("out of memory", "", "", at_host("db1", "5432"));
   STRCMP_EQUAL("out of memory (db1:5432)", other.reason.c_str());

@@ -1,0 +1,49 @@
+"""Reads the manual page django_session(7): its sections, and the blocks of commands with the state that each is for."""
+
+import re
+from dataclasses import dataclass, field
+
+from paths import ROOT
+
+PAGE = ROOT / "nagios" / "django_session.7"
+PARTS = ["Meaning", "Impact", "Diagnosis", "Mitigation"]
+ESCAPES = {r"\(aq": "'", r"\(ti": "~", r"\(ha": "^", r"\(ga": "`", r"\-": "-", r"\&": "", r"\e": "\\"}
+
+
+@dataclass
+class Block:
+    """Commands that are typed one after the other, in one shell."""
+
+    section: str
+    part: str  # of the section: "Mitigation"
+    state: str
+    commands: list = field(default_factory=list)
+
+
+def plain(line):
+    """As it is shown: nothing of roff is left in it."""
+    return re.sub(r"\\(\(..|.)", lambda found: ESCAPES[found[0]], line)
+
+
+def read():
+    """Sections with the names of their parts, and all blocks, in the order of the page."""
+    sections, blocks, section, state = {}, [], "", None
+    for line in PAGE.read_text().splitlines():
+        if line.startswith(".Ss "):
+            section = line[4:]
+            sections[section] = []
+        elif part := re.match(r"\.Sy (\w+) :$", line):
+            sections[section].append(part[1])
+        elif marked := re.match(r'\.\\" state: (.*)$', line):
+            state = marked[1]
+        elif line.startswith(".Bd -literal"):
+            blocks.append(Block(section, sections[section][-1], state))
+        elif line == ".Ed":
+            state = None
+        elif blocks and state is not None:
+            blocks[-1].commands.append(plain(line))
+    return sections, blocks
+
+
+SECTIONS, BLOCKS = read()
+
