@@ -55,7 +55,7 @@ class IcingaDaemon:
         for plugin in plugins:
             readable_copy(plugin, self.folder / "plugins")
         includes = [readable_copy(path, self.folder) for path in object_files]
-        self._conf = private_file(self.folder / "icinga2.conf", CONFIG.format(
+        self.configuration = private_file(self.folder / "icinga2.conf", CONFIG.format(
             plugins=self.folder / "plugins", port=self.port, objects=objects,
             includes="\n".join(f'include "{path}"' for path in includes)))
 
@@ -73,17 +73,17 @@ class IcingaDaemon:
 
     def verify(self):
         """icinga2 daemon -C: the finished process with returncode and stdout."""
-        return run(self.command("-C"), check=False)
+        return run(self.command("daemon", "-C", "-c", self.configuration), check=False)
 
-    def command(self, *options):
-        """icinga2 daemon with this configuration."""
+    def command(self, *words):
+        """icinga2 with these words, in this folder."""
         self._make_certificate()
-        return self._icinga("daemon", "-c", self._conf, *options)
+        return self._icinga(*words)
 
     def start(self, environment=None):
         """The environment (PGHOST...) is what the checks inherit."""
-        self._process = Process(self.command(), self.folder / "icinga2.out", environment=environment,
-                                dies_with="TERM")
+        self._process = Process(self.command("daemon", "-c", self.configuration), self.folder / "icinga2.out",
+                                environment=environment, dies_with="TERM")
         wait_for(self._answers, "Icinga 2's start")
         return self
 

@@ -44,9 +44,9 @@ illegal_macro_output_chars=`~$&|'"<>
 
 class NagiosDaemon:
     """One Nagios. `objects` is text (hosts, services), object_files are loaded before it, and
-    plugins are the programs to put into the folder that $USER1$ names."""
+    plugins are the programs to put into the folder that $USER1$ names; settings are more lines of nagios.cfg."""
 
-    def __init__(self, folder, objects="", object_files=(), plugins=()):
+    def __init__(self, folder, objects="", object_files=(), plugins=(), settings=""):
         self.folder = private_folder(folder, "nagios")
         self._process = None
         private_folder(self.folder, "results")
@@ -58,7 +58,7 @@ class NagiosDaemon:
                  private_file(self.folder / "objects.cfg", objects)]
         self._conf = private_file(self.folder / "nagios.cfg", CONFIG.format(
             folder=self.folder, user=USER.pw_name, group=GROUP.gr_name,
-            object_files="\n".join(f"cfg_file={path}" for path in files)))
+            object_files="\n".join(f"cfg_file={path}" for path in files)) + settings)
 
     def verify(self):
         """nagios -v: the finished process with returncode and stdout."""

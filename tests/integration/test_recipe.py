@@ -25,7 +25,7 @@ SHOWN = {
     "5": ["django_session plugin: site: first reading", "bytes-total", "percent-expired"],
     "6": ["^DJANGO_SESSION WARNING - overdue 730 d"],
     "7": ["Checked 1 services", "Things look okay"],
-    "8": ["Instantiated 1 Service", "Finished validating the configuration"],
+    "8": ["Instantiated 1 Service", "Finished validating the configuration", "'db1!django-session-site' of type 'Service'"],
     "9": ["method +delete: as requested", r"Plan for(.*\n)+Plan for"],
 }
 WRONG = re.compile("FATAL|ERROR|denied|not found|cannot|error:|No such|refused|WARNING: password file")
@@ -116,7 +116,8 @@ class Machine:
             "/etc/icinga2": self._etc / "icinga2",
             "collectd -T -C /etc/collectd/collectd.conf.d/django_session.conf": f"collectd -T -C {once}",
             "/etc/nagios4/nagios.cfg": nagios,
-            "icinga2 daemon": shlex.join(map(str, icinga.command())),
+            "icinga2 daemon": shlex.join(map(str, icinga.command("daemon", "-c", icinga.configuration))),
+            "icinga2 object list": shlex.join(map(str, icinga.command("object", "list"))),
             "192.0.2.1": "127.0.0.1", "192.0.2.10": "127.0.0.1", ":5432:": f":{cluster.port}:",
             "PASSWORD": SECRET}
 

@@ -1,12 +1,15 @@
 """The samples of conf.d as the real programs take them: collectd, Nagios 4 and Icinga 2."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 import paths
 from check import parse_perfdata
 from collectd_daemon import database_block, plugin_block
+from django_site import MONITOR
+from processes import AM_ROOT, PLAIN_ENVIRONMENT, private_file, private_folder, readable_copy, wait_for
 
 METRICS = {"database", "table", "toast", "indexes", "total", "reclaimable", "live", "expired",
            "dead", "expired_percent", "database_percent", "overdue"}
@@ -59,7 +62,7 @@ define host {
     max_check_attempts 3
     contact_groups admins
 }
-""", object_files=[paths.NAGIOS_SAMPLE])
+""", object_files=[paths.NAGIOS_SAMPLE, paths.NAGIOS_MAIL_SAMPLE])
     judged = daemon.verify().stdout
     assert "Total Errors:   0" in judged
     assert "Total Warnings: 0" in judged, judged
@@ -159,3 +162,110 @@ def test_a_weekly_sample_says_what_its_method_ends(sample):
     assert "django_session_cleaner --method delete" in text
     assert "`delete` ends what the check calls overdue and expired_percent" in text
     assert "`-U django_session_swapper --method auto`" in text
+
+
+# -- mails -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mail(folder):
+    """Stands for `mail`: its path, and what it was given last."""
+    place = private_folder(folder, "mail")
+    private_file(place / "mail", f'#!/bin/sh\ncat >"{place}/$$" && mv "{place}/$$" "{place}/sent"\n', 0o755)
+    return place
+
+
+def sent(mail):
+    return wait_for(lambda: (mail / "sent").exists() and (mail / "sent").read_text(), "a mail", 60)
+
+
+def with_mail(mail):
+    return {"PATH": f"{mail}:{PLAIN_ENVIRONMENT['PATH']}"}
+
+
+@pytest.fixture
+def advice(run_check, cluster, neglected):
+    """The commands of a neglected site's page, with all their quotes."""
+    neglected.fill(sessions=30_000)
+    page = run_check("-H", "127.0.0.1", "-d", "site", "-T", "public.django_session", "-c", "reclaimable=1MB",
+                     environment={"PGPORT": str(cluster.port), "PGUSER": MONITOR}).long_text
+    commands = re.findall(r"^(?:Next|Instead|Then): .*\n(  .*)$", page, re.M)
+    assert page.startswith("Next: ") and "'" in "".join(commands) and "&&" in "".join(commands), page
+    return commands
+
+
+@pytest.fixture
+def mailing_nagios(nagios, cluster, mail):
+    """A Nagios whose contact has the sample's mails: mailing_nagios(settings of nagios.cfg)."""
+    return lambda settings: nagios("""
+define host {
+    use generic-host
+    host_name localhost
+    address 127.0.0.1
+    max_check_attempts 3
+    contact_groups admins
+}
+define contact {
+    contact_name on-call
+    use generic-contact
+    email root@localhost
+    service_notification_commands notify-service-with-all-lines
+}
+define service {
+    service_description neglected
+    use generic-service
+    host_name localhost
+    check_command check_django_session!site!public.django_session!-c reclaimable=1MB
+    max_check_attempts 1
+    contacts on-call
+}
+""", object_files=[paths.NAGIOS_SAMPLE, paths.NAGIOS_MAIL_SAMPLE], plugins=[paths.CHECK],
+        environment={"PGPORT": str(cluster.port), **with_mail(mail)}, settings=f"enable_notifications=1\n{settings}\n")
+
+
+def test_nagios_mails_every_command_whole(mailing_nagios, mail, advice):
+    mailing_nagios("enable_environment_macros=1")
+    text = sent(mail)
+    assert "PROBLEM: neglected on localhost is CRITICAL" in text
+    assert "\nDJANGO_SESSION CRITICAL - reclaimable" in text
+    assert not [command for command in advice if command + "\n" not in text], text
+
+
+def test_nagios_mails_no_command_that_has_lost_its_quotes(mailing_nagios, mail, advice):
+    mailing_nagios("enable_environment_macros=0")
+    text = sent(mail)
+    assert "\nDJANGO_SESSION CRITICAL - reclaimable" in text
+    assert "enable_environment_macros=1 is missing in nagios.cfg." in text
+    assert "psql" not in text
+
+
+def test_icingas_own_mails_have_every_command_whole(icinga, cluster, mail, advice):
+    """By Debian's command and script, as the sample's comment says."""
+    assert AM_ROOT, "only root and Icinga may read its configuration"
+    script = readable_copy("/etc/icinga2/scripts/mail-service-notification.sh", mail)
+    command = Path("/etc/icinga2/conf.d/commands.conf").read_text()
+    command = command[command.index('object NotificationCommand "mail-service-notification"'):].partition("\n}\n")[0] + "\n}\n"
+    daemon = icinga(command.replace('ConfigDir + "/scripts/mail-service-notification.sh"', f'"{script}"') + f"""
+object NotificationComponent "notification" {{ }}
+object User "on-call" {{ email = "root@localhost" }}
+object Host "db1" {{
+  import "generic-host"
+  address = "127.0.0.1"
+  vars.django_session["site"] = {{
+    django_session_table = "public.django_session"
+    django_session_port = {cluster.port}
+    django_session_critical = "reclaimable=1MB"
+  }}
+}}
+apply Notification "mail" to Service {{
+  command = "mail-service-notification"
+  users = [ "on-call" ]
+  assign where host.name == "db1"
+}}
+""", object_files=[paths.ICINGA_SAMPLE], plugins=[paths.CHECK], environment=with_mail(mail))
+    daemon.service("django-session-site")
+    # A problem's own mail would come with the third check.
+    daemon.request("/v1/actions/send-custom-notification?type=Service&filter=true&author=a&comment=b&force=true", "POST")
+    text = sent(mail)
+    assert "DJANGO_SESSION CRITICAL - reclaimable" in text
+    assert not [command for command in advice if command + "\n" not in text], text
