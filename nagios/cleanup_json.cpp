@@ -2,6 +2,7 @@
 // can neither end the line nor be obeyed by a terminal.
 #include "cleanup_json.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -44,7 +45,16 @@ Json refusals(const CleanupPlan& plan) {
   return all;
 }
 
-Json object_of(const std::string& table, const CleanupPlan& plan) {
+/// In the form of ISO 8601.
+Json moment(const std::string& utc) {
+  if (utc.empty()) return nullptr;
+  std::string text = utc + "Z";
+  std::replace(text.begin(), text.end(), ' ', 'T');
+  return text;
+}
+
+Json object_of(const std::string& table, const DryRun& dry_run) {
+  const auto& [plan, outline] = dry_run;
   return {
       {"outcome", plan.refused ? outcome_name(Outcome::refused) : "planned"},
       {"message", plan.reason},
@@ -52,6 +62,7 @@ Json object_of(const std::string& table, const CleanupPlan& plan) {
       {"method", method(plan.method)},
       {"nothing_to_do", plan.nothing_to_do},
       {"keep", plan.keep.count()},
+      {"cutoff", moment(outline.cutoff)},
       {"live", whole(plan.live_rows)},
       {"live_is_counted", plan.live_is_counted},
       {"expired", whole(plan.expired_rows)},
@@ -64,8 +75,14 @@ Json object_of(const std::string& table, const CleanupPlan& plan) {
       {"free_disk", whole(plan.free_disk_bytes)},
       {"fits", flag(plan.fits)},
       {"unknown", text_or_null(plan.unknown)},
+      {"goes", text_or_null(outline.goes)},
+      {"makes", text_or_null(outline.makes)},
+      {"locks", text_or_null(outline.locks)},
+      {"keeps", text_or_null(outline.keeps)},
+      {"undo", text_or_null(outline.undo)},
       {"notes", plan.notes},
       {"refusals", refusals(plan)},
+      {"sql", outline.sql},
   };
 }
 
@@ -77,8 +94,8 @@ std::string line(const Json& object) {
 
 }  // namespace
 
-std::string plan_as_json(const std::string& table, const CleanupPlan& plan) {
-  return line(object_of(table, plan));
+std::string plan_as_json(const std::string& table, const DryRun& dry_run) {
+  return line(object_of(table, dry_run));
 }
 
 std::string run_as_json(const std::string& table, const EndedRun& run) {

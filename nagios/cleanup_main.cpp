@@ -63,22 +63,29 @@ int complain(Outcome outcome, const std::string& message) {
   return code_of(outcome);
 }
 
-std::string plan_text(const CleanupCommand& command, const CleanupPlan& plan) {
+/// With its SQL only where it is shown on its own, and -v asks for it.
+DryRun plan_of(const CleanupCommand& command) {
+  DryRun dry_run = sessions::plan_cleanup(command.connection, command.table, command.cleanup);
+  if (command.task != CleanupCommand::Task::plan || command.verbosity == 0)
+    dry_run.outline.sql.clear();
+  return dry_run;
+}
+
+std::string plan_text(const CleanupCommand& command, const DryRun& dry_run) {
   const std::string table = command.table.display();
-  return command.json ? plan_as_json(table, plan) : write_plan(table, plan);
+  return command.json ? plan_as_json(table, dry_run) : write_plan(table, dry_run);
 }
 
 int print_plan(const CleanupCommand& command) {
-  const CleanupPlan plan =
-      sessions::plan_cleanup(command.connection, command.table, command.cleanup);
-  fmt::print("{}", plan_text(command, plan));
-  return code_of(plan.refused ? Outcome::refused : Outcome::done);
+  const DryRun dry_run = plan_of(command);
+  fmt::print("{}", plan_text(command, dry_run));
+  return code_of(dry_run.plan.refused ? Outcome::refused : Outcome::done);
 }
 
 /// Where the table is locked there is none: the run says so itself.
-std::optional<CleanupPlan> plan_of_run(const CleanupCommand& command) try {
+std::optional<DryRun> plan_of_run(const CleanupCommand& command) try {
   if (command.verbosity == 0 || command.task != CleanupCommand::Task::clean) return std::nullopt;
-  return sessions::plan_cleanup(command.connection, command.table, command.cleanup);
+  return plan_of(command);
 } catch (const sessions::Stopped&) {
   return std::nullopt;
 }

@@ -77,7 +77,8 @@ struct CleanupLine : CommandLine {
       value("--state", "STATE", "As an event handler, $SERVICESTATE$: act on CRITICAL and WARNING");
   CLI::Option* state_type =
       value("--state-type", "TYPE", "As an event handler, $SERVICESTATETYPE$: act on HARD");
-  CLI::Option* verbose = flag("-v,--verbose", "Print the plan first");
+  CLI::Option* verbose =
+      flag("-v,--verbose", "Print the plan first; with --dry-run, the SQL below it");
 };
 
 /// A duration between two limits, in seconds.

@@ -6,11 +6,13 @@
 #include <algorithm>
 #include <cctype>
 #include <optional>
+#include <sstream>
 #include <utility>
 #include <vector>
 
 #include "core/metric.hpp"
 #include "core/perfdata.hpp"
+#include "core/printable.hpp"
 #include "core/quantity.hpp"
 #include "line_text.hpp"
 
@@ -97,6 +99,29 @@ std::string work_text(const CleanupPlan& plan) {
          (plan.unknown.empty() ? "" : line("unknown", plan.unknown));
 }
 
+std::string outline_text(const CleanupOutline& outline) {
+  std::string text;
+  for (const auto& [label, answer] : {std::pair("goes", &outline.goes),
+                                      {"makes", &outline.makes},
+                                      {"locks", &outline.locks},
+                                      {"keeps", &outline.keeps},
+                                      {"undo", &outline.undo}})
+    if (!answer->empty()) text += line(label, *answer);
+  return text;
+}
+
+/// Its lines are indented, so that none can be taken for one of ours, whatever is in a name.
+std::string sql_text(const CleanupOutline& outline) {
+  if (outline.sql.empty()) return "";
+  std::string text = "SQL of the run, in this order (what only asks the catalogue is left out):\n";
+  for (const std::string& message : outline.sql) {
+    std::istringstream lines(message);
+    for (std::string one; std::getline(lines, one);)
+      text += one.empty() ? "\n" : "  " + without_controls(one, '?') + "\n";
+  }
+  return text;
+}
+
 /// "DONE" ... "REFUSED"
 std::string capitals(std::string_view word) {
   std::string text(word);
@@ -125,12 +150,14 @@ std::string perfdata_of(const CleanupResult& result) {
 
 }  // namespace
 
-std::string write_plan(const std::string& table, const CleanupPlan& plan) {
+std::string write_plan(const std::string& table, const DryRun& dry_run) {
+  const auto& [plan, outline] = dry_run;
   std::string text = fmt::format("Plan for {}\n", plain_line(table));
   text += plan.refused
               ? line("refused", plan.reason)
               : line("method", fmt::format("{}: {}", method_name(plan.method), plan.reason));
-  return text + work_text(plan) + notes_text(plan) + refusals_text(plan);
+  return text + work_text(plan) + outline_text(outline) + notes_text(plan) + refusals_text(plan) +
+         sql_text(outline);
 }
 
 std::string write_summary(const CleanupResult& result, Audience audience) {

@@ -4,11 +4,13 @@
 #include <string>
 
 #include "core/cleanup.hpp"
+#include "core/cleanup_outline.hpp"
 
 namespace django_session::nagios {
 
-/// Several lines for a person: method and why, what else isn't possible, rows, sizes, needs.
-std::string write_plan(const std::string& table, const CleanupPlan& plan);
+/// Several lines for a person: method and why, what else isn't possible, rows, sizes, needs, what
+/// happens on the way; below it the SQL, if there is any.
+std::string write_plan(const std::string& table, const DryRun& dry_run);
 
 enum class Audience { monitoring, person };  ///< of a pipe or a file; of a terminal
 

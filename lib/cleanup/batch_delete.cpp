@@ -25,6 +25,7 @@ namespace {
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
+constexpr const char* kEarliest = "-infinity";
 constexpr int kMostFruitlessBatches = 5;
 constexpr int kLastTries = 3;
 // After so many batches without a row that another session holds, they wait for such rows again.
@@ -37,6 +38,10 @@ constexpr double kFewLocked = 1000, kFewOfAHundred = 1;
 
 void append(std::vector<std::string>& all, const std::vector<std::string>& more) {
   all.insert(all.end(), more.begin(), more.end());
+}
+
+TransactionLimits limits_of_batch(const Run& run) {
+  return {run.options().lock_timeout, run.options().answer_timeout};
 }
 
 class BatchDelete {
@@ -162,9 +167,8 @@ class BatchDelete {
   std::optional<Batch> try_batch(const BatchOrder& order) {
     run_.check();
     look_around();
-    const CleanupOptions& options = run_.options();
-    const TransactionLimits limits{options.lock_timeout, options.answer_timeout};
-    const auto deadline = pg::Deadline::after(options.answer_timeout + patience::kDeletesWay);
+    const TransactionLimits limits = limits_of_batch(run_);
+    const auto deadline = pg::Deadline::after(limits.statement + patience::kDeletesWay);
     const auto start = Clock::now();
     run_.connection().send(batch_sql(run_, access_, order, limits), deadline);
     if (second_) see_who_blocks(pg::Deadline::after(limits.lock));
@@ -279,7 +283,7 @@ class BatchDelete {
   const DeleteAccess& access_;
   const DeleteOrder& order_;
 
-  std::string moment_ = "-infinity";
+  std::string moment_ = kEarliest;
   std::vector<std::string> passed_over_;  ///< addresses of what is left of that moment
   std::vector<std::string> left_;         ///< of all that is left
   std::vector<std::string> lockers_;      ///< ids of transactions
@@ -324,6 +328,11 @@ bool Undeleted::few(double deleted) const {
 
 Undeleted delete_expired(Run& run, const DeleteAccess& access, const DeleteOrder& order) {
   return BatchDelete(run, access, order).delete_all();
+}
+
+std::string sql_of_first_batch(Run& run, const DeleteAccess& access, const std::string& cutoff) {
+  const BatchOrder first{cutoff, kEarliest, DeletePace().rows(), {}, {}, false};
+  return batch_sql(run, access, first, limits_of_batch(run));
 }
 
 }  // namespace django_session::sessions

@@ -32,4 +32,7 @@ struct Undeleted {
 /// by then stays deleted.
 Undeleted delete_expired(Run& run, const DeleteAccess& access, const DeleteOrder& order);
 
+/// The message that deletes the first batch.
+std::string sql_of_first_batch(Run& run, const DeleteAccess& access, const std::string& cutoff);
+
 }  // namespace django_session::sessions

@@ -11,6 +11,7 @@
 #include "cleanup/delete_access.hpp"
 #include "cleanup/failure.hpp"
 #include "cleanup/living_swap.hpp"
+#include "cleanup/outline.hpp"
 #include "cleanup/patience.hpp"
 #include "cleanup/planner.hpp"
 #include "cleanup/reclaim.hpp"
@@ -391,15 +392,16 @@ class Nobody : public CleanupObserver {
 
 }  // namespace
 
-CleanupPlan plan_cleanup(const pg::Parameters& parameters, const TableName& table,
-                         const CleanupOptions& options) {
+DryRun plan_cleanup(const pg::Parameters& parameters, const TableName& table,
+                    const CleanupOptions& options) {
   CleanupOptions unhurried = options;
   unhurried.max_duration.reset();
   Nobody nobody;
   Run run(parameters, unhurried, nobody);
   run.connect();
   try {
-    return plan(run, table).plan;
+    const Planned planned = plan(run, table);
+    return {planned.plan, outline_of(run, planned)};
   } catch (const pg::Error& error) {
     const Failure failure = explain(run, table, error);
     if (failure.is_locked) throw Stopped(failure.message);

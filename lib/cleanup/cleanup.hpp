@@ -2,15 +2,16 @@
 #pragma once
 
 #include "core/cleanup.hpp"
+#include "core/cleanup_outline.hpp"
 #include "core/table_name.hpp"
 #include "pg/connection.hpp"
 
 namespace django_session::sessions {
 
-/// Read-only: what would be done, and why. Throws pg::Error, NoSuchTable, or Stopped where another
+/// Read-only: what would be done, how, and why. Throws pg::Error, NoSuchTable, or Stopped where another
 /// session has locked the table.
-CleanupPlan plan_cleanup(const pg::Parameters& parameters, const TableName& table,
-                         const CleanupOptions& options);
+DryRun plan_cleanup(const pg::Parameters& parameters, const TableName& table,
+                    const CleanupOptions& options);
 
 /// Plans, then does it. Failures are results, not exceptions. Safe to be killed at any moment; the
 /// next run resumes or cleans up.

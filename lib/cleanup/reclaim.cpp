@@ -13,12 +13,10 @@
 namespace django_session::sessions {
 namespace {
 
-/// Without truncation: that would take an exclusive lock, which standbys replay without yielding.
 void vacuum(Run& run, const LookAround& look_around) {
   run.show("vacuuming");
   look_around();
-  const std::string statement =
-      "VACUUM (ANALYZE, TRUNCATE FALSE, INDEX_CLEANUP TRUE, PARALLEL 0) " + run.target().sql_name;
+  const std::string statement = sql_of_vacuum(run);
   run.connection().take_warnings();
   if (!granted([&] { run.run_long(statement, patience::kVacuumsLock); }))
     throw Stopped("VACUUM's lock was never granted: " + lock_holders(run));
@@ -35,6 +33,12 @@ void say_what_is_left(Run& run, const std::string& holder) {
 }
 
 }  // namespace
+
+/// Without truncation: that would take an exclusive lock, which standbys replay without yielding.
+std::string sql_of_vacuum(const Run& run) {
+  return "VACUUM (ANALYZE, TRUNCATE FALSE, INDEX_CLEANUP TRUE, PARALLEL 0) " +
+         run.target().sql_name;
+}
 
 void reclaim_after_delete(Run& run, const LookAround& look_around) {
   const ReclaimRights rights = reclaim_rights(run);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 
 #include "cleanup/run.hpp"
 
@@ -14,5 +15,7 @@ using LookAround = std::function<void()>;
 /// Without the right to do so it is left to autovacuum, which a note and the result's message say.
 /// Where an old snapshot keeps what was deleted alive, there is the VACUUM alone, and the note.
 void reclaim_after_delete(Run& run, const LookAround& look_around);
+
+std::string sql_of_vacuum(const Run& run);
 
 }  // namespace django_session::sessions

@@ -137,8 +137,7 @@ std::string why_it_stays_bloated(Run& run, const IndexBloat& index) {
 void rebuild(Run& run, const IndexBloat& index) {
   run.show("rebuilding index " + index.name);
   try {
-    run.run_long("REINDEX INDEX CONCURRENTLY " + sql_index(run, run.target().schema, index.name),
-                 patience::kReindexsLock);
+    run.run_long(sql_of_reindex(run, index.name), patience::kReindexsLock);
   } catch (const Stopped&) {
     drop_leftovers(run);
     throw;
@@ -151,6 +150,10 @@ void rebuild(Run& run, const IndexBloat& index) {
 }
 
 }  // namespace
+
+std::string sql_of_reindex(Run& run, const std::string& name) {
+  return "REINDEX INDEX CONCURRENTLY " + sql_index(run, run.target().schema, name);
+}
 
 void rebuild_bloated_indexes(Run& run, int version, const LookAround& look_around) {
   if (!is_sound(version))

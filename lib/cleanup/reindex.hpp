@@ -10,6 +10,9 @@ namespace django_session::sessions {
 /// rebuilt, and why, is said in a note and in the result's message. `version`: server_version_num.
 void rebuild_bloated_indexes(Run& run, int version, const LookAround& look_around);
 
+/// Of an index of the run's table; `name`: not quoted.
+std::string sql_of_reindex(Run& run, const std::string& name);
+
 /// Drops the invalid indexes (..._ccnew, ..._ccold) that an interrupted REINDEX CONCURRENTLY left
 /// on the run's table. What can't be dropped now is said in a note; it is left, silently, by a role
 /// that isn't the owner. Returns how many are gone.

@@ -59,6 +59,23 @@ std::string going_on_although(const OldTransaction& old) {
       old.who);
 }
 
+constexpr const char* kWithAnalyze = "(ANALYZE)";
+
+std::string vacuum_sql(const std::string& what, const std::string& table) {
+  return fmt::format("VACUUM {} {}", what, table);
+}
+
+Columns columns_of(Run& run, const SwapNames& names) {
+  Columns columns;
+  for (const pg::Row& row : run.ask(columns_query(names))) columns.push_back(row.text("name"));
+  return columns;
+}
+
+double rows_of(const CleanupPlan& plan) {
+  return plan.live_rows && plan.expired_rows ? *plan.live_rows + *plan.expired_rows
+                                             : SwapRun::kUnknownRows;
+}
+
 class Swap {
  public:
   Swap(Run& run, Oid& shadow_oid) : run_(run), swap_(run, shadow_oid) {}
@@ -121,8 +138,7 @@ class Swap {
 // -- From step to step
 
 void Swap::run(const CleanupPlan& plan) {
-  swap_.rows_before = plan.live_rows && plan.expired_rows ? *plan.live_rows + *plan.expired_rows
-                                                          : SwapRun::kUnknownRows;
+  swap_.rows_before = rows_of(plan);
   swap_.bytes_before = run_.target().bytes_before;
   swap_.expect_rows(plan.live_rows.value_or(0));
   const bool rehearse = run_.options().rehearse;
@@ -166,8 +182,7 @@ void Swap::give_up(const pg::Error& error) {
 }
 
 void Swap::go_on() try {
-  if (columns_.empty())
-    for (const pg::Row& row : run_.ask(columns_query(names_))) columns_.push_back(row.text("name"));
+  if (columns_.empty()) columns_ = columns_of(run_, names_);
   take_step();
   swap_.phase = facts_of(swap_.phase).then;
 } catch (const pg::Error& error) {
@@ -315,7 +330,7 @@ void Swap::build_indexes() {
 /// False where this role may not.
 bool Swap::vacuum(const std::string& what, const std::string& table) {
   try {
-    swap_.send_long(fmt::format("VACUUM {} {}", what, table));
+    swap_.send_long(vacuum_sql(what, table));
   } catch (const pg::Error& error) {
     if (error.kind() != pg::Error::Kind::statement) throw;
     run_.note(fmt::format("{} could not be vacuumed: {}", table, error.what()));
@@ -340,7 +355,7 @@ void Swap::catch_up() {
 /// member of the owner with INHERIT may not VACUUM, but gets ANALYZE as the owner.
 void Swap::vacuum_shadow() {
   swap_.send(flush_statistics_sql(names_, swap_.quick()), swap_.quick());
-  if (!vacuum("(ANALYZE)", names_.shadow()))
+  if (!vacuum(kWithAnalyze, names_.shadow()))
     swap_.send_long(analyze_sql(names_, swap_.unhurried()));
 }
 
@@ -498,6 +513,39 @@ void Swap::wait_for_writers() {
 
 void swap_table(Run& run, const CleanupPlan& plan, Oid& shadow_oid) {
   Swap(run, shadow_oid).run(plan);
+}
+
+std::vector<std::string> sql_of_swap(Run& run, const CleanupPlan& plan, const std::string& cutoff) {
+  Oid shadow_oid;
+  SwapRun swap(run, shadow_oid);
+  swap.limit_waits();
+  const SwapNames& names = swap.names;
+  const Columns columns = columns_of(run, names);
+  const SwapBeginning beginning{run.options().keep.count(), run.moment(cutoff), rows_of(plan),
+                                run.target().bytes_before};
+  const ExchangeLimits most{kMostKeysUnderLock, swap.lock_timeout()};
+  const int changed = BatchSize().rows();
+  return {
+      "-- Makes state, log and new table.\n" + create_sql(names, swap.quick(), beginning),
+      "-- Creates the triggers: from now on each change is logged.\n" +
+          create_triggers_sql(names, swap.on_table()),
+      "-- Copies the next live sessions; again, until all are copied.\n" +
+          copy_sql(names, swap.unhurried(), columns, kSmallestCopy),
+      "-- Copies again what changed meanwhile, and builds the indexes.\n" +
+          build_indexes_sql(names, swap.unhurried(), columns),
+      "-- Brings what has changed up to date; again, also before and after each of what "
+      "follows.\n" +
+          drain_sql(names, swap.quick(), columns, changed),
+      "-- So that the new table is vacuumed and analyzed when the clients come.\n" +
+          vacuum_sql(kWithAnalyze, names.shadow()) + ";\n",
+      "-- Compares all live sessions.\n" + verify_sql(names, swap.unhurried(), columns),
+      "-- Exchanges the tables; again, until the lock is granted.\n" +
+          exchange_sql(names, swap.on_table(), columns, most),
+      fmt::format("-- Drops the replaced table and all helpers, which have the new table's OID in "
+                  "the place of {} since the exchange.\n",
+                  names.oid) +
+          remove_sql(names, swap.on_table(), Whose::ours),
+  };
 }
 
 std::string why_a_swap_would_fail(Run& run) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "cleanup/run.hpp"
 #include "core/cleanup.hpp"
@@ -18,6 +19,10 @@ namespace django_session::sessions {
 /// copied is kept for the next run; else triggers and shadow are removed again if that is possible
 /// within seconds (a note says if it wasn't). Never cancels or ends other sessions.
 void swap_table(Run& run, const CleanupPlan& plan, Oid& shadow_oid);
+
+/// The messages of a swap that begins now, in order, each once and with a comment before it.
+/// `cutoff`: as text, see Run::cutoff().
+std::vector<std::string> sql_of_swap(Run& run, const CleanupPlan& plan, const std::string& cutoff);
 
 /// Makes the shadow and rolls it back in one transaction: why a swap would fail there, whatever the
 /// catalogue says; empty where it wouldn't. Only where no swap is running or was interrupted. Locks

@@ -32,9 +32,8 @@ bool displace_autovacuum(Run& run) {
 bool rewrite_once(Run& run) {
   run.connection().take_warnings();
   const auto start = Clock::now();
-  const bool done = granted([&run] {
-    run.run_long("VACUUM (FULL, ANALYZE) " + run.target().sql_name, run.options().lock_timeout);
-  });
+  const bool done =
+      granted([&run] { run.run_long(sql_of_vacuum_full(run), run.options().lock_timeout); });
   run.had_locked_for(std::chrono::duration_cast<milliseconds>(Clock::now() - start));
   if (done) run.note_warnings();
   return done;
@@ -59,6 +58,10 @@ void rewrite(Run& run, const LookAround& look_around) {
 }
 
 }  // namespace
+
+std::string sql_of_vacuum_full(const Run& run) {
+  return "VACUUM (FULL, ANALYZE) " + run.target().sql_name;
+}
 
 void vacuum_full(Run& run, const LookAround& look_around) {
   const ReclaimRights rights = reclaim_rights(run);

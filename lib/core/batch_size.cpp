@@ -17,7 +17,7 @@ constexpr milliseconds kLongestPause{5000};
 
 // Of a deletion. A row's WAL is some 60 bytes, or 8 kB where it is the first of its page after a
 // checkpoint.
-constexpr double kAimDeleteMs = 60, kAimWalBytes = 256.0 * 1024;
+constexpr double kAimWalBytes = 256.0 * 1024;
 constexpr double kDeadZone = 1.5;  // by ratio, on both sides
 // A batch has a cost of its own, which smaller ones would only pay more often.
 constexpr double kFewestForTime = 100;
@@ -39,8 +39,8 @@ bool BatchSize::was_too_much() {
 }
 
 void DeletePace::took(milliseconds elapsed, double wal_bytes) {
-  const double by_time =
-      kAimDeleteMs / static_cast<double>(std::max(elapsed, milliseconds(1)).count());
+  const double by_time = static_cast<double>(kAim.count()) /
+                         static_cast<double>(std::max(elapsed, milliseconds(1)).count());
   const double by_wal = kAimWalBytes / std::max(wal_bytes, 1.0);
   const double ratio = std::min(by_time, by_wal);
   if (1 / kDeadZone <= ratio && ratio <= kDeadZone) return;

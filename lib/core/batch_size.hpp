@@ -27,6 +27,8 @@ class BatchSize {
 /// as short, and most of the time is left to the clients.
 class DeletePace {
  public:
+  static constexpr std::chrono::milliseconds kAim{60};  ///< for a batch
+
   int rows() const { return static_cast<int>(rows_); }
 
   /// A batch of rows() took this long, from sending it to the answer to COMMIT, and wrote so much.

@@ -12,7 +12,7 @@ from django_site import OWNER, TABLE
 
 PLAN = {"outcome", "message", "table", "method", "nothing_to_do", "keep", "live", "live_is_counted", "expired",
         "expired_is_counted", "before", "after", "extra_disk", "temporary_files", "wal", "free_disk", "fits", "unknown",
-        "notes", "refusals"}
+        "notes", "refusals", "cutoff", "goes", "makes", "locks", "keeps", "undo", "sql"}
 RESULT = {"outcome", "message", "table", "method", "deleted", "before", "after", "reclaimed", "duration", "longest_lock",
           "left_to_another", "notes", "plan"}
 OUTCOMES = {DONE: "done", STOPPED: "stopped", FAILED: "failed", REFUSED: "refused"}

@@ -6,7 +6,6 @@
 #include <CppUTest/TestHarness.h>
 
 using namespace django_session;
-using nagios::write_plan;
 using std::chrono::milliseconds;
 
 namespace {
@@ -37,6 +36,11 @@ CleanupResult result(Outcome outcome, const char* message) {
   result.duration = milliseconds(1634);
   result.longest_lock = milliseconds(3);
   return result;
+}
+
+std::string write_plan(const std::string& table, const CleanupPlan& plan,
+                       const CleanupOutline& outline = {}) {
+  return nagios::write_plan(table, {plan, outline});
 }
 
 std::string write_summary(const CleanupResult& result) {
@@ -102,6 +106,24 @@ TEST(CleanupReport, nothing_to_do_needs_nothing) {
   CleanupPlan p = plan();
   p.nothing_to_do = true;
   STRCMP_CONTAINS("  needs      nothing\n  fits       yes\n", write_plan("t", p).c_str());
+}
+
+TEST(CleanupReport, the_sql_is_below_the_plan_and_cannot_look_like_a_line_of_ours) {
+  const CleanupOutline outline{
+      .cutoff = "",
+      .goes = "those",
+      .makes = "",
+      .locks = "few",
+      .keeps = "",
+      .undo = "",
+      .sql = {"-- One.\nBEGIN;\n\nSELECT 'a\nDJANGO_SESSION_CLEANUP\x1b';\n", "VACUUM t;\n"}};
+  const std::string text = write_plan("t", plan(), outline);
+  STRCMP_CONTAINS("\n  goes       those\n  locks      few\nSQL of the run, in this order",
+                  text.c_str());
+  STRCMP_CONTAINS(
+      ":\n  -- One.\n  BEGIN;\n\n  SELECT 'a\n  DJANGO_SESSION_CLEANUP?';\n  VACUUM t;\n",
+      text.c_str());
+  STRCMP_CONTAINS("the server's disk is not visible from here\n", write_plan("t", plan()).c_str());
 }
 
 TEST(CleanupReport, what_is_in_the_way_of_several_methods_is_said_once) {
