@@ -130,7 +130,7 @@ std::vector<std::string> of_peer(const Words& w) {
 }
 
 std::vector<std::string> of_no_entry(const Words& w) {
-  const char* line = w.attempt.by_socket ? "  local  {}  {}  peer map=monitoring"
+  const char* line = w.attempt.by_socket ? "  local  {}  {}  peer map=django_session"
                                          : "  host  {}  {}  ADDRESS/32  scram-sha-256";
   return {
       "Next: on the server, add this line to pg_hba.conf, above all that reject it (ADDRESS: this "

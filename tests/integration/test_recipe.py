@@ -107,7 +107,6 @@ class Machine:
         return {
             "/usr/share/django_session": folder / "share",
             "/usr/lib/nagios/plugins": self._bin,
-            "/etc/postgresql/15/main": cluster.data,
             "/var/run/postgresql": cluster.socket,
             "/var/lib/nagios": folder / "home",
             "/var/lib/collectd/rrd": self.collectd.folder / "csv",
@@ -136,9 +135,9 @@ class Machine:
             env={**PLAIN_ENVIRONMENT, **self._environment, "PATH": f"{self._bin}:{PLAIN_ENVIRONMENT['PATH']}:/usr/sbin:/sbin"})
         if (self._asked / "restart collectd").exists() and not self.collectd.running:
             self.collectd.start()
-            self.collectd.wait_for_log("first reading")
+            self.collectd.wait_for_log("first reading", timeout=60)
             for value in ("bytes-total", "percent-expired"):
-                self.collectd.wait_for_value(f"django_session-site/{value}")
+                self.collectd.wait_for_value(f"django_session-site/{value}", timeout=60)
         return done.stdout
 
 

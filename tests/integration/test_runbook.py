@@ -380,7 +380,7 @@ class Terminal:
         self.words = {CHECK: "check_django_session", ROLES: str(readable_copy(paths.ROLES_SQL, world.folder)),
                       "localhost:5432": f"127.0.0.1:{server.port}", "-h localhost -p 5432": f"-h 127.0.0.1 -p {server.port}",
                       "host=localhost\\nport=5432": f"host={server.socket}\\nport={server.port}", "-u nagios": f"-u {USER.pw_name}",
-                      "monitoring  nagios": f"monitoring  {USER.pw_name}", "LOGFILE": str(server.log), "ADDRESS": "127.0.0.1",
+                      "django_session  nagios": f"django_session  {USER.pw_name}", "LOGFILE": str(server.log), "ADDRESS": "127.0.0.1",
                       "HOST": NO_HOST, **state.words}
         if state.site:
             self.words["/path/to/site"] = str(state.site._folder)

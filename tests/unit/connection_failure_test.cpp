@@ -87,7 +87,7 @@ TEST(ConnectionFailure, over_a_socket_its_folder_is_in_the_commands) {
   const char* at = "connection to server on socket \"/run/pg/.s.PGSQL.5433\" failed: FATAL:  words";
   STRCMP_CONTAINS("psql -h /run/pg -p 5433 -l", all(failure(at, "3D000")).c_str());
   STRCMP_CONTAINS("pg_ident.conf", all(failure(at, "28000", "auth_failed")).c_str());
-  STRCMP_CONTAINS("  local  \"DATABASE\"  watcher  peer map=monitoring\n",
+  STRCMP_CONTAINS("  local  \"DATABASE\"  watcher  peer map=django_session\n",
                   all(failure(at, "28000", "ClientAuthentication")).c_str());
 }
 
