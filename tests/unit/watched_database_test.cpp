@@ -102,10 +102,9 @@ TEST_GROUP(WatchedDatabase) {
 };
 
 TEST(WatchedDatabase, returns_at_once_and_is_down_after_its_timeout) {
-  const auto database = watched(0.2);
-  const auto asked = ReadingPool::Clock::now();
+  const auto database = watched(1);
   read(database);
-  CHECK_TRUE(ReadingPool::Clock::now() - asked < 100ms);
+  LONGS_EQUAL(0, received->readings());
   wait_until([this] { return received->readings() == 1; });
   LONGS_EQUAL(1, received->down_count());
   LONGS_EQUAL(1, received->lines.size());
@@ -125,15 +124,14 @@ TEST(WatchedDatabase, says_at_each_interval_that_it_is_still_down) {
   const auto database = watched(0.4);
   read(database);
   wait_until([this] { return received->readings() == 1; });
-  std::this_thread::sleep_for(10ms);
-  for (int i = 0; i < 4; ++i) {
+  // One of the first reading, and three beside the second.
+  wait_until([&] {
     read(database);
-    std::this_thread::sleep_for(50ms);
-  }
-  LONGS_EQUAL(4, received->down_count());  // one of the first reading, three beside the second
-  wait_until([this] { return received->readings() == 2; });
+    return received->down_count() >= 4;
+  });
+  wait_until([this] { return received->readings() >= 2; });
   const std::lock_guard lock(received->mutex);
-  LONGS_EQUAL(5, received->downs.size());
+  CHECK_COMPARE(received->downs.size(), >, received->response_times);
   for (std::size_t i = 1; i < received->downs.size(); ++i)  // collectd drops what isn't later
     CHECK_TRUE(received->downs[i - 1] < received->downs[i]);
   LONGS_EQUAL(1, received->lines.size());
