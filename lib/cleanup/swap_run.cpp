@@ -104,11 +104,15 @@ void SwapRun::renew_lease() {
   }
 }
 
+/// With figures while sessions are copied: whatever comes then would stand at 100 %, though that is
+/// half of the work.
 void SwapRun::show(const std::string& doing) {
-  progress_.phase = doing;
+  doing_ = doing;
   times_.begin(doing, Clock::now());
-  progress_.rows = copied;
-  run.show(progress_);
+  if (doing == facts_of(Phase::copying).name)
+    run.show(CleanupProgress{doing, copied, rows_expected_, 0});
+  else
+    run.show(doing);
 }
 
 }  // namespace django_session::sessions

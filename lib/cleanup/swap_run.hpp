@@ -60,8 +60,8 @@ class SwapRun {
 
   /// Shows progress: what is being done.
   void show(const std::string& doing);
-  const std::string& doing() const { return progress_.phase; }
-  void expect_rows(double rows) { progress_.rows_total = rows; }
+  const std::string& doing() const { return doing_; }
+  void expect_rows(double rows) { rows_expected_ = rows; }
   /// How long each step has taken, named as they are shown.
   const StepTimes& times() const { return times_; }
 
@@ -72,7 +72,8 @@ class SwapRun {
 
   std::chrono::milliseconds own_lock_, lock_timeout_;
   Clock::time_point renewed_;  ///< when the lease was, by itself
-  CleanupProgress progress_;
+  std::string doing_;
+  double rows_expected_ = 0;  ///< to be copied
   StepTimes times_;
 };
 

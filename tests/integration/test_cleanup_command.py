@@ -191,6 +191,18 @@ def test_without_a_terminal_progress_is_plain_lines(neglected, run_cleanup):
     assert "\r" not in result.stderr and "\033" not in result.stderr
 
 
+def test_only_what_is_counted_has_figures(cleaned_site, run_cleanup):
+    """Else all that comes after the copying would stand at 100 %."""
+    cleaned_site.fill(sessions=2_000, expired_share=0.25)
+    result = run_cleanup("--method", "swap", user=SWAPPER)
+    assert result.code == DONE
+    assert re.search(r"^copying: \S+ of 1\.5k sessions \(\d+%\)", result.stderr, re.M), result
+    for phase in ("creating the new table", "creating the triggers", "building indexes", "catching up", "vacuuming",
+                  "comparing", "exchanging", "dropping the replaced table"):
+        assert re.search(rf"^{phase}(, [\d.]+ \w+)?$", result.stderr, re.M), (phase, result)
+        assert f"{phase}: " not in result.stderr, result
+
+
 def test_no_progress_leaves_notes_alone(neglected, run_cleanup):
     assert "deleting" not in run_cleanup(*DELETE).stderr
 
