@@ -232,6 +232,35 @@ void advise_on_space(Case& c, const Reclaimable& parts) {
   if (online) advise_full(c, expired);
 }
 
+bool is_of_the_tables_size(Metric metric) {
+  switch (metric) {
+    case Metric::table:
+    case Metric::toast:
+    case Metric::indexes:
+    case Metric::total:
+    case Metric::database_percent:
+    case Metric::live:
+      return true;
+    default:
+      return false;
+  }
+}
+
+/// No cleanup helps: what is large is in use.
+void advise_on_live_sessions(Case& c, const std::vector<Metric>& alerting) {
+  const auto& live = c.findings.values[Metric::live].number;
+  if (!live || std::none_of(alerting.begin(), alerting.end(), is_of_the_tables_size)) return;
+  c.add_sql(RunbookSection::large,
+            fmt::format("{} sessions are live, and cleaning gives next to nothing back. Raise the "
+                        "threshold; or have fewer made, for a shorter time (SESSION_COOKIE_AGE): "
+                        "man 7 django_session, STOPPING IT AT THE ROOT. This shows when they "
+                        "expire:",
+                        format_quantity(*live, Unit::rows)),
+            fmt::format("SELECT expire_date::date AS expire, count(*) AS sessions FROM {} GROUP BY "
+                        "1 ORDER BY 1",
+                        table_of(c.m)));
+}
+
 void advise_on_schedule(Case& c) {
   const auto& overdue = c.findings.values[Metric::overdue].number;
   if (!overdue || *overdue < kOverdue) return;
@@ -282,7 +311,8 @@ void advise_on_missing_index(Case& c) {
 
 }  // namespace
 
-std::vector<Advice> diagnose(const Measurement& m, const Findings& findings, const Route& route) {
+std::vector<Advice> diagnose(const Measurement& m, const Findings& findings, const Route& route,
+                             const std::vector<Metric>& alerting) {
   Case c{m, findings, route, {}};
   if (m.locked) {
     advise_on_lock(c);  // whatever else there is to do would wait behind that lock
@@ -294,7 +324,11 @@ std::vector<Advice> diagnose(const Measurement& m, const Findings& findings, con
   advise_on_abandoned_swap(c);
   advise_on_invalid_indexes(c);  // with one of them, or without an index, a cleanup is refused
   advise_on_missing_index(c);
-  if (findings.reclaimable && !swap_was_abandoned(m)) advise_on_space(c, *findings.reclaimable);
+  if (findings.reclaimable && !swap_was_abandoned(m)) {
+    const std::size_t before = c.advices.size();
+    advise_on_space(c, *findings.reclaimable);
+    if (c.advices.size() == before) advise_on_live_sessions(c, alerting);
+  }
   advise_on_rights(c);
   advise_on_statistics(c);
   advise_on_widths(c);

@@ -23,8 +23,9 @@ struct Advice {
 };
 
 /// In the order in which it should be read; empty for a healthy table. Only what is worth a
-/// person's time is mentioned. `route` is how a person who may change the table reaches the table.
+/// person's time is mentioned. `route` is how a person who may change the table reaches the table;
+/// `alerting` are the metrics past their thresholds.
 std::vector<Advice> diagnose(const Measurement& measurement, const Findings& findings,
-                             const Route& route);
+                             const Route& route, const std::vector<Metric>& alerting = {});
 
 }  // namespace django_session

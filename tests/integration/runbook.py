@@ -26,11 +26,12 @@ def plain(line):
 
 
 def read():
-    """Sections with the names of their parts, and all blocks, in the order of the page."""
+    """Sections with the names of their parts, all blocks, in the order of the page, and what the last chapter shows."""
+    text, last = PAGE.read_text().split("\n.Sh STOPPING IT AT THE ROOT\n")
     sections, blocks, section, state = {}, [], "", None
-    for line in PAGE.read_text().splitlines():
+    for line in text.splitlines():
         if line.startswith(".Ss "):
-            section = line[4:]
+            section = plain(line[4:])
             sections[section] = []
         elif part := re.match(r"\.Sy (\w+) :$", line):
             sections[section].append(part[1])
@@ -42,8 +43,9 @@ def read():
             state = None
         elif blocks and state is not None:
             blocks[-1].commands.append(plain(line))
-    return sections, blocks
+    shown = re.findall(r'^\.\\" state: (.*)\n\.Bd .*\n((?:.*\n)*?)\.Ed$', last, re.M)
+    return sections, blocks, {name: "\n".join(map(plain, lines.splitlines())) for name, lines in shown}
 
 
-SECTIONS, BLOCKS = read()
+SECTIONS, BLOCKS, ROOT = read()
 

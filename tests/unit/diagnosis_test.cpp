@@ -275,6 +275,25 @@ TEST(Diagnosis, one_way_is_named_first_and_the_others_after_it_full_last) {
   STRCMP_CONTAINS("VACUUM (FULL", advices[2].command.c_str());
 }
 
+TEST(Diagnosis, large_with_live_sessions_alone_is_a_matter_of_the_site) {
+  const Route route{.database = "site"};
+  Findings findings = findings_of({.expired = 2 * kMB});
+  findings.values[Metric::live].number = 1.2e6;
+  const auto advices = diagnose(healthy(), findings, route, {Metric::total});
+  LONGS_EQUAL(1, advices.size());
+  CHECK(advices[0].section == RunbookSection::large);
+  STRCMP_CONTAINS("1.2M sessions are live, and cleaning gives next to nothing back",
+                  advices[0].finding.c_str());
+  STRCMP_CONTAINS("SESSION_COOKIE_AGE", advices[0].finding.c_str());
+  LONGS_EQUAL(0, diagnose(healthy(), findings, route).size());
+  LONGS_EQUAL(0, diagnose(healthy(), findings, route, {Metric::database}).size());
+  const auto cleaning =
+      diagnose(healthy(), findings_of({.expired = 50 * kMB}), route, {Metric::total});
+  for (const Advice& advice : cleaning) CHECK(advice.section == RunbookSection::expired);
+  findings.values[Metric::live] = MetricValue::unknown("too slow");
+  LONGS_EQUAL(0, text_of(healthy(), findings).find("live") != std::string::npos);
+}
+
 TEST(Diagnosis, who_heads_the_queue_at_a_lock_can_be_ended) {
   Measurement m = healthy();
   m.locked = true;
