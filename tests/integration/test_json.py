@@ -111,7 +111,7 @@ def test_a_locked_table_is_told(neglected, as_json):
     with contextlib.closing(neglected.cluster.connect("site", OWNER, autocommit=False)) as other:
         other.cursor().execute(f"LOCK TABLE {TABLE}")
         for words in ([], ["--dry-run"]):
-            assert "lock" in as_json(STOPPED, "-t", "2", *words)["message"]
+            assert "lock" in as_json(STOPPED, *words)["message"]
 
 
 def test_an_event_that_is_no_reason_to_act_is_told(cleanup_program):
