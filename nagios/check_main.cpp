@@ -49,10 +49,11 @@ Route route_to(const Measurement& m, const pg::Address& server) {
   return route;
 }
 
-/// They only help the reader: a failure costs these lines and nothing else.
-std::vector<TableSize> largest_tables(sessions::Probe& probe, pg::Deadline deadline) {
+/// What only helps the reader: a failure costs these lines and nothing else.
+template <typename Ask>
+auto if_answered(Ask ask) -> decltype(ask()) {
   try {
-    return probe.largest_tables(deadline);
+    return ask();
   } catch (const pg::Error&) {
     return {};
   }
@@ -64,7 +65,7 @@ CheckResult measure(const Options& options, pg::Deadline deadline) {
                         options.exact ? Counting::exact : Counting::estimate);
   sessions::Reckoned reckoned = probe.measure(deadline);
   probe.measure_database(reckoned, deadline);
-  const auto& [measurement, findings] = reckoned;
+  auto& [measurement, findings] = reckoned;
   const Judgement judgement = judge_table(measurement, findings, options.thresholds);
   const pg::Address server = probe.address();
   Report report{.measurement = measurement,
@@ -74,8 +75,12 @@ CheckResult measure(const Options& options, pg::Deadline deadline) {
                 .verbosity = options.verbosity,
                 .server = fmt::format("{}, port {}", server.host, server.port),
                 .route = route_to(measurement, server)};
-  if (wants_more_lines(judgement.state, options.verbosity))
-    report.largest_tables = largest_tables(probe, deadline);
+  if (wants_more_lines(judgement.state, options.verbosity)) {
+    report.session_tables = if_answered([&] { return probe.session_tables(deadline); });
+    report.largest_tables = if_answered([&] { return probe.largest_tables(deadline); });
+    measurement.dead_rows_held_by =
+        if_answered([&] { return probe.oldest_dead_row_holder(deadline); });
+  }
   return {judgement.state, write_report(report), false};
 }
 

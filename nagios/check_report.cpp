@@ -12,6 +12,7 @@
 #include "core/perfdata.hpp"
 #include "core/picture.hpp"
 #include "core/quantity.hpp"
+#include "core/sql_name.hpp"
 #include "line_text.hpp"
 
 namespace django_session::nagios {
@@ -124,6 +125,18 @@ void add_largest_tables(const Report& report, Lines& lines) {
 }
 
 /// Reasons of what was judged, or is part of the picture, and isn't known.
+/// Each table takes a check of its own.
+void add_other_tables(const Report& report, Lines& lines) {
+  const SessionTable& table = report.measurement.table;
+  std::vector<std::string> others = report.session_tables;
+  std::erase(others, sql_table(table.schema, table.name));
+  if (others.empty()) return;
+  lines.push_back(
+      fmt::format("Not looked at here, though of the same kind: {}; give each a check "
+                  "of its own, with -T",
+                  fmt::join(others, ", ")));
+}
+
 void add_unknown(const Report& report, Lines& lines) {
   for (const MetricInfo& metric : all_metrics()) {
     const MetricValue& value = report.findings.values[metric.metric];
@@ -216,6 +229,7 @@ void add_further_lines(const Report& report, Lines& lines) {
   add_reclaimable(report, lines);
   add_maintenance(report, lines);
   add_largest_tables(report, lines);
+  add_other_tables(report, lines);
   add_unknown(report, lines);
   if (report.verbosity >= 2) add_judged(report, lines);
   if (report.verbosity >= 2) add_sources(report, lines);

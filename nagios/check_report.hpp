@@ -20,6 +20,8 @@ struct Report {
   std::vector<TableSize> largest_tables{};  ///< empty where not asked for or not known
   std::string server;                       ///< where we connected to, without secrets
   Route route;                              ///< for the commands that are printed
+  std::vector<std::string>
+      session_tables{};  ///< of the database, as SQL names them; as the largest
 };
 
 /// By the thresholds, and by what is wrong whatever they are.

@@ -7,9 +7,9 @@
 #include "cleanup/patience.hpp"
 #include "cleanup/sql_files.hpp"
 #include "core/printable.hpp"
-#include "core/quantity.hpp"
 #include "core/sql_text.hpp"
 #include "measure/catalog_query.hpp"
+#include "measure/holders.hpp"
 
 namespace django_session::sessions {
 namespace {
@@ -97,31 +97,6 @@ constexpr const char* kAnyAge = "true";
 // A slot's age in time isn't known, but it is more than a moment by its nature.
 constexpr const char* kAMinuteOld = "holder.seconds >= 60 OR holder.kind IN ('slot', 'prepared')";
 
-/// Autovacuum has no role.
-std::string describe_backend(const pg::Row& row) {
-  if (row.text("role").empty()) return fmt::format("pid {} (autovacuum)", row.text("name"));
-  std::string text = fmt::format("pid {} of role {}", row.text("name"), row.text("role"));
-  if (!row.text("application").empty()) text += fmt::format(" ({})", row.text("application"));
-  const auto seconds = row.number("seconds");
-  return seconds ? text + ", in a transaction for " + format_quantity(*seconds, Unit::seconds)
-                 : text;
-}
-
-std::string describe_prepared(const pg::Row& row) {
-  const auto seconds = row.number("seconds");
-  return fmt::format("prepared transaction \"{}\" of role {}", row.text("name"), row.text("role")) +
-         (seconds ? ", there for " + format_quantity(*seconds, Unit::seconds) : "");
-}
-
-std::string describe_holder(const pg::Row& row) {
-  const std::string kind = row.text("kind");
-  if (kind == "slot") return fmt::format("replication slot \"{}\"", row.text("name"));
-  if (kind == "prepared") return describe_prepared(row);
-  if (kind == "walsender")
-    return fmt::format("replica \"{}\" (hot_standby_feedback)", row.text("application"));
-  return describe_backend(row);
-}
-
 /// One line each of what a query found.
 std::vector<std::string> describe_all(const pg::Rows& rows) {
   std::vector<std::string> lines;
@@ -131,10 +106,6 @@ std::vector<std::string> describe_all(const pg::Rows& rows) {
 
 std::vector<std::string> describe_all(Run& run, const std::string& query) {
   return describe_all(run.ask(query));
-}
-
-std::string snapshot_holders(const std::string& mark, const char* condition) {
-  return sql::fill<sql::snapshot_holders>(sql::arg<"mark">(mark), sql::arg<"condition">(condition));
 }
 
 /// Of locks in pg_locks, called l.
@@ -185,11 +156,11 @@ std::string snapshot_mark(Run& run) {
 }
 
 std::vector<std::string> older_snapshots(Run& run, const std::string& mark) {
-  return describe_all(run, snapshot_holders(mark, kAnyAge));
+  return describe_all(run, snapshot_holders_query(mark, kAnyAge));
 }
 
 std::vector<std::string> long_transactions(Run& run) {
-  return describe_all(run, snapshot_holders(snapshot_mark(run), kAMinuteOld));
+  return describe_all(run, snapshot_holders_query(snapshot_mark(run), kAMinuteOld));
 }
 
 std::optional<OldTransaction> oldest_transaction(Run& run, const std::string& mark) {

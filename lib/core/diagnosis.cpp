@@ -200,6 +200,20 @@ void advise_full(Case& c, bool expired) {
         (expired ? "python manage.py clearsessions && " : "") + full, Advice::Place::instead);
 }
 
+/// Before a VACUUM, which would leave them.
+void advise_on_holder(Case& c) {
+  if (!c.m.dead_rows_held_by) return;
+  const Holder& holder = *c.m.dead_rows_held_by;
+  const std::string held = fmt::format(
+      "VACUUM can't remove what was deleted or changed since this began: {}; ", holder.who);
+  if (holder.end_it.empty())
+    c.add(RunbookSection::dead_rows, held + "end the long query there first", "");
+  else
+    c.add_sql(
+        RunbookSection::dead_rows,
+        held + "if nobody needs it, end it first, as its role or a superuser:", holder.end_it);
+}
+
 void advise_on_space(Case& c, const Reclaimable& parts) {
   const Measurement& m = c.m;
   const bool expired = worth_it(parts.expired, m), free = worth_it(parts.free, m),
@@ -215,6 +229,7 @@ void advise_on_space(Case& c, const Reclaimable& parts) {
                       "as large as they are:",
                       size(parts.expired)),
           "python manage.py clearsessions", place);
+  if (dead && !online) advise_on_holder(c);
   if (dead)
     c.add_sql(RunbookSection::dead_rows,
               fmt::format("dead rows take about {}: VACUUM makes it free for new rows; the site "
@@ -264,6 +279,12 @@ void advise_on_live_sessions(Case& c, const std::vector<Metric>& alerting) {
 void advise_on_schedule(Case& c) {
   const auto& overdue = c.findings.values[Metric::overdue].number;
   if (!overdue || *overdue < kOverdue) return;
+  // Else there is a way to delete them already.
+  const bool few = c.findings.reclaimable && !worth_it(c.findings.reclaimable->expired, c.m);
+  if (few && !swap_was_abandoned(c.m))
+    c.add(RunbookSection::overdue,
+          "delete the expired sessions, which are few, in the site's folder:",
+          "python manage.py clearsessions");
   c.add(RunbookSection::overdue,
         fmt::format("the oldest session expired {} ago, so clearsessions doesn't run: schedule it, "
                     "as a line of the site's crontab:",

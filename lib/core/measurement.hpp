@@ -88,6 +88,12 @@ struct LockQueue {
   std::optional<double> waited;  ///< seconds, of the first of those who wait; nothing: nobody does
 };
 
+/// Who has something that others wait for or would have removed.
+struct Holder {
+  std::string who;     ///< "pid 4711 of role site (gunicorn), in a transaction for 3 h"
+  std::string end_it;  ///< as SQL; empty where it can't be ended from here
+};
+
 struct Measurement {
   SessionTable table;
   PlannerStatistics statistics;
@@ -112,6 +118,8 @@ struct Measurement {
   std::optional<StayingRows> staying;  ///< where they were looked at
 
   Known<double> database_bytes = Unknown{"not asked for"};
+  /// The oldest of those who keep VACUUM from removing what was deleted since; if asked for.
+  std::optional<Holder> dead_rows_held_by;
 
   double toast_bytes() const { return toast_heap_bytes + toast_index_bytes; }
   double indexes_bytes() const;

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "core/sql_name.hpp"
+#include "measure/holders.hpp"
 #include "measure/more_rights.hpp"
 
 namespace django_session::sessions {
@@ -185,14 +186,11 @@ void Probe::learn_definition(pg::Deadline deadline) {
 }
 
 void Probe::explain_missing_table(pg::Deadline deadline) {
-  std::string candidates;
-  for (const pg::Row& row : connection_->run(candidates_message(deadline.remaining()), deadline))
-    candidates +=
-        (candidates.empty() ? "" : ", ") + sql_table(row.text("schema"), row.text("table"));
-  throw NoSuchTable(fmt::format("no table {} in this database{}", table_.display(),
-                                candidates.empty()
-                                    ? " (and none that looks like Django's session table)"
-                                    : "; session tables here: " + candidates));
+  const std::vector<std::string> tables = session_tables(deadline);
+  throw NoSuchTable(fmt::format(
+      "no table {} in this database{}", table_.display(),
+      tables.empty() ? " (and none that looks like Django's session table)"
+                     : fmt::format("; session tables here: {}", fmt::join(tables, ", "))));
 }
 
 /// Not where we can do more than its owner: it is his, and he may have made it run with our rights
@@ -451,6 +449,14 @@ Known<double> Probe::read_database_size(pg::Deadline deadline) try {
   return Unknown{too_long ? "pg_database_size took too long" : error.what()};
 }
 
+std::vector<std::string> Probe::session_tables(pg::Deadline deadline) {
+  if (!connection_) return {};
+  std::vector<std::string> tables;
+  for (const pg::Row& row : connection_->run(candidates_message(deadline.remaining()), deadline))
+    tables.push_back(sql_table(row.text("schema"), row.text("table")));
+  return tables;
+}
+
 std::vector<TableSize> Probe::largest_tables(pg::Deadline deadline) {
   if (!connection_) return {};
   std::vector<TableSize> tables;
@@ -458,6 +464,13 @@ std::vector<TableSize> Probe::largest_tables(pg::Deadline deadline) {
        connection_->run(largest_tables_message(deadline.remaining()), deadline))
     tables.push_back({row.text("schema"), row.text("table"), row.number("bytes").value_or(0)});
   return tables;
+}
+
+std::optional<Holder> Probe::oldest_dead_row_holder(pg::Deadline deadline) {
+  if (!connection_) return std::nullopt;
+  const pg::Rows rows = connection_->run(dead_row_holders_message(deadline.remaining()), deadline);
+  if (rows.empty()) return std::nullopt;
+  return read_holder(rows.front());
 }
 
 }  // namespace django_session::sessions

@@ -66,6 +66,12 @@ class Probe {
   /// pg::Error.
   std::vector<TableSize> largest_tables(pg::Deadline deadline);
 
+  /// Up to four tables of the database that look like Django's, as SQL names them. The same.
+  std::vector<std::string> session_tables(pg::Deadline deadline);
+
+  /// Who has kept VACUUM from removing dead rows for the longest time. The same.
+  std::optional<Holder> oldest_dead_row_holder(pg::Deadline deadline);
+
  private:
   using Clock = std::chrono::steady_clock;
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "core/sql_text.hpp"
+#include "measure/holders.hpp"
 #include "measure/more_rights.hpp"
 #include "measure/schema_renamer.hpp"
 #include "measure/sql_files.hpp"
@@ -186,7 +187,8 @@ SELECT n.nspname AS schema, c.relname AS "table"
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND 3 = (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid
   AND a.attname IN ('session_key', 'session_data', 'expire_date') AND NOT a.attisdropped)
-ORDER BY 1, 2 LIMIT 3;
+  AND c.relname NOT LIKE E'djs\\_%\\_new' AND c.relname NOT LIKE E'djs\\_%\\_old'  -- a swap's
+ORDER BY 1, 2 LIMIT 4;
 )";
 
 /// One pass over the catalogue: pages of heaps, TOAST tables and indexes, each for the table that
@@ -368,6 +370,10 @@ std::string after_failure_message(const Reading& reading) {
 
 std::string largest_tables_message(std::chrono::milliseconds budget) {
   return in_transaction(std::min<long long>(1000, budget.count()), kLargestTables);
+}
+
+std::string dead_row_holders_message(std::chrono::milliseconds budget) {
+  return in_transaction(std::min<long long>(1000, budget.count()), dead_row_holders_query());
 }
 
 std::string candidates_message(std::chrono::milliseconds budget) {

@@ -100,4 +100,7 @@ std::string candidates_message(std::chrono::milliseconds budget);
 /// bytes.
 std::string largest_tables_message(std::chrono::milliseconds budget);
 
+/// See dead_row_holders_query().
+std::string dead_row_holders_message(std::chrono::milliseconds budget);
+
 }  // namespace django_session::sessions

@@ -222,6 +222,58 @@ def test_a_prepared_transaction_that_locks_the_table_is_named(own_site, check_pr
     assert check.run_check(check_program, environment=environment).state == "OK"
 
 
+# Others' times are hidden from the monitor, the transactions since are not.
+MANY_TRANSACTIONS = "DO $$ BEGIN FOR i IN 1..1001 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$"
+
+
+def many_dead_sessions(site, *changes):
+    """VACUUM leaves them, for what is done first."""
+    site.fill(sessions=20_000, expired_share=0)
+    for change in changes:
+        site.psql(change, OWNER)
+    site.psql(f"DELETE FROM {TABLE} WHERE session_key < '8'")
+    site.psql(MANY_TRANSACTIONS)
+    site.psql(f"VACUUM ANALYZE {TABLE}")
+
+
+def ends_what_keeps_dead_rows(answer, who, end_it):
+    """Types what the page says, in its order."""
+    assert f"VACUUM can't remove what was deleted or changed since this began: {who}" in answer.long_text, answer.stdout
+    commands = [line for line in lines(answer) if line.startswith("  ") and (end_it in line or "VACUUM (ANALYZE)" in line)]
+    assert len(commands) == 2 and end_it in commands[0] and answer.stdout.index(commands[1]) < 1024
+    assert answer.perfdata["dead"][0] > 5_000
+    for command in commands:
+        check.typed(command)
+
+
+def test_who_keeps_dead_rows_is_named_and_ended_by_what_is_printed(site, cluster, ask):
+    with contextlib.closing(cluster.connect("site", OWNER, autocommit=False)) as reader:
+        reader.set_session(isolation_level="REPEATABLE READ")
+        reader.cursor().execute("SET application_name = 'report'; SELECT 1")
+        many_dead_sessions(site)
+        answer = ask("-w", "reclaimable=1MB")
+        ends_what_keeps_dead_rows(answer, f"pid {reader.info.backend_pid} of role {OWNER} (report)", "pg_terminate_backend")
+    after = ask("-w", "reclaimable=1MB")
+    assert after.perfdata["dead"][0] == 0 and "since this began" not in after.long_text
+
+
+def test_a_prepared_transaction_that_keeps_dead_rows_is_named_and_ended(own_site, check_program):
+    site = own_site(max_prepared_transactions="2")
+    many_dead_sessions(site, "CREATE TABLE other (a int)", "BEGIN; INSERT INTO other VALUES (1); PREPARE TRANSACTION 'left'")
+    asked = {"environment": site.cluster.environment("site", OWNER)}
+    answer = check.run_check(check_program, "-w", "reclaimable=1MB", **asked)
+    ends_what_keeps_dead_rows(answer, f'prepared transaction "left" of role {OWNER}', "ROLLBACK PREPARED")
+    assert check.run_check(check_program, **asked).perfdata["dead"][0] == 0
+
+
+def test_another_session_table_is_named(cluster, site, ask):
+    site.psql(f"""CREATE SCHEMA shop; CREATE TABLE shop."Visits" (LIKE {TABLE}); CREATE TABLE shop.djs_1_new (LIKE {TABLE})""")
+    named = 'Not looked at here, though of the same kind: shop."Visits"; give each a check of its own, with -T'
+    assert named in lines(ask("-v"))
+    site.psql('DROP TABLE shop."Visits"')
+    assert "Not looked at here" not in ask("-v").long_text
+
+
 def test_no_largest_table_is_no_line(site, cluster, ask):
     """It is ours alone, locked, and nobody has measured it yet."""
     site.psql("DROP TABLE django_migrations")

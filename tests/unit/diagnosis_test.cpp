@@ -126,6 +126,22 @@ TEST(Diagnosis, dead_rows_are_vacuumed) {
       commands(healthy(), findings_of({.dead = 50 * kMB})).c_str());
 }
 
+TEST(Diagnosis, who_keeps_dead_rows_is_ended_before_they_are_vacuumed) {
+  Measurement m = healthy();
+  m.dead_rows_held_by = Holder{"pid 7 of role site", "SELECT pg_terminate_backend(7)"};
+  STRCMP_EQUAL(
+      "psql -d site -c 'SELECT pg_terminate_backend(7)'\n"
+      "psql -d site -c 'VACUUM (ANALYZE) public.django_session'\n"
+      "django_session_cleanup -d site -T public.django_session --method swap --dry-run\n",
+      commands(m, findings_of({.dead = 50 * kMB})).c_str());
+  m.dead_rows_held_by->end_it = "";
+  STRCMP_CONTAINS("pid 7 of role site; end the long query there first",
+                  diagnose(m, findings_of({.dead = 50 * kMB}), Route{.database = "site"})
+                      .front()
+                      .finding.c_str());
+  STRCMP_EQUAL("", commands(m, findings_of()).c_str());
+}
+
 TEST(Diagnosis, bloated_indexes_are_built_anew) {
   STRCMP_EQUAL("psql -d site -c 'REINDEX TABLE CONCURRENTLY public.django_session'\n",
                commands(healthy(), findings_of({.bloat = 50 * kMB})).c_str());
@@ -149,8 +165,13 @@ TEST(Diagnosis, clearsessions_that_never_runs_is_scheduled) {
   findings.values[Metric::overdue].number = 1.9 * kDay;
   STRCMP_EQUAL("", commands(healthy(), findings).c_str());
   findings.values[Metric::overdue].number = 730 * kDay;
-  STRCMP_CONTAINS("* * *  cd /path/to/site && python manage.py clearsessions",
-                  commands(healthy(), findings).c_str());
+  STRCMP_EQUAL(
+      "python manage.py clearsessions\n"
+      "17 3 * * *  cd /path/to/site && python manage.py clearsessions\n",
+      commands(healthy(), findings).c_str());
+  findings = findings_of({.expired = 50 * kMB});  // then there is a better way to delete them
+  findings.values[Metric::overdue].number = 730 * kDay;
+  STRCMP_CONTAINS("django_session_cleanup", commands(healthy(), findings).substr(0, 30).c_str());
   STRCMP_CONTAINS("expired 730 d ago", text_of(healthy(), findings).c_str());
 }
 

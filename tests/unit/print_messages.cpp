@@ -94,6 +94,7 @@ Messages reading_messages(Reading all) {
       {"after_failure_message", after_failure_message(all)},
       {"candidates_message", candidates_message(budget)},
       {"largest_tables_message", largest_tables_message(budget)},
+      {"dead_row_holders_message", dead_row_holders_message(budget)},
       {"leftovers_query", leftovers_query(oid)},
       {"taken_names_query", taken_names_query(oid)},
       {"left_behind_query", left_behind_query(oid)},
