@@ -122,7 +122,7 @@ def batches(site, mark, pattern):
 def test_each_batch_begins_where_the_last_one_ended(neglected, run_cleanup):
     mark = neglected.cluster.log_mark()
     with transaction(neglected, "SELECT 1", isolation="REPEATABLE READ"):  # so that nothing deleted goes away
-        run_cleanup(*DELETE, "--max-duration", "8", user=OWNER)
+        run_cleanup(*DELETE, user=OWNER)
     found = batches(neglected, mark, r"s\.expire_date >= +\('+([^']*)'")
     assert len(found) > 4
     assert found[0] == "-infinity"
@@ -301,7 +301,7 @@ def test_an_old_snapshot_is_named_and_what_it_spoils_is_not_tried(neglected, run
     mark = neglected.cluster.log_mark()
     with transaction(neglected, "SELECT 1", isolation="REPEATABLE READ") as client:
         pid = client.get_backend_pid()
-        result = run_cleanup(*DELETE, "--max-duration", "6", user=SWAPPER)
+        result = run_cleanup(*DELETE, user=SWAPPER)
     assert (result.code, result.word, result.deleted) == (DONE, "DONE", 29_100), result
     assert result.message.startswith("delete: 29.1k expired sessions deleted, ")
     assert "; vacuumed, but the space of what was deleted can't be reused" in result.message

@@ -3,6 +3,7 @@ making others wait, named, and never cancelled for a deadlock with us."""
 
 import contextlib
 import re
+import signal
 import threading
 import time
 
@@ -31,8 +32,10 @@ def test_a_prepared_transaction_is_named_and_seldom_tried_against(own_cluster, f
     with contextlib.closing(server.connect("shop")) as other:
         other.cursor().execute("BEGIN; SELECT count(*) FROM django_session; PREPARE TRANSACTION 'forgotten'")
     mark = server.log_mark()
-    text = cleanup("--max-duration", "6", conninfo=server.conninfo("shop", OWNER), code=STOPPED)
-    assert 'prepared transaction "forgotten"' in text, text
+    process = start_cleanup(conninfo=server.conninfo("shop", OWNER))
+    wait_for(lambda: 'prepared transaction "forgotten"' in process.log_text(), "the wait for it", 60)
+    process.send(signal.SIGTERM)
+    assert ended(process) == STOPPED, process.log_text()
     assert 1 <= tries(server, mark) <= 8
     server.psql("ROLLBACK PREPARED 'forgotten'", "shop")
     assert "resuming an interrupted swap" in cleanup("-v", conninfo=server.conninfo("shop", OWNER))

@@ -130,7 +130,7 @@ def test_a_slot_with_a_standbys_old_snapshot_is_named(primary, folder, cleanup_p
     server.start()
     wait_for(lambda: primary.psql("SELECT xmin FROM pg_replication_slots")[0][0], "the feedback")
     server.stop("immediate")
-    result = start(cleanup_program, primary, "--max-duration", "5").result()
+    result = start(cleanup_program, primary).result()
     assert result.code == DONE and result.deleted == 29_100, result
     assert 'until this ends: replication slot "replica"' in result.message
 
@@ -141,7 +141,7 @@ def test_the_unfinished_file_of_wal_is_not_late(own_cluster, folder, cleanup_pro
     last = site.value("SELECT pg_walfile_name(pg_switch_wal())")
     wait_for(lambda: server.psql(f"SELECT last_archived_wal >= '{last}' FROM pg_stat_archiver") == [(True,)], "it")
     site.fill(sessions=10_000)  # some megabytes of the next file
-    result = start(cleanup_program, server, "--max-lag", "1MB", "--max-duration", "5").result()
+    result = start(cleanup_program, server, "--max-lag", "1MB").result()
     assert result.code == DONE and "waiting" not in result.stderr, result
 
 
@@ -192,7 +192,7 @@ def test_a_lost_slot_is_no_obstacle(own_cluster, folder, cleanup_program, method
     site = new_site(server, folder, sessions=1000)
     site.psql("SELECT pg_create_logical_replication_slot('gone', 'pgoutput')")
     lose(site, "gone")
-    result = Cleanup(cleanup_program, "--no-progress", "--method", method, "--max-lag", "1MB", "--max-duration", "10",
+    result = Cleanup(cleanup_program, "--no-progress", "--method", method, "--max-lag", "1MB",
                      environment=server.environment("site", OWNER)).result()
     assert result.code == DONE and site.value(EXPIRED) == 0, result
 
@@ -203,7 +203,7 @@ def test_a_synchronous_standby_that_is_gone_keeps_nobody_waiting(own_cluster, fo
     server.configure(synchronous_standby_names="'gone'")
     server.reload()
     wait_for(lambda: server.psql("SHOW synchronous_standby_names") == [("gone",)], "the setting")
-    result = start(cleanup_program, server, "--max-duration", "20", user=OWNER).result(timeout=30)
+    result = start(cleanup_program, server, user=OWNER).result()
     assert (result.code, result.deleted) == (DONE, 29_100), result
     assert "no synchronous standby is connected (synchronous_standby_names = 'gone')" in result.stderr
 
