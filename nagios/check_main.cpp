@@ -103,7 +103,9 @@ CheckResult connection_failure(const Options& options, const pg::Error& error) {
       login.misses_connect
           ? failure(State::unknown,
                     fmt::format("missing right: GRANT CONNECT ON DATABASE {} TO {}; ({})",
-                                sql_identifier(login.database), role_of(options), error.what()),
+                                sql_identifier(login.database),
+                                login.role.empty() ? role_of(options) : sql_identifier(login.role),
+                                error.what()),
                     explained.section, explained.next)
           : failure(State::critical, "cannot connect: " + explained.reason, explained.section,
                     explained.next);

@@ -143,10 +143,11 @@ std::vector<std::string> of_no_entry(const Words& w) {
 std::vector<std::string> of_role(const Words& w) {
   if (w.role.empty()) return {"Next: name a role that exists with -U"};
   return {
-      "Next: on the server, in the folder of this program's sources, make the role a monitor that "
-      "may log in; or name another role with -U:",
-      "  " + psql_command(administrators_route(w, or_placeholder(w.database, "DATABASE")),
-                          fmt::format("-v monitor={} -f conf.d/roles.sql", shell_word(w.role))),
+      "Next: on the server, where roles.sql is needed, too, make the role a monitor that may log "
+      "in; or name another role with -U:",
+      "  " + psql_command(
+                 administrators_route(w, or_placeholder(w.database, "DATABASE")),
+                 fmt::format("-v monitor={} -f {}", shell_word(w.role), shell_word(roles_file()))),
       administrators_sql(w, fmt::format("ALTER ROLE {} LOGIN", sql_identifier(w.role)))};
 }
 

@@ -143,12 +143,12 @@ void advise_on_widths(Case& c) {
               analyze_statements(m, hidden->name));
   else if (hidden != m.statistics.columns.end() && m.statistics.expire_dates.known() &&
            c.findings.reclaimable && c.findings.reclaimable->at_least)
-    c.add(
-        RunbookSection::hidden_space,
-        "free space in the table is hidden from this role, so more may be reclaimable; give it "
-        "the rights of a monitor, in the folder of our sources:",
-        psql_command(c.route, fmt::format("-v table={} -v monitor={} -f conf.d/roles.sql",
-                                          shell_word(regclass_text(m)), shell_word(m.table.role))));
+    c.add(RunbookSection::hidden_space,
+          "free space in the table is hidden from this role, so more may be reclaimable; give it "
+          "the rights of a monitor:",
+          psql_command(c.route,
+                       fmt::format("-v table={} -v monitor={} -f {}", shell_word(regclass_text(m)),
+                                   shell_word(m.table.role), shell_word(roles_file()))));
 }
 
 /// The table as -T takes it: letters as they are, quotes around a name with a dot or a quote in it.

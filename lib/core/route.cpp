@@ -78,6 +78,8 @@ std::string psql_statements(const Route& route, const std::vector<std::string>& 
   return psql_command(route, words);
 }
 
+std::string roles_file() { return DJANGO_SESSION_ROLES_FILE; }
+
 std::string cleanup_command(const Route& route, const std::string& words) {
   return fmt::format("{} {}", begin(route, "django_session_cleanup", "-H"), words);
 }

@@ -21,6 +21,8 @@ std::string shell_word(const std::string& text);
 std::string psql_command(const Route& route, const std::string& words);
 /// The same with each of the statements in a transaction of its own.
 std::string psql_statements(const Route& route, const std::vector<std::string>& statements);
+/// The file that makes our roles, where it is installed.
+std::string roles_file();
 /// A complete command: `django_session_cleanup`, its options, and `words`, quoted already.
 std::string cleanup_command(const Route& route, const std::string& words);
 

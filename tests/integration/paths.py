@@ -1,6 +1,7 @@
 """Where the checkout and the build under test are."""
 
 import os
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -13,6 +14,14 @@ POSTGRESQL = ROOT / "build" / "postgresql"
 CHECK = BUILD / "nagios" / "check_django_session"
 CLEANUP = BUILD / "nagios" / "django_session_cleanup"
 PLUGIN = BUILD / "plugin" / "django_session.so"
+
+
+def installation(variable):
+    """Of the build's configuration: CMAKE_INSTALL_PREFIX."""
+    return re.search(rf"^{variable}:\w+=(.*)$", (BUILD / "CMakeCache.txt").read_text(), re.M)[1]
+
+
+ROLES_FILE = f"{installation('CMAKE_INSTALL_PREFIX')}/share/django_session/roles.sql"  # as the page names it
 
 CONF = ROOT / "conf.d"
 ROLES_SQL = CONF / "roles.sql"

@@ -12,6 +12,7 @@ import pytest
 
 import check
 from django_site import MONITOR, OWNER, TABLE
+from paths import ROLES_FILE
 from processes import PLAIN_ENVIRONMENT, ordinary, private_file, wait_for
 
 LONGEST_FIRST_LINE = 119
@@ -338,7 +339,7 @@ def test_free_space_hidden_from_the_role_is_at_least(site, ask):
     site.psql("DROP FUNCTION django_session_statistics(regclass)")
     answer = ask("-w", "reclaimable=1")
     assert re.search(r"reclaimable at least [\d.]+ ", answer.line)
-    assert advised(answer, f"-d site -v table={TABLE} -v monitor={MONITOR} -f conf.d/roles.sql")
+    assert advised(answer, f"-d site -v table={TABLE} -v monitor={MONITOR} -f {ROLES_FILE}")
 
 
 def test_an_invalid_index_is_to_be_dropped(site, ask):
@@ -395,7 +396,7 @@ def test_a_login_that_is_refused_is_explained_with_what_is_known(site, ask, clus
     databases = check.typed(next(line for line in lines(answer) if line.endswith(" -l"))).stdout
     assert "site" in databases
     answer = ask("-d", "dbname=site user=nosuch", environment={**cluster.environment("site"), "PGUSER": "nobody"})
-    assert advised(answer, " -d site -v monitor=nosuch -f conf.d/roles.sql")
+    assert advised(answer, " -d site -v monitor=nosuch -f {ROLES_FILE}")
     assert advised(answer, " -c 'ALTER ROLE nosuch LOGIN'")
 
 

@@ -16,7 +16,7 @@ from django_site import MONITOR, OWNER, TABLE, DjangoSite
 from gate import BEFORE_A_DRAIN, Gate
 from processes import PLAIN_ENVIRONMENT, USER, private_folder, readable_copy, run, wait_for
 from runbook import BLOCKS, PAGE, PARTS, ROOT, SECTIONS
-from test_check import queue_behind_a_reader
+from test_check import MANY_TRANSACTIONS, queue_behind_a_reader
 from test_figures import counted_after_vacuum, flush_of
 from test_swap_dependents import kill, left_while_copying
 from test_throttle import primary, standby  # noqa: F401
@@ -114,6 +114,7 @@ def dead_and_kept(world):
         old.set_session(isolation_level="REPEATABLE READ")
         old.cursor().execute("SELECT 1")
         with dead(world) as state:
+            state.site.psql(MANY_TRANSACTIONS)  # else it may be a short one
             state.site.psql(f"VACUUM (ANALYZE) {TABLE}")
             state.words["PID"] = str(old.info.backend_pid)
             yield state
@@ -379,6 +380,7 @@ class Terminal:
         self.environment = {"PGHOST": str(server.socket), "PGPORT": str(server.port), "HOME": str(self.home),
                             "PATH": f"{self.programs}:{PLAIN_ENVIRONMENT['PATH']}", "PYTHONDONTWRITEBYTECODE": "1"}
         self.words = {CHECK: "check_django_session", ROLES: str(readable_copy(paths.ROLES_SQL, world.folder)),
+                      paths.ROLES_FILE: str(readable_copy(paths.ROLES_SQL, world.folder)),
                       "localhost:5432": f"127.0.0.1:{server.port}", "-h localhost -p 5432": f"-h 127.0.0.1 -p {server.port}",
                       "host=localhost\\nport=5432": f"host={server.socket}\\nport={server.port}", "-u nagios": f"-u {USER.pw_name}",
                       "django_session  nagios": f"django_session  {USER.pw_name}", "LOGFILE": str(server.log), "ADDRESS": "127.0.0.1",

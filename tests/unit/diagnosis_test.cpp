@@ -224,7 +224,8 @@ TEST(Diagnosis, hidden_widths_ask_for_the_roles_script) {
   m.statistics.columns[1].average_width.reset();
   Findings findings = findings_of({.at_least = true});
   STRCMP_EQUAL(
-      "psql -d site -v table=public.django_session -v monitor=watcher -f conf.d/roles.sql\n",
+      ("psql -d site -v table=public.django_session -v monitor=watcher -f " + roles_file() + "\n")
+          .c_str(),
       commands(m, findings).c_str());
   m.table.role = "it's";
   STRCMP_CONTAINS("-v monitor='it'\\''s' ", commands(m, findings).c_str());
