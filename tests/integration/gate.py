@@ -11,6 +11,15 @@ import threading
 BEFORE_A_COPY, BEFORE_A_DRAIN = b"copied AS (", b"doubtful AS ("  # see copy.sql and drain.sql
 
 
+@contextlib.contextmanager
+def after_two_batches(cluster, start_cleanup, *options, user):
+    """A deletion by roles.sql's function, in its midst; it goes on at the end of the `with`."""
+    with Gate(cluster, b".django_session_delete_expired(") as gate:
+        cleanup = start_cleanup("--method", "delete", "--no-progress", *options, "-d", gate.conninfo("site", user))
+        gate.wait()
+        yield cleanup
+
+
 class Gate:
     """Before a Cluster or a PgBouncer. Lets `passing` statements with these words through, and shuts before the next; the
     end of its `with` opens it for good. `first_pid`: the process id that the first to come is told is its backend's, as

@@ -12,6 +12,7 @@ import pytest
 
 from cleanup_command import CLEANER, DONE, FAILED, STOPPED, SWAPPER, Cleanup
 from django_site import OWNER, TABLE, DjangoSite
+from gate import after_two_batches
 from pgbouncer_server import PgBouncer
 from processes import wait_for
 from traffic import Traffic
@@ -356,9 +357,9 @@ def test_nobody_waits_longer_than_the_lock_timeout_because_of_a_locked_row(negle
 @contextlib.contextmanager
 def locked_while_it_runs(site, start_cleanup, mode, *options):
     """A cleanup that finds the table locked after its first batches; gives it, and the holder's pid."""
-    cleanup = start_cleanup(*DELETE, *options)
-    wait_for(lambda: site.value(EXPIRED) < 97_000, "some batches")
-    with site.cluster.locked("site", mode=mode) as holder:
+    with contextlib.ExitStack() as until_the_end:
+        with after_two_batches(site.cluster, start_cleanup, *options, user=CLEANER) as cleanup:
+            holder = until_the_end.enter_context(site.cluster.locked("site", mode=mode))
         yield cleanup, holder.get_backend_pid()
 
 
