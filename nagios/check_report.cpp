@@ -12,7 +12,7 @@
 #include "core/perfdata.hpp"
 #include "core/picture.hpp"
 #include "core/quantity.hpp"
-#include "core/sql_name.hpp"
+#include "core/route.hpp"
 #include "line_text.hpp"
 
 namespace django_session::nagios {
@@ -129,12 +129,12 @@ void add_largest_tables(const Report& report, Lines& lines) {
 void add_other_tables(const Report& report, Lines& lines) {
   const SessionTable& table = report.measurement.table;
   std::vector<std::string> others = report.session_tables;
-  std::erase(others, sql_table(table.schema, table.name));
+  std::erase(others, table_word(table.schema, table.name));
   if (others.empty()) return;
   lines.push_back(
-      fmt::format("Not looked at here, though of the same kind: {}; give each a check "
-                  "of its own, with -T",
-                  fmt::join(others, ", ")));
+      fmt::format("Not looked at here, though of the same kind: -T {}; give each a check "
+                  "of its own",
+                  fmt::join(others, ", -T ")));
 }
 
 void add_unknown(const Report& report, Lines& lines) {

@@ -17,11 +17,10 @@ struct Report {
   const std::vector<Threshold>& thresholds;
   const Judgement& judgement;
   int verbosity = 0;
-  std::vector<TableSize> largest_tables{};  ///< empty where not asked for or not known
-  std::string server;                       ///< where we connected to, without secrets
-  Route route;                              ///< for the commands that are printed
-  std::vector<std::string>
-      session_tables{};  ///< of the database, as SQL names them; as the largest
+  std::vector<TableSize> largest_tables{};    ///< empty where not asked for or not known
+  std::string server;                         ///< where we connected to, without secrets
+  Route route;                                ///< for the commands that are printed
+  std::vector<std::string> session_tables{};  ///< of the database, each a table_word()
 };
 
 /// By the thresholds, and by what is wrong whatever they are.

@@ -166,8 +166,10 @@ bool Cleanup::refuse_rehearsal() {
         method_name(planned_.plan.method), planned_.plan.reason);
   else if (planned_.preflight.leftovers.any())
     result_.message =
-        "an interrupted swap is there, and a rehearsal would remove it: run it without --rehearse, "
-        "which resumes it, or remove it with --abort";
+        "an interrupted swap, or rehearsal, is there, and another rehearsal would remove it: "
+        "remove "
+        "it with --abort, or have it resumed, and the tables exchanged, by a run without "
+        "--rehearse";
   else
     return false;
   result_.outcome = Outcome::refused;

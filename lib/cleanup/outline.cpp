@@ -88,7 +88,8 @@ class Outline {
         "in schema {0}, owned by {1}: the tables {2}new (which takes the name), {2}state and "
         "{2}log, the function {2}note, triggers {2}changed, {2}deleted and {2}truncated on the "
         "table; the old table is djs_<new OID>_old until it is dropped; in single transactions a "
-        "function and a materialized view djs_<run>_<n>. All is removed in the end",
+        "function and a materialized view djs_<run>_<n>; a sequence each of state and log. All is "
+        "removed in the end",
         sql_identifier(run_.target().schema), sql_identifier(run_.target().owner), prefix);
   }
 
@@ -97,8 +98,10 @@ class Outline {
   std::string locks_of_swap() const {
     return fmt::format(
         "SHARE ROW EXCLUSIVE to create the triggers and ACCESS EXCLUSIVE to exchange the tables, "
-        "each for milliseconds; waited for {} at a time, with growing pauses for at most {}, and "
-        "then given up; else as a reader",
+        "or "
+        "to remove the triggers, each for milliseconds; waited for {} at a time, with growing "
+        "pauses for at most {}, and then given up; twice SHARE UPDATE EXCLUSIVE for moments, for "
+        "which a running autovacuum of the table gives way; else as a reader",
         duration(run_.options().lock_timeout), duration(patience::kForSwapsLock));
   }
 
@@ -130,6 +133,8 @@ class Outline {
   }
 
   std::string undo() const {
+    if (run_.options().rehearse)
+      return "nothing to undo: a rehearsal exchanges and deletes nothing, and removes what it made";
     if (swaps())
       return "until the exchange everything, by stopping it and --abort; then the old table is "
              "dropped, "
@@ -138,7 +143,18 @@ class Outline {
            "stopped at any moment, and run again";
   }
 
+  /// Printed in another form, a name could be another table's.
+  bool names_can_be_printed() const {
+    const SessionTable& table = planned_.measurement.table;
+    bool can = survives_printing(table.schema + table.name + table.owner);
+    for (const Index& index : table.indexes) can = can && survives_printing(index.name);
+    for (const Column& column : planned_.measurement.statistics.columns)
+      can = can && survives_printing(column.name);
+    return can;
+  }
+
   std::vector<std::string> sql() {
+    if (!names_can_be_printed()) return {"-- Not shown: a name in it can't be printed.\n"};
     if (swaps()) return sql_of_swap(run_, planned_.plan, cutoff_);
     std::vector<std::string> all = {
         "-- Deletes a batch of expired sessions; again from where it ended, until none is left.\n" +

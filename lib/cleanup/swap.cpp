@@ -90,8 +90,9 @@ class Swap {
   void restart(const std::string& why);
   [[noreturn]] void give_up(const pg::Error& error);
 
-  void end_rehearsal(const CleanupPlan& plan);
-  std::string rehearsed(const CleanupPlan& plan) const;
+  void end_rehearsal();
+  std::string rehearsed() const;
+  [[noreturn]] void throw_that_rehearsal_ended_early(const Paused& paused);
 
   void create_triggers();
   void copy();
@@ -132,6 +133,7 @@ class Swap {
   double ms_per_key_ = 0;         ///< of the last drain that was long enough to tell
   milliseconds held_{0};          ///< for so long the exclusive lock may be held
   int restarts_ = 0;
+  std::optional<double> planned_bytes_, planned_wal_;
   std::string wal_begin_;  ///< the server's LSN when the swap began; for a rehearsal
 };
 
@@ -141,13 +143,15 @@ void Swap::run(const CleanupPlan& plan) {
   swap_.rows_before = rows_of(plan);
   swap_.bytes_before = run_.target().bytes_before;
   swap_.expect_rows(plan.live_rows.value_or(0));
+  planned_bytes_ = plan.bytes_after;
+  planned_wal_ = plan.wal_bytes;
   const bool rehearse = run_.options().rehearse;
   try {
     begin();
-    while (swap_.phase != (rehearse ? Phase::ready : Phase::none)) go_on();
-    if (rehearse) end_rehearsal(plan);
+    while (swap_.phase != Phase::none) go_on();
   } catch (const Paused& paused) {
-    if (rehearse || !state_.keep_for_next_run()) throw Paused(paused.what() + state_.tidy_up());
+    if (rehearse) throw_that_rehearsal_ended_early(paused);
+    if (!state_.keep_for_next_run()) throw Paused(paused.what() + state_.tidy_up());
     throw Paused(
         fmt::format("{}; what is copied is kept, and triggers log what changes: the next run "
                     "resumes it within 8 days; --abort removes it",
@@ -185,6 +189,7 @@ void Swap::go_on() try {
   if (columns_.empty()) columns_ = columns_of(run_, names_);
   take_step();
   swap_.phase = facts_of(swap_.phase).then;
+  if (run_.options().rehearse && swap_.phase == Phase::exchanged) swap_.phase = Phase::none;
 } catch (const pg::Error& error) {
   if (is_given_way(error)) return lock_.wait_for_table(error);
   if (is_gone(error) && state_.lacks_a_table())
@@ -205,7 +210,7 @@ void Swap::take_step() {
     case Phase::catching_up:
       return catch_up();
     case Phase::ready:
-      return exchange();
+      return run_.options().rehearse ? end_rehearsal() : exchange();
     case Phase::exchanged:
       return drop_replaced();
     case Phase::none:
@@ -232,20 +237,26 @@ void Swap::refuse_what_is_new() {
 }
 
 /// All that a swap waits for before its exchange; then what it made is removed.
-void Swap::end_rehearsal(const CleanupPlan& plan) {
+void Swap::end_rehearsal() {
   show("catching up");
   drain();
   refuse_what_is_new();
   wait_for_old_snapshots();
-  const std::string report = rehearsed(plan);
+  const std::string report = rehearsed();
   show("removing what the rehearsal made");
   state_.remove();
-  std::string& message = run_.result().message;  // what stays
-  message = report + (message.empty() ? "" : "; " + message);
+  std::string& stays = run_.result().message;
+  stays = report + "; " + (stays.empty() ? "what it made is removed" : stays);
+}
+
+void Swap::throw_that_rehearsal_ended_early(const Paused& paused) {
+  const std::string reason = paused.what(), left = state_.tidy_up();
+  throw Paused(reason.substr(0, reason.find(';')) +
+               (left.empty() ? "; what the rehearsal made is removed" : left));
 }
 
 /// The server's WAL is that of all sessions.
-std::string Swap::rehearsed(const CleanupPlan& plan) const {
+std::string Swap::rehearsed() const {
   const pg::Row measured =
       run_.ask(fmt::format(kRehearsed, swap_.shadow, run_.connection().literal(wal_begin_)))
           .front();
@@ -254,14 +265,14 @@ std::string Swap::rehearsed(const CleanupPlan& plan) const {
                        quantity_text(planned, Unit::bytes));
   };
   return fmt::format(
-      "rehearsed, and removed again; nothing was exchanged or deleted: {} live sessions copied; "
+      "rehearsed, nothing was exchanged or deleted: {} live sessions copied; "
       "the "
       "new table has {} instead of {}; {} of WAL, with that of all sessions; {}; longest lock {} "
       "ms",
       quantity_text(swap_.copied, Unit::rows),
-      beside_plan(measured.number("bytes"), plan.bytes_after),
+      beside_plan(measured.number("bytes"), planned_bytes_),
       quantity_text(run_.target().bytes_before, Unit::bytes),
-      beside_plan(measured.number("wal"), plan.wal_bytes), swap_.times().text(Clock::now()),
+      beside_plan(measured.number("wal"), planned_wal_), swap_.times().text(Clock::now()),
       run_.result().longest_lock.count());
 }
 

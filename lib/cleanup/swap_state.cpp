@@ -67,6 +67,7 @@ std::string replaced_is_left(const std::exception& reason) {
 
 void SwapState::acquire() {
   const Leftovers leftovers = find_leftovers();
+  if (swap_.run.options().rehearse) leave_it_to_its_run(leftovers);
   remove_orphans(leftovers);
   if (leftovers.state) {
     take_over(read());
@@ -82,6 +83,12 @@ void SwapState::acquire() {
     remove();
   }
   create();
+}
+
+/// But after a lost connection it is our own.
+void SwapState::leave_it_to_its_run(const Leftovers& leftovers) {
+  if (leftovers.state && read().run_id == swap_.names.run_id) return;
+  if (leftovers.any()) throw Stopped("an interrupted swap has just been left here");
 }
 
 bool SwapState::lacks_a_table() {

@@ -56,6 +56,7 @@ class SwapState {
   };
 
   Row read();
+  void leave_it_to_its_run(const Leftovers& leftovers);
   static Row read(const pg::Row& row);
   void take_over(Row row);
   void take_over_to_remove();

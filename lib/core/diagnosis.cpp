@@ -151,15 +151,8 @@ void advise_on_widths(Case& c) {
                                    shell_word(m.table.role), shell_word(roles_file()))));
 }
 
-/// The table as -T takes it: letters as they are, quotes around a name with a dot or a quote in it.
 std::string table_option(const Measurement& m) {
-  const auto part = [](const std::string& name) {
-    if (name.find_first_of(".\":=") == std::string::npos) return name;
-    std::string quoted = "\"";
-    for (const char c : name) quoted += c == '"' ? "\"\"" : std::string(1, c);
-    return quoted + "\"";
-  };
-  return "-T " + shell_word(part(m.table.schema) + "." + part(m.table.name));
+  return "-T " + table_word(m.table.schema, m.table.name);
 }
 
 void advise_on_abandoned_swap(Case& c) {
@@ -207,11 +200,14 @@ void advise_on_holder(Case& c) {
   const std::string held = fmt::format(
       "VACUUM can't remove what was deleted or changed since this began: {}; ", holder.who);
   if (holder.end_it.empty())
-    c.add(RunbookSection::dead_rows, held + "end the long query there first", "");
+    c.add(RunbookSection::dead_rows, held + "end the long query of the replica that it is for", "");
   else
     c.add_sql(
         RunbookSection::dead_rows,
-        held + "if nobody needs it, end it first, as its role or a superuser:", holder.end_it);
+        held +
+            "if nobody needs it (is it a backup, or a migration?), end it first, as its role or a "
+            "superuser:",
+        holder.end_it);
 }
 
 void advise_on_space(Case& c, const Reclaimable& parts) {
@@ -289,7 +285,8 @@ void advise_on_schedule(Case& c) {
         fmt::format("the oldest session expired {} ago, so clearsessions doesn't run: schedule it, "
                     "as a line of the site's crontab:",
                     format_quantity(*overdue, Unit::seconds)),
-        "17 3 * * *  cd /path/to/site && python manage.py clearsessions", Advice::Place::then);
+        "17 3 * * *  cd /path/to/site && /path/to/venv/bin/python manage.py clearsessions",
+        Advice::Place::then);
 }
 
 /// Interrupted REINDEX CONCURRENTLY leaves <name>_ccnew or <name>_ccold, with a number if there

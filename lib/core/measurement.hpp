@@ -91,7 +91,7 @@ struct LockQueue {
 /// Who has something that others wait for or would have removed.
 struct Holder {
   std::string who;     ///< "pid 4711 of role site (gunicorn), in a transaction for 3 h"
-  std::string end_it;  ///< as SQL; empty where it can't be ended from here
+  std::string end_it;  ///< as SQL; empty where it isn't to be ended from here
 };
 
 struct Measurement {

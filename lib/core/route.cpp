@@ -67,6 +67,16 @@ std::string shell_word(const std::string& text) {
   return quoted + "'";
 }
 
+std::string table_word(const std::string& schema, const std::string& table) {
+  const auto part = [](const std::string& name) {
+    if (name.find_first_of(".\":=") == std::string::npos) return name;
+    std::string quoted = "\"";
+    for (const char c : name) quoted += c == '"' ? "\"\"" : std::string(1, c);
+    return quoted + "\"";
+  };
+  return shell_word(part(schema) + "." + part(table));
+}
+
 std::string psql_command(const Route& route, const std::string& words) {
   return begin(route, "psql", "-h") + " " + words;
 }

@@ -17,6 +17,10 @@ struct Route {
 /// `text` as one word for a shell, with escapes ($'...') where it would be changed to be printed.
 std::string shell_word(const std::string& text);
 
+/// A table as -T takes it, as one word for a shell: letters as they are, quotes around a name with a
+/// dot or a quote in it.
+std::string table_word(const std::string& schema, const std::string& table);
+
 /// A complete command: `psql`, its options, and `words`, quoted already.
 std::string psql_command(const Route& route, const std::string& words);
 /// The same with each of the statements in a transaction of its own.

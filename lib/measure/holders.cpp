@@ -12,10 +12,10 @@
 namespace django_session::sessions {
 namespace {
 
-// Of transactions whose age in time is hidden, those that began a while ago. A slot's isn't known,
-// but it is more than a moment by its nature.
+// Where the age in time is hidden, or isn't known (a slot's, a replica's), the transactions since
+// then tell. A replica that works has a slot whose snapshot is young.
 constexpr const char* kLongThere =
-    "holder.seconds >= 60 OR holder.kind IN ('slot', 'prepared')\n"
+    "holder.seconds >= 60 OR holder.kind = 'prepared'\n"
     "  OR holder.seconds IS NULL AND holder.age >= 1000";
 constexpr const char* kMarkOfNow = "1e30";  // beyond all transactions
 
@@ -35,12 +35,11 @@ std::string describe_prepared(const pg::Row& row) {
          (seconds ? ", there for " + format_quantity(*seconds, Unit::seconds) : "");
 }
 
+/// None for a replica, nor for its slot: it would come back, or would have to be built again.
 std::string statement_that_ends(const pg::Row& row) {
   const std::string kind = row.text("kind"), name = row.text("name");
   if (kind == "backend") return fmt::format("SELECT pg_terminate_backend({})", name);
   if (kind == "prepared") return "ROLLBACK PREPARED " + printable_string(name);
-  if (kind == "slot")
-    return fmt::format("SELECT pg_drop_replication_slot({})", printable_string(name));
   return "";
 }
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "core/route.hpp"
 #include "core/sql_name.hpp"
 #include "measure/holders.hpp"
 #include "measure/more_rights.hpp"
@@ -453,7 +454,7 @@ std::vector<std::string> Probe::session_tables(pg::Deadline deadline) {
   if (!connection_) return {};
   std::vector<std::string> tables;
   for (const pg::Row& row : connection_->run(candidates_message(deadline.remaining()), deadline))
-    tables.push_back(sql_table(row.text("schema"), row.text("table")));
+    tables.push_back(table_word(row.text("schema"), row.text("table")));
   return tables;
 }
 

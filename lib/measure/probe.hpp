@@ -66,7 +66,7 @@ class Probe {
   /// pg::Error.
   std::vector<TableSize> largest_tables(pg::Deadline deadline);
 
-  /// Up to four tables of the database that look like Django's, as SQL names them. The same.
+  /// Up to four tables of the database that look like Django's, each a table_word(). The same.
   std::vector<std::string> session_tables(pg::Deadline deadline);
 
   /// Who has kept VACUUM from removing dead rows for the longest time. The same.

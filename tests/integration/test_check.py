@@ -269,10 +269,19 @@ def test_a_prepared_transaction_that_keeps_dead_rows_is_named_and_ended(own_site
 
 def test_another_session_table_is_named(cluster, site, ask):
     site.psql(f"""CREATE SCHEMA shop; CREATE TABLE shop."Visits" (LIKE {TABLE}); CREATE TABLE shop.djs_1_new (LIKE {TABLE})""")
-    named = 'Not looked at here, though of the same kind: shop."Visits"; give each a check of its own, with -T'
+    named = "Not looked at here, though of the same kind: -T shop.Visits; give each a check of its own"
     assert named in lines(ask("-v"))
     site.psql('DROP TABLE shop."Visits"')
     assert "Not looked at here" not in ask("-v").long_text
+
+
+def test_what_others_call_their_tables_is_one_word_for_a_shell(site, ask, folder):
+    name = f"s$(touch ${{IFS}}{folder}/typed); `touch {folder}/typed` 'x"[:63]
+    site.psql(f'CREATE TABLE public."{name}" (LIKE {TABLE})')
+    for answer, words in (ask("-v"), r"same kind: -T (.*); give"), (ask("-T", "nosuch"), r"tables here: (.*), public\.django_session"):
+        shown = re.search(words, answer.stdout) or re.search(r"public\.django_session, (.*)$", answer.stdout, re.M)
+        assert check.typed(f"printf %s {shown[1]}").stdout == f"public.{name}", answer.stdout
+    assert not (folder / "typed").exists()
 
 
 def test_no_largest_table_is_no_line(site, cluster, ask):

@@ -77,11 +77,11 @@ class World:
         return State(self.cluster, site, options, **more)
 
 
-def simple(*options, sql="", stays=False, **rows):
+def simple(*options, sql="", stays=False, says="", **rows):
     """A state that rows and a statement make."""
     @contextlib.contextmanager
     def make(world):
-        yield world.state(*options, rows=rows, sql=sql, stays=stays)
+        yield world.state(*options, rows=rows, sql=sql, stays=stays, says=says)
     return make
 
 
@@ -236,7 +236,7 @@ def no_connection_left(world):
     site = world.own_site()
     site.psql(f"ALTER ROLE {MONITOR} CONNECTION LIMIT 1")
     with contextlib.closing(site.cluster.connect("site", MONITOR)) as other:
-        yield State(site.cluster, site, words={"PID": str(other.info.backend_pid)})
+        yield State(site.cluster, site, words={"PID": str(other.info.backend_pid), "N": "5"})
 
 
 @contextlib.contextmanager
@@ -274,12 +274,12 @@ def another_reason(world):
     world.cluster.psql("ALTER DATABASE site ALLOW_CONNECTIONS true")
 
 
-def interfered(world, code):
+def interfered(world, code, **more):
     @contextlib.contextmanager
     def make():
         site = world.site()
         site.interfere(f"RAISE EXCEPTION 'a test' USING ERRCODE = '{code}'")
-        yield State(world.cluster, site)
+        yield State(world.cluster, site, **more)
     return make()
 
 
@@ -320,6 +320,8 @@ STATES = {
     "large": simple("-w", "total=100kB", stays=True, **FEW),
     "locked": locked,
     "locked by a prepared transaction": locked_by_prepared,
+    "idle transactions": simple(says="an idle transaction"),
+    "full disk": simple(says="No space left on device", sessions=3000),
     "interrupted swap": interrupted_swap,
     "invalid index": lambda world: with_words(invalid_index(world), NAME="extra_ccnew"),
     "no index": no_index,
@@ -346,7 +348,7 @@ STATES = {
     "no service": simple("--service", "site"),
     "no host": simple("-H", NO_HOST),
     "another reason": another_reason,
-    "timed out": lambda world: interfered(world, "query_canceled"),
+    "timed out": lambda world: interfered(world, "query_canceled", stays=True),
     "no table": simple("-T", "nosuch"),
     "options": simple("-x"),
     "another error": lambda world: interfered(world, "internal_error"),
@@ -395,7 +397,7 @@ class Terminal:
     def spelled(self, command):
         """With this state's words. /path/to/site stays, as in what the check prints."""
         for word, meant in self.words.items():
-            if word != "/path/to/site":
+            if not word.startswith("/path/to/"):
                 command = re.sub(rf"(?<![\w/]){re.escape(word)}(?![A-Z_])", lambda _, meant=meant: meant, command)
         return command
 
@@ -403,6 +405,7 @@ class Terminal:
         if self.state.start and command == "sudo systemctl start postgresql":
             self.state.start()
         command = self.spelled(command).replace("/path/to/site", self.words.get("/path/to/site", "/"))
+        command = command.replace("/path/to/venv/bin/python", "python")
         if command.startswith("cd ") and "&&" not in command:
             self.folder = command.removeprefix("cd ")
             return ""
@@ -489,7 +492,7 @@ def type_the_mitigation(terminal, block):
 
 def has_ended(terminal, block, output):
     if "check_django_session" in block.commands[-1]:
-        return block.section not in output
+        return terminal.state.stays or block.section not in output
     if "django_session_cleanup" in block.commands[-1] and terminal.state.says:
         return "DJANGO_SESSION_CLEANUP DONE" in output
     return terminal.state.says or terminal.state.stays or named_by(terminal.ask()) != block.section

@@ -29,10 +29,10 @@ FOR_A_PERSON = {
     "options": "valid options are",
     "another error": "in the server's log alone",
 }
-OF_THE_CLEANUP = ["stopped", "failed", "refused", "put off", "collectd"]
+NOT_OF_THE_CHECK = ["stopped", "failed", "refused", "put off", "collectd", "idle transactions", "full disk"]
 FROM_THE_PRIMARY = ["standby"]  # the page says so
 TYPED = [name for name in STATES
-         if name not in [*FOR_A_PERSON, *OF_THE_CLEANUP, *FROM_THE_PRIMARY] and not name.startswith("crontab")]
+         if name not in [*FOR_A_PERSON, *NOT_OF_THE_CHECK, *FROM_THE_PRIMARY] and not name.startswith("crontab")]
 
 
 def to_be_typed(answer):

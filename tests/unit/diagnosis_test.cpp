@@ -135,7 +135,7 @@ TEST(Diagnosis, who_keeps_dead_rows_is_ended_before_they_are_vacuumed) {
       "django_session_cleanup -d site -T public.django_session --method swap --dry-run\n",
       commands(m, findings_of({.dead = 50 * kMB})).c_str());
   m.dead_rows_held_by->end_it = "";
-  STRCMP_CONTAINS("pid 7 of role site; end the long query there first",
+  STRCMP_CONTAINS("pid 7 of role site; end the long query of the replica that it is for",
                   diagnose(m, findings_of({.dead = 50 * kMB}), Route{.database = "site"})
                       .front()
                       .finding.c_str());
@@ -167,7 +167,7 @@ TEST(Diagnosis, clearsessions_that_never_runs_is_scheduled) {
   findings.values[Metric::overdue].number = 730 * kDay;
   STRCMP_EQUAL(
       "python manage.py clearsessions\n"
-      "17 3 * * *  cd /path/to/site && python manage.py clearsessions\n",
+      "17 3 * * *  cd /path/to/site && /path/to/venv/bin/python manage.py clearsessions\n",
       commands(healthy(), findings).c_str());
   findings = findings_of({.expired = 50 * kMB});  // then there is a better way to delete them
   findings.values[Metric::overdue].number = 730 * kDay;

@@ -125,6 +125,8 @@ SELECT 'replication slot ' || quote_ident(s.slot_name),
 FROM pg_replication_slots s WHERE s.slot_type = 'logical' AND s.database = current_database()
   AND s.wal_status IS DISTINCT FROM 'lost'
 UNION ALL
+SELECT 'name ' || quote_ident(t.nspname), 'has a newline in it' FROM t WHERE strpos(t.nspname, E'\n') > 0
+UNION ALL
 SELECT 'name ' || quote_ident(part), 'has a $ or a backslash in it' FROM (
   SELECT t.nspname AS part FROM t UNION ALL SELECT t.relname FROM t
   UNION ALL SELECT a.attname FROM pg_attribute a WHERE a.attrelid = {oid}) p

@@ -10,8 +10,8 @@
 WITH mark AS (
   SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric - '{mark}'::numeric AS age
 ), holder AS (
-  SELECT CASE WHEN a.backend_type = 'walsender' THEN 'walsender' ELSE 'backend' END AS kind,
-    a.pid::text AS name, a.usename AS role, a.application_name AS application,
+  SELECT CASE WHEN a.datname IS NULL THEN 'walsender' ELSE 'backend' END AS kind,
+    a.pid::text AS name, coalesce(a.usename::text, a.usesysid::text) AS role, a.application_name AS application,
     greatest(age(a.backend_xmin), age(a.backend_xid)) AS age,
     extract(epoch FROM now() - a.xact_start) AS seconds
   FROM pg_stat_activity a
