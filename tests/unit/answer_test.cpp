@@ -1,5 +1,6 @@
 // From the server's rows to a measurement, without a server.
 #include "measure/answer.hpp"
+#include "measure/holders.hpp"
 
 #include <string>
 
@@ -285,4 +286,19 @@ TEST(Answer, tells_of_a_prepared_transaction) {
                                                    {"waited", "5"}})});
   STRCMP_EQUAL("prepared transaction it's", prepared.by.c_str());
   STRCMP_EQUAL("ROLLBACK PREPARED 'it''s'", prepared.end_it.c_str());
+}
+
+TEST(Answer, of_those_who_hold_something_a_replica_is_not_ended_from_here) {
+  const auto end_of = [](const char* kind, const char* name) {
+    return read_holder(row({{"kind", kind},
+                            {"name", name},
+                            {"role", "r"},
+                            {"application", "a"},
+                            {"seconds", "7200"}}))
+        .end_it;
+  };
+  STRCMP_EQUAL("SELECT pg_terminate_backend(7)", end_of("backend", "7").c_str());
+  STRCMP_EQUAL("ROLLBACK PREPARED 'it''s'", end_of("prepared", "it's").c_str());
+  STRCMP_EQUAL("", end_of("slot", "replica").c_str());
+  STRCMP_EQUAL("", end_of("walsender", "7").c_str());
 }
