@@ -154,6 +154,8 @@ def test_a_deadlock_timeout_of_weeks_does_not_matter(neglected, run_cleanup, met
 def test_a_statement_timeout_that_is_too_short_is_named(neglected, pgbouncer, run_cleanup):
     """Behind a pooler VACUUM has no limit of ours."""
     neglected.psql(f"ALTER ROLE {OWNER} IN DATABASE site SET statement_timeout = 20")
+    for setting in ("vacuum_cost_delay = 100", "vacuum_cost_limit = 1"):  # however quick the machine
+        neglected.psql(f"ALTER ROLE {OWNER} IN DATABASE site SET {setting}")
     parameters = pgbouncer.parameters("site", OWNER)
     result = run_cleanup("--method", "delete", environment={
         "PGHOST": parameters["host"], "PGPORT": str(parameters["port"]), "PGDATABASE": "site", "PGUSER": OWNER})
