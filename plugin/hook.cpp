@@ -20,7 +20,7 @@ using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
 // collectd has more to do at its end than to wait for us.
-constexpr milliseconds kStopTimeBesidesTimeout(800);
+constexpr milliseconds kStopTimeBesidesTimeout(500);
 // A packet is sent easily, and a line of the log is not to be had for each.
 constexpr std::chrono::hours kBetweenRefusedLines(1);
 // After so long without alerting, why a cleanup waits is news again. Longer than any Interval.
