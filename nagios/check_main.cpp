@@ -78,8 +78,9 @@ CheckResult measure(const Options& options, pg::Deadline deadline) {
   if (wants_more_lines(judgement.state, options.verbosity)) {
     report.session_tables = if_answered([&] { return probe.session_tables(deadline); });
     report.largest_tables = if_answered([&] { return probe.largest_tables(deadline); });
-    measurement.dead_rows_held_by =
-        if_answered([&] { return probe.oldest_dead_row_holder(deadline); });
+    if (findings.reclaimable && findings.reclaimable->dead > 0)
+      measurement.dead_rows_held_by =
+          if_answered([&] { return probe.oldest_dead_row_holder(deadline); });
   }
   return {judgement.state, write_report(report), false};
 }

@@ -6,7 +6,6 @@
 
 #include "cleanup/patience.hpp"
 #include "cleanup/sql_files.hpp"
-#include "core/printable.hpp"
 #include "core/sql_text.hpp"
 #include "measure/catalog_query.hpp"
 #include "measure/holders.hpp"
@@ -100,7 +99,7 @@ constexpr const char* kAMinuteOld = "holder.seconds >= 60 OR holder.kind IN ('sl
 /// One line each of what a query found.
 std::vector<std::string> describe_all(const pg::Rows& rows) {
   std::vector<std::string> lines;
-  for (const pg::Row& row : rows) lines.push_back(without_controls(describe_holder(row), '?'));
+  for (const pg::Row& row : rows) lines.push_back(read_holder(row).who);
   return lines;
 }
 

@@ -167,8 +167,7 @@ bool Cleanup::refuse_rehearsal() {
   else if (planned_.preflight.leftovers.any())
     result_.message =
         "an interrupted swap, or rehearsal, is there, and another rehearsal would remove it: "
-        "remove "
-        "it with --abort, or have it resumed, and the tables exchanged, by a run without "
+        "remove it with --abort, or have it resumed, and the tables exchanged, by a run without "
         "--rehearse";
   else
     return false;

@@ -41,7 +41,7 @@ std::string batch_sql(Run& run, const DeleteAccess& access, const BatchOrder& or
                       TransactionLimits limits);
 
 /// Whether a batch was refused because the table, or the function, was replaced or has another
-/// owner. A division by zero that comes later is that of a trigger.
+/// owner. A division by zero that comes later is that of a trigger. Of a function it asks the server.
 bool is_of_another_table(Run& run, const DeleteAccess& access, const pg::Answer& answer);
 
 /// What isn't of the right form is taken for empty: it may be the owner's word.

@@ -98,8 +98,7 @@ class Outline {
   std::string locks_of_swap() const {
     return fmt::format(
         "SHARE ROW EXCLUSIVE to create the triggers and ACCESS EXCLUSIVE to exchange the tables, "
-        "or "
-        "to remove the triggers, each for milliseconds; waited for {} at a time, with growing "
+        "or to remove the triggers, each for milliseconds; waited for {} at a time, with growing "
         "pauses for at most {}, and then given up; twice SHARE UPDATE EXCLUSIVE for moments, for "
         "which a running autovacuum of the table gives way; else as a reader",
         duration(run_.options().lock_timeout), duration(patience::kForSwapsLock));

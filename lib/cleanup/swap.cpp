@@ -169,7 +169,7 @@ void Swap::begin() {
   swap_.limit_waits();
   if (const std::string gone = missing_synchronous_standby(run_); !gone.empty()) run_.note(gone);
   held_ = swap_.lock_timeout();
-  wal_begin_ = run_.ask(kWalPosition).front().text("lsn");
+  if (run_.options().rehearse) wal_begin_ = run_.ask(kWalPosition).front().text("lsn");
   state_.acquire();
   if (swap_.phase != Phase::exchanged) keep_log_small();
 }
@@ -265,10 +265,8 @@ std::string Swap::rehearsed() const {
                        quantity_text(planned, Unit::bytes));
   };
   return fmt::format(
-      "rehearsed, nothing was exchanged or deleted: {} live sessions copied; "
-      "the "
-      "new table has {} instead of {}; {} of WAL, with that of all sessions; {}; longest lock {} "
-      "ms",
+      "rehearsed, nothing was exchanged or deleted: {} live sessions copied; the new table has {} "
+      "instead of {}; {} of WAL, with that of all sessions; {}; longest lock {} ms",
       quantity_text(swap_.copied, Unit::rows),
       beside_plan(measured.number("bytes"), planned_bytes_),
       quantity_text(run_.target().bytes_before, Unit::bytes),

@@ -35,6 +35,15 @@ std::string describe_prepared(const pg::Row& row) {
          (seconds ? ", there for " + format_quantity(*seconds, Unit::seconds) : "");
 }
 
+std::string describe_holder(const pg::Row& row) {
+  const std::string kind = row.text("kind");
+  if (kind == "slot") return fmt::format("replication slot \"{}\"", row.text("name"));
+  if (kind == "prepared") return describe_prepared(row);
+  if (kind == "walsender")
+    return fmt::format("replica \"{}\" (hot_standby_feedback)", row.text("application"));
+  return describe_backend(row);
+}
+
 /// None for a replica, nor for its slot: it would come back, or would have to be built again.
 std::string statement_that_ends(const pg::Row& row) {
   const std::string kind = row.text("kind"), name = row.text("name");
@@ -44,15 +53,6 @@ std::string statement_that_ends(const pg::Row& row) {
 }
 
 }  // namespace
-
-std::string describe_holder(const pg::Row& row) {
-  const std::string kind = row.text("kind");
-  if (kind == "slot") return fmt::format("replication slot \"{}\"", row.text("name"));
-  if (kind == "prepared") return describe_prepared(row);
-  if (kind == "walsender")
-    return fmt::format("replica \"{}\" (hot_standby_feedback)", row.text("application"));
-  return describe_backend(row);
-}
 
 Holder read_holder(const pg::Row& row) {
   return {without_controls(describe_holder(row), '?'), statement_that_ends(row)};

@@ -9,10 +9,7 @@
 namespace django_session::sessions {
 
 /// A row with kind, name, role, application and seconds: of sql/snapshot_holders.sql, or of a query
-/// for locks. "pid 4711 of role site (gunicorn), in a transaction for 3 h".
-std::string describe_holder(const pg::Row& row);
-
-/// The same with the statement that ends it.
+/// for locks.
 Holder read_holder(const pg::Row& row);
 
 /// Who may still want to see what was there when a snapshot_mark() was taken, oldest first.
