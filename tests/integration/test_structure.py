@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import manual_pages
 from cpp_functions import functions
+from manual_pages import PAGES
 from paths import CHECK, CLEANUP, COLLECTD_SAMPLE, PLUGIN, ROOT
 from processes import program
 from vocabulary import VALUES
@@ -296,20 +298,29 @@ def test_the_checks_help_explains_every_metric():
 OPTION = r"(?<![\w-])(--[a-z][a-z-]+|-[a-zA-Z])(?![\w-])"
 
 
-def documented_options(section):
-    """The options in the first column of a section's table."""
-    text = (ROOT / "nagios" / "README.md").read_text()
-    section = text[text.index(f"## {section}\n"):].removeprefix("## ").split("\n## ")[0]
-    return set(re.findall(OPTION, " ".join(re.findall(r"^\|([^|]*)\|", section, re.M))))
-
-
 @pytest.mark.parametrize("executable", [CHECK, CLEANUP], ids=lambda path: path.name)
-def test_help_and_documents_have_the_same_options(executable):
+def test_help_and_manual_page_have_the_same_options(executable):
     options = re.findall(r"^ +((?:-\w,)?--[\w-]+|-\w)\b", help_of(executable), re.M)
     found = set(re.findall(OPTION, " ".join(options).replace(",", " ")))
     assert len(found) > 15
-    assert found == documented_options("Connection options of both") | documented_options(
-        executable.name)
+    shown = re.findall(r"^\.It (Fl .*)$", manual_pages.part(PAGES[f"{executable.name}.1"], ".Sh OPTIONS"), re.M)
+    assert found == {f"-{option}" for option in re.findall(r"Fl (\S+)", " ".join(shown))}
+
+
+def test_manual_pages_are_clean_and_refer_to_each_other():
+    assert len(PAGES) == 4
+    for page in PAGES.values():
+        assert not manual_pages.lint(page)
+        assert set(manual_pages.references(page)) - {"collectd.conf.5"} <= PAGES.keys()
+        assert f"install_manual_page({page.name} " in (page.parent / "CMakeLists.txt").read_text()
+
+
+def test_manual_pages_explain_every_metric_and_value():
+    check, plugin = (PAGES[page].read_text() for page in ("check_django_session.1", "collectd-django_session.5"))
+    for value in VALUES:
+        meaning = value.meaning.replace("`", "")
+        assert not value.metric or f"\n.It Cm {value.metric}\n{meaning}\n" in check, value
+        assert f"\n.It Cm {value.collectd}\n{meaning} ({value.unit})\n" in plugin, value
 
 
 def test_links_between_documents_lead_somewhere():
@@ -323,9 +334,9 @@ def test_links_between_documents_lead_somewhere():
                 re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
 
 
-def options_in_code():
+def options_in_code(files="*settings.cpp"):
     """The option names of the tables in plugin/settings.cpp and its like."""
-    return [option for path in sorted((ROOT / "plugin").glob("*settings.cpp"))
+    return [option for path in sorted((ROOT / "plugin").glob(files))
             for option in re.findall(r'\{"([A-Z]\w*)",\s*\[', path.read_text())]
 
 
@@ -338,6 +349,13 @@ def test_every_option_is_explained():
     text = COLLECTD_SAMPLE.read_text()
     missing = [option for option in options_in_code() if not re.search(rf"\b{option}\b", text)]
     assert not missing, f"{COLLECTD_SAMPLE.name} doesn't explain {missing}"
+
+
+@pytest.mark.parametrize("blocks, files", [
+    ([".Ss Of the plugin", ".Ss Of <Database>"], "settings.cpp"), ([".Ss Of <Cleanup>"], "cleanup_settings.cpp")])
+def test_the_manual_page_has_every_option_of_the_plugin(blocks, files):
+    text = "".join(manual_pages.part(PAGES["collectd-django_session.5"], block) for block in blocks)
+    assert set(re.findall(r"^\.It Cm (?:<(?=Cleanup))?(\w+)", text, re.M)) == set(options_in_code(files))
 
 
 def test_names_in_nagios_say_what_belongs_to_the_check_and_what_to_the_command():
@@ -358,8 +376,8 @@ STIFF = ["anew", "whoever", "whomever", "somebody", "anybody", "in vain", "is no
 def texts_that_people_read():
     """Code with its comments and messages, samples, documents; not the tests, which quote others."""
     samples = [path for path in sorted((ROOT / "conf.d").rglob("*")) if path.is_file()]
-    documents = [path for path in files_of_the_repository() if path.suffix in (".md", ".sql", ".7")]
-    return sorted({*SOURCES, *samples, *documents, ROOT / "tests" / "run", ROOT / "tests" / "demo"})
+    documents = [path for path in files_of_the_repository() if path.suffix in (".md", ".sql")]
+    return sorted({*PAGES.values(), *SOURCES, *samples, *documents, ROOT / "tests" / "run", ROOT / "tests" / "demo"})
 
 
 def words_not_to_use():

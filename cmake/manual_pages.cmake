@@ -1,0 +1,22 @@
+# Installs manual pages; in packages they are compressed, as Debian has them.
+function(install_manual_page page component)
+  cmake_path(ABSOLUTE_PATH page BASE_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
+  string(REGEX MATCH "[0-9]$" section ${page})
+  if(DJANGO_SESSION_PACKAGES)
+    compress(${page} page)
+  endif()
+  install(FILES ${page} DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section} COMPONENT ${component})
+endfunction()
+
+# compress(FILE VARIABLE [NAME]): the same compressed, named NAME.gz; each time the same bytes.
+function(compress file variable)
+  cmake_path(GET file FILENAME name)
+  if(ARGC GREATER 2)
+    set(name ${ARGV2})
+  endif()
+  set(compressed ${PROJECT_BINARY_DIR}/compressed/${name}.gz)
+  file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/compressed)
+  execute_process(COMMAND gzip -9nc ${file} OUTPUT_FILE ${compressed} COMMAND_ERROR_IS_FATAL ANY)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
+  set(${variable} ${compressed} PARENT_SCOPE)
+endfunction()
