@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import os
 import re
+import shutil
 import sys
 import tempfile
 import textwrap
@@ -17,9 +18,9 @@ import paths
 from check import run_check
 from cleanup_command import SWAPPER, Cleanup
 from cluster import Cluster
-from collectd_daemon import CollectdDaemon, database_block, plugin_block
+from collectd_daemon import HOST, CollectdDaemon, database_block, plugin_block
 from django_site import MONITOR, OWNER, DjangoSite
-from processes import private_file, readable_copy, wait_for
+from processes import private_file, private_folder, readable_copy, run, wait_for
 from traffic import Traffic
 from vocabulary import VALUES
 
@@ -27,7 +28,7 @@ DATABASE = "site"
 WIDTH = 96
 READ = f"django_session-{DATABASE}/response_time-read"
 RECLAIMABLE = f"django_session-{DATABASE}/bytes-reclaimable"
-INTERVAL = 2  # seconds between two readings
+INTERVAL = 1  # seconds between two readings
 
 SESSIONS = 300_000
 EXPIRED = 0.97
@@ -50,8 +51,20 @@ LoadPlugin notify_nagios
   CommandFile "{path}"
 </Plugin>
 """
+# One folder for both collectds: the picture shows both acts. A row for each second, for ten minutes.
+RRDTOOL = """\
+LoadPlugin rrdtool
+<Plugin rrdtool>
+  DataDir "{folder}/rrd"
+  HeartBeat 60
+  RRARows 600
+  RRATimespan 600
+</Plugin>
+"""
 CLEANUP_ENDED = "cleanup (ended|failed|refused|stopped)"
 CLIENTS = 8
+GRAPHS = paths.CONF / "rrdtool" / "django_session_graphs"
+PICTURE = paths.ROOT / "build" / "demo.png"
 
 # What is shown of the plugin's values: the metrics, and how long the reading took.
 SHOWN = {value.collectd: value for value in VALUES
@@ -104,6 +117,7 @@ def show_values(daemon):
     for name, shown in SHOWN.items():
         if name in values:
             print(f"    {name:<22} {pretty(name, values[name]):>12}   {shown.meaning}")
+    return values
 
 
 def show_before_and_after(before, after):
@@ -123,6 +137,7 @@ def show_check(program, cluster):
     indented(f"{answer.line}\n{answer.long_text}")
     print(f"    (exit code {answer.code}: {answer.state}; {answer.seconds * 1000:.0f} ms; "
           f"{len(answer.perfdata)} values of perfdata are not shown)")
+    return answer.state
 
 
 def show_plan(program, cluster):
@@ -168,19 +183,54 @@ def make_site(folder, cluster):
 
 
 def start_collectd(folder, stack, config, name):
+    config = RRDTOOL.format(folder=folder) + config
     daemon = CollectdDaemon(folder, config, INTERVAL, paths.PLUGIN, name).start()
     stack.callback(lambda: daemon.running and daemon.stop())
     return daemon
 
 
-def cure_by_hand(folder, stack, site, check):
+class Story:
+    """What the last screen tells of it: a row for each act."""
+
+    COLUMNS = {"bytes-total": "size", "bytes-reclaimable": "reclaimable", "pg_n_tup_g-live": "live",
+               "pg_n_tup_g-expired": "expired"}
+
+    def __init__(self):
+        self._rows = []
+        self._start = time.time()
+        self.blocked_by_hand = 0  # seconds
+
+    def note(self, act, values, state=""):
+        self._rows.append((act, [pretty(name, values[name]) for name in self.COLUMNS], state))
+
+    def show(self, traffic, log):
+        headline("The whole story")
+        print(f"    {'':<34}" + "".join(f"{name:>13}" for name in self.COLUMNS.values()) + "   the check")
+        for act, values, state in self._rows:
+            print(f"    {act:<34}{''.join(f'{value:>13}' for value in values)}   {state}".rstrip())
+        print()
+        print(f"    By hand: the site stood still for {self.blocked_by_hand:.1f} s; on a table of many gigabytes it is an outage.")
+        print("    By itself:", re.findall(r"cleanup ended: swap: (.*)", log)[-1])
+        count = traffic.count
+        print(f"    Its {CLIENTS} visitors: {count.operations:,} operations, {count.lost} sessions lost, {count.changed} changed, "
+              f"{count.errors} errors; longest wait {1000 * count.longest:.0f} ms.")
+
+    def draw(self, folder, script):
+        """From collectd's own files; into the build folder, since all else goes."""
+        run([script, folder / "rrd" / HOST / f"django_session-{DATABASE}", private_folder(folder, "pictures"),
+             str(round(self._start)), "now"], environment={"PATH": os.environ["PATH"]})
+        shutil.copyfile(folder / "pictures" / "overview.png", PICTURE)
+        print(f"    The picture, by rrdtool from collectd's files: {PICTURE.relative_to(paths.ROOT)}")
+
+
+def cure_by_hand(folder, stack, site, check, story):
     headline(f"What collectd sees (django_session.so, read every {INTERVAL} s)")
     config = plugin_block(database_block(site.cluster, DATABASE))
     daemon = start_collectd(folder, stack, config, "collectd")
-    show_values(daemon)
+    values = show_values(daemon)
 
     headline("What pages the one on call (check_django_session, default thresholds)")
-    show_check(check, site.cluster)
+    story.note("two years without clearsessions", values, show_check(check, site.cluster))
 
     headline("The cure by hand, first half: delete")
     command("python manage.py clearsessions")
@@ -188,18 +238,19 @@ def cure_by_hand(folder, stack, site, check):
     left = site.value("SELECT count(*) FROM django_session")
     say(f"{left:,} sessions are left, but the disk got nothing back. PostgreSQL keeps the space "
         "for rows to come. What collectd sees now:")
-    show_values(daemon)
+    story.note("by hand: clearsessions", show_values(daemon))
 
     headline("The cure by hand, second half: give the space back")
     command("psql -c 'VACUUM FULL ANALYZE django_session'")
     start = time.monotonic()
     site.psql("VACUUM (FULL, ANALYZE) django_session")
-    say(f"It took {time.monotonic() - start:.1f} s on this small table. Nobody could log in "
+    story.blocked_by_hand = time.monotonic() - start
+    say(f"It took {story.blocked_by_hand:.1f} s on this small table. Nobody could log in "
         "meanwhile: on a table of many gigabytes that is an outage.")
 
     headline("What collectd and the check say now")
-    show_values(daemon)
-    show_check(check, site.cluster)
+    values = show_values(daemon)
+    story.note("by hand: and VACUUM FULL", values, show_check(check, site.cluster))
     daemon.stop()
 
 
@@ -256,7 +307,7 @@ def values_that_triggered(daemon):
     return found
 
 
-def clean_under_traffic(site, daemon, commands, check):
+def clean_under_traffic(site, daemon, commands, check, story):
     headline(f"The threshold is passed, while {CLIENTS} clients use the site")
     say("They load, save and create sessions, log out, and compare every value with what they "
         "wrote last. Meanwhile the forgotten sessions become more. collectd's log:")
@@ -266,8 +317,10 @@ def clean_under_traffic(site, daemon, commands, check):
         show_cleanup(daemon, commands)
         headline("The next reading, beside the one that passed the threshold")
         daemon.wait_for_reads(READ, 2)
-        show_before_and_after(values_that_triggered(daemon), daemon.values(DATABASE))
-        show_check(check, site.cluster)
+        before, after = values_that_triggered(daemon), daemon.values(DATABASE)
+        show_before_and_after(before, after)
+        story.note("neglected again", before)
+        story.note("by itself: swap, with visitors", after, show_check(check, site.cluster))
     return traffic
 
 
@@ -286,14 +339,15 @@ def show_traffic(traffic, idle, left):
     say("Nobody was logged out, and nothing was lost.")
 
 
-def cure_by_itself(folder, stack, site, check):
+def cure_by_itself(folder, stack, site, check, story):
     neglect_again(site, readable_copy(paths.CLEANUP, folder))
     commands = private_file(folder / "nagios.cmd", "")
     daemon = start_collectd_that_cleans(folder, stack, site.cluster, commands)
     idle = sessions_valid_for(site, hours=1)
-    traffic = clean_under_traffic(site, daemon, commands, check)
+    traffic = clean_under_traffic(site, daemon, commands, check, story)
     show_traffic(traffic, idle, sessions_valid_for(site, hours=0))
-    print(f"\ncollectd stopped within {daemon.stop():.1f} s. Nothing of this is left behind.")
+    daemon.stop()  # and writes what it has not yet written
+    story.show(traffic, daemon.log_text())
 
 
 def tell(folder, stack):
@@ -301,8 +355,12 @@ def tell(folder, stack):
     stack.callback(cluster.stop, "immediate")
     site = make_site(folder, cluster)
     check = readable_copy(paths.CHECK, folder)
-    cure_by_hand(folder, stack, site, check)
-    cure_by_itself(folder, stack, site, check)
+    story = Story()
+    private_folder(folder, "rrd")
+    cure_by_hand(folder, stack, site, check, story)
+    cure_by_itself(folder, stack, site, check, story)
+    story.draw(folder, readable_copy(GRAPHS, folder))
+    print("Nothing else of this is left behind.")
 
 
 def main():

@@ -375,7 +375,7 @@ STIFF = ["anew", "whoever", "whomever", "somebody", "anybody", "in vain", "is no
 
 def texts_that_people_read():
     """Code with its comments and messages, samples, documents; not the tests, which quote others."""
-    samples = [path for path in sorted((ROOT / "conf.d").rglob("*")) if path.is_file()]
+    samples = [path for path in sorted((ROOT / "conf.d").rglob("*")) if path.is_file() and path.suffix != ".png"]
     documents = [path for path in files_of_the_repository() if path.suffix in (".md", ".sql")]
     return sorted({*PAGES.values(), *SOURCES, *samples, *documents, ROOT / "tests" / "run", ROOT / "tests" / "demo"})
 
