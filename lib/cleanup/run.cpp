@@ -60,9 +60,15 @@ void Run::had_locked_for(milliseconds time) {
 void Run::connect() {
   if (observer_.stop_requested()) throw Stopped("interrupted; run it again to continue");
   backend_ = {};
-  connection_.emplace(connector_.connect(soon()));
+  take_back(connector_.connect(soon()));
+}
+
+void Run::take_back(std::optional<pg::Connection> connection) {
+  connection_ = std::move(connection);
+  if (!is_connected()) return;
   connection_->set_own_functions(fmt::format("djs_{}_", id_));
-  backend_ = {connection_->backend_pid(), backend_identity()};
+  const int pid = connection_->backend_pid();
+  if (backend_.identity.empty() || backend_.pid != pid) backend_ = {pid, backend_identity()};
 }
 
 std::string Run::backend_identity() try {

@@ -58,7 +58,7 @@ class Run {
   std::optional<int> end_what_was_left_behind();
   /// For a Probe, which has another to give back where this one turns out to be dead.
   pg::Connection lend_connection();
-  void take_back(std::optional<pg::Connection> connection) { connection_ = std::move(connection); }
+  void take_back(std::optional<pg::Connection> connection);
 
   // What it may do
 

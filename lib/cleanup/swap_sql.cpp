@@ -100,6 +100,14 @@ constexpr std::string_view kCheckMark = R"(
   END IF;
 )";
 
+// Before table and shadow, or table and index, are said to disagree: of what a statement saw, other
+// sessions may have changed what no snapshot holds fast.
+constexpr std::string_view kCheckTruncated = R"(
+  IF EXISTS (SELECT FROM ONLY {log} l WHERE l.truncated) THEN
+    RAISE EXCEPTION 'the table was truncated' USING ERRCODE = 'DJS03';
+  END IF;
+)";
+
 // The server counts inserted rows at leisure, and would count those of the shadow after VACUUM has:
 // twice.
 constexpr const char* kFlushStatistics = R"(
@@ -250,6 +258,15 @@ std::string hold(const std::string& name, const std::string& otherwise, const st
                           arg<"denied">(denied));
 }
 
+std::string check_mark(const SwapNames& names, TransactionLimits limits) {
+  return fill<kCheckMark>(names, limits,
+                          arg<"trigger_mark">(fill<sql::trigger_mark>(names, limits)));
+}
+
+std::string check_unchanged(const SwapNames& names, TransactionLimits limits) {
+  return fill<kCheckTruncated>(names, limits) + check_mark(names, limits);
+}
+
 std::string guard(const SwapNames& names, TransactionLimits limits, Guarded guarded) {
   if (guarded == Guarded::creation || guarded == Guarded::no) return "";
   if (guarded == Guarded::no_state)
@@ -265,8 +282,7 @@ std::string guard(const SwapNames& names, TransactionLimits limits, Guarded guar
     text += hold(helper, "'a table of the swap is gone' USING ERRCODE = 'DJS03'",
                  "RAISE EXCEPTION 'a table of the swap is closed to us' USING ERRCODE = 'DJS03'");
   if (guarded == Guarded::with_helpers) return text;
-  return text + fill<kCheckMark>(names, limits,
-                                 arg<"trigger_mark">(fill<sql::trigger_mark>(names, limits)));
+  return text + check_mark(names, limits);
 }
 
 /// The work of one message as the owner; `nth` tells two of one message apart.
@@ -313,7 +329,8 @@ std::string lock_against_vacuum(const SwapNames& names, TransactionLimits limits
 std::string drain(const SwapNames& names, TransactionLimits limits, const Columns& columns,
                   long long rows) {
   return fill<sql::drain>(
-      names, limits, arg<"columns">(list(columns, "")), arg<"t_as_c">(list(columns, "t.", true)),
+      names, limits, arg<"check_unchanged">(check_unchanged(names, limits)),
+      arg<"columns">(list(columns, "")), arg<"t_as_c">(list(columns, "t.", true)),
       arg<"c">(list(renamed(columns), "")), arg<"excluded">(list(columns, "EXCLUDED.")),
       arg<"c_hash">(hash_of_row(renamed(columns), "p.")),
       arg<"shadow_hash">(hash_of_row(columns, names.shadow_name() + ".")), arg<"rows">(rows));
@@ -412,9 +429,11 @@ std::string drain_sql(const SwapNames& names, TransactionLimits limits, const Co
 }
 
 std::string verify_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns) {
-  return transaction(names, limits,
-                     fill<sql::verify>(names, limits, arg<"t_hash">(hash_of_row(columns, "t.")),
-                                       arg<"s_hash">(hash_of_row(columns, "s."))));
+  return transaction(
+      names, limits,
+      fill<sql::verify>(names, limits, arg<"check_unchanged">(check_unchanged(names, limits)),
+                        arg<"t_hash">(hash_of_row(columns, "t.")),
+                        arg<"s_hash">(hash_of_row(columns, "s."))));
 }
 
 std::string count_live_sql(const SwapNames& names, TransactionLimits limits, CountBy by) {

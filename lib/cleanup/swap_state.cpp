@@ -29,6 +29,8 @@ constexpr const char* kDisabledAreLeft =
     "; the swap's triggers remain, disabled: the next run, or --abort, removes them";
 constexpr const char* kTablesAreLeft =
     "; tables of the swap remain: the next run, or --abort, removes them";
+constexpr const char* kSomeMayBeLeft =
+    "; if anything of a swap is left, the next run resumes or removes it, --abort removes it";
 
 // {0} the table's OID, {1} kSetRole.
 constexpr const char* kMayRemove = R"(
@@ -332,7 +334,8 @@ std::vector<std::string> SwapState::tables_with_triggers_now() try {
 }
 
 std::string SwapState::tidy_up() {
-  if (!swap_.ours && !lost_) return "";
+  // Where no answer came to the message that makes the state, or takes it over, both may be true.
+  if (!swap_.ours && !lost_) return swap_.run.is_connected() ? "" : kSomeMayBeLeft;
   const auto deadline = pg::Deadline::after(
       std::min<milliseconds>(patience::kTidyUp, swap_.run.options().answer_timeout));
   const auto works = [&](const std::string& message) {

@@ -28,12 +28,19 @@ VERSIONS = ("13", "14", "15", "16", "17", "18")
 def pytest_addoption(parser):
     parser.addoption("--rounds", type=int, default=1, metavar="N",
                      help="repeat what happens at random moments N times as often")
+    parser.addoption("--every-case", action="store_true", help="all cases of the proofs, where else some stand for them")
 
 
 @pytest.fixture(scope="session")
 def rounds(pytestconfig):
     """How many times as often the tests of chance repeat what they do."""
     return pytestconfig.getoption("--rounds")
+
+
+@pytest.fixture(scope="session")
+def every_case(pytestconfig):
+    """Whether the tests that prove take all their cases, which needs hours, or some that stand for the others."""
+    return pytestconfig.getoption("--every-case")
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@
 --   {excluded}                 EXCLUDED.a, EXCLUDED.b
 --   {c_hash}, {shadow_hash}    a number for a row of present, and for one of the shadow
 --   {rows}                     how many entries of the log
+--   {check_unchanged}          fails if the table was truncated, or a change could not be logged
   WITH taken AS (
     DELETE FROM ONLY {log} l
     WHERE l.ctid = ANY (ARRAY(SELECT x.ctid FROM ONLY {log} x WHERE NOT x.truncated
@@ -45,6 +46,7 @@
     (SELECT sum(saved.hash) FROM saved) AS stored
   INTO item;
   IF item.missing > 0 THEN
+    {check_unchanged}
     RAISE EXCEPTION 'the primary key of % does not find % of its sessions: REINDEX it',
       {oid}::oid::regclass, item.missing USING ERRCODE = 'DJS05';
   ELSIF item.read IS DISTINCT FROM item.stored THEN

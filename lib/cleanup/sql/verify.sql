@@ -11,6 +11,8 @@
 --   {table}, {state}, {shadow}, {log}  names
 --   {t_hash}, {s_hash}                 a number for a row of the table t, of the shadow s
 --   {ready}                            a phase, see swap_phase.hpp
+--   {check_unchanged}                  fails if the table was truncated, or a change could not be
+--                                      logged
   EXECUTE $compare$
     WITH changed AS MATERIALIZED (
       SELECT DISTINCT l.k FROM ONLY {log} l WHERE NOT l.truncated
@@ -32,6 +34,7 @@
          WHERE s.session_key = changed.k LIMIT 1) x) s_changed
   $compare$ INTO item USING (SELECT m.cutoff FROM {state} m);
   IF item.t_rows <> item.s_rows OR item.t_hashes <> item.s_hashes THEN
+    {check_unchanged}
     RAISE EXCEPTION 'the table has % live sessions, their copies are % and differ from them',
       item.t_rows, item.s_rows USING ERRCODE = 'DJS05';
   END IF;

@@ -1,0 +1,214 @@
+"""Every fault at every message that a cleanup sends: whatever happens to one on its way, what the program says is true, no
+session is lost, no client fails or waits, and the next run ends what was begun.
+
+`tests/run` takes one fault at each message that works, another at each next, and at some of the others; `tests/run proof`
+takes all at all."""
+
+import concurrent.futures
+import itertools
+import queue
+import re
+
+import psycopg2
+import pytest
+
+from cleanup_command import CLEANER, DONE, FAILED, REFUSED, STOPPED, SWAPPER
+from django_site import OWNER
+from gate import BEFORE_A_DRAIN
+from traffic import Traffic
+from wire_proxy import Fault, WireProxy
+
+LANES = 4  # runs side by side: most of their time they wait to connect again
+# A slow machine is no fault; but where nobody answers, or lets in, the end must come.
+QUICK = ("-t", "30")
+SILENT, GONE = ("-t", "1"), ("-t", "30", "--max-duration", "4")
+
+# What is run, and by which role.
+RUNS = {"swap": (SWAPPER, "--method", "swap"),
+        "resumed swap": (SWAPPER, "--method", "swap"),
+        "abort": (SWAPPER, "--abort"),
+        "delete": (SWAPPER, "--method", "delete"),
+        "delete by the function": (CLEANER, "--method", "delete"),
+        "full": (SWAPPER, "--method", "full")}
+AFTER_AN_INTERRUPTED_SWAP = ("resumed swap", "abort")
+# After these the program goes on as if nothing had been.
+HARMLESS = (Fault.NOTHING, Fault.BYTE_BY_BYTE, Fault.DELAYED)
+CRASHES = (Fault.CRASH_BEFORE, Fault.CRASH_AFTER)
+FAULTS = [fault for fault in Fault if fault not in (Fault.NOTHING, *CRASHES)]
+
+EXPIRED, LIVE = 300, 100
+FILL = f"""
+TRUNCATE django_session;
+INSERT INTO django_session SELECT 'expired' || i, repeat(md5(i::text), 6), now() - i * interval '1 hour'
+FROM generate_series(1, {EXPIRED}) i;
+INSERT INTO django_session SELECT 'live' || i, repeat(md5(i::text), 6), now() + i * interval '1 hour'
+FROM generate_series(1, {LIVE}) i;
+"""
+COUNT_EXPIRED = "SELECT count(*) FROM django_session WHERE session_key ~ '^expired'"
+LIVE_ROWS = "SELECT * FROM django_session WHERE session_key ~ '^live' ORDER BY 1"
+HELPERS = r"""
+SELECT relname::text FROM pg_class WHERE relname ~ '^djs_|_ccnew|_ccold'
+UNION ALL SELECT tgname FROM pg_trigger WHERE tgname ~ '^djs_'
+UNION ALL SELECT proname FROM pg_proc WHERE proname ~ '^djs_'
+"""
+
+
+class Lane:
+    """A site of its own, on which one run follows the other."""
+
+    def __init__(self, site, start_cleanup, what):
+        self._site, self._start, self._what = site, start_cleanup, what
+        self._user, *self._task = RUNS[what]
+        self._cluster = site.cluster
+        self._restarts = concurrent.futures.ThreadPoolExecutor(1)  # a server ends with the thread that started it
+
+    def steps(self):
+        """What a run sends to which nothing happens."""
+        self._prepare()
+        with WireProxy(self._cluster) as proxy:
+            result = self._begin(proxy, self._task).result()
+        assert result.code == DONE, result
+        return proxy.steps
+
+    def try_one(self, fault, at):
+        """One fault, at the step `at`, and the next run. False if there was no such step."""
+        self._prepare()
+        with WireProxy(self._cluster, fault, at, crash=self._crash) as proxy, self._traffic(fault) as traffic:
+            result = self._begin(proxy, self._task, self._limits(fault)).result()
+        if not proxy.happened:
+            return False
+        where = f"{self._what}, {fault.name} at {at}: {proxy.steps[at].words}\n{result}"
+        assert not traffic.count.anomalies, f"{traffic.messages} {where}"
+        self._judge(fault, result, where)
+        self._judge_next(at, where)
+        return True
+
+    # -- the runs
+
+    def _prepare(self):
+        self._site.psql(FILL)
+        if self._what in AFTER_AN_INTERRUPTED_SWAP:
+            with WireProxy(self._cluster, Fault.KILLED_BEFORE, at=self._is_a_drain) as proxy:
+                self._begin(proxy, ["--method", "swap"]).result()
+            assert proxy.happened
+        self._site.psql("INSERT INTO django_session VALUES ('live new', 'x', now() + interval '1 day')")
+        self._live = self._site.psql(LIVE_ROWS)
+
+    @staticmethod
+    def _is_a_drain(step):
+        return BEFORE_A_DRAIN.decode() in step.text
+
+    def _limits(self, fault):
+        if fault.name.startswith("SILENT"):
+            return SILENT
+        return GONE if fault.name.startswith("GONE") else QUICK
+
+    def _begin(self, proxy, task, limits=QUICK):
+        process = self._start(*task, *limits, "--no-progress", "-d", proxy.conninfo(self._site.database, self._user), environment={})
+        proxy.victim = lambda: process.send(9)
+        return process
+
+    def _traffic(self, fault):
+        """A client that waits for no lock longer than any that a cleanup may hold, were it for as long as it waits for an
+        answer. VACUUM FULL does keep it waiting."""
+        wait = "30s" if self._what == "full" else "3s"
+        parameters = {**self._cluster.parameters(self._site.database, OWNER), "options": f"-c lock_timeout={wait}"}
+        tolerate = (psycopg2.DatabaseError, psycopg2.InterfaceError) if fault in CRASHES else ()
+        return Traffic(lambda: psycopg2.connect(**parameters), clients=1, pause=0.01, tolerate=tolerate)
+
+    def _crash(self):
+        self._restarts.submit(self._cluster.restart, "immediate").result()
+
+    # -- what must be true
+
+    def _judge(self, fault, result, where):
+        assert self._site.psql(LIVE_ROWS) == self._live, where
+        expired, helpers = self._site.value(COUNT_EXPIRED), self._site.psql(HELPERS)
+        if fault.name.startswith("KILLED") and result.code == -9:
+            return
+        if fault in HARMLESS or result.code == DONE:
+            assert result.code == DONE and not helpers, f"{helpers} {where}"
+            assert self._what == "abort" or expired == 0, f"{expired} {where}"
+            return
+        assert result.code in (STOPPED, FAILED, REFUSED) and result.message, where
+        told = result.message + result.stderr
+        if self._what not in AFTER_AN_INTERRUPTED_SWAP:  # of what it has not begun it need not know
+            assert not helpers or re.search("kept|left|remain", told), f"{helpers} {where}"
+        if "deleted" in result.perfdata and self._what.startswith(("delete", "full")):
+            assert result.deleted <= EXPIRED - expired, f"{expired} {where}"
+
+    def _judge_next(self, at, where):
+        """The same again by another way, or --abort."""
+        abort = at % 3 == 2
+        task = ["--abort"] if abort else self._task
+        result = self._start(*task, *QUICK, environment=self._cluster.environment(self._site.database, self._user)).result()
+        where = f"the next run: {result}\nafter {where}"
+        assert result.code == DONE, where
+        assert self._site.psql(LIVE_ROWS) == self._live, where
+        assert not self._site.psql(HELPERS), where
+        assert "--abort" in task or self._site.value(COUNT_EXPIRED) == 0, where
+
+
+@pytest.fixture
+def lanes(new_site, start_cleanup):
+    def make(what):
+        made = queue.SimpleQueue()
+        for number in range(LANES):
+            site = new_site(f"lane{number}")
+            site.apply_roles(cleaner=CLEANER, swapper=SWAPPER)
+            made.put(Lane(site, start_cleanup, what))
+        return made
+    return make
+
+
+def try_all(lanes, cases):
+    """cases: pairs of a fault and a step. How many there were."""
+    failures = []
+
+    def try_one(case):
+        lane = lanes.get()
+        try:
+            return lane.try_one(*case)
+        except AssertionError as error:
+            failures.append(str(error))
+            return True
+        finally:
+            lanes.put(lane)
+    with concurrent.futures.ThreadPoolExecutor(LANES) as pool:
+        happened = sum(pool.map(try_one, cases))
+    assert not failures, f"{len(failures)} of {happened}:\n" + "\n\n".join(failures)
+    return happened
+
+
+def some_cases(what, steps):
+    """Of what comes before the work, and is the same for all, not each."""
+    works = next(number for number, step in enumerate(steps) if "pg_try_advisory" in step.text or "_state" in step.text)
+    numbers = [*range(0, works, 6), *range(works, len(steps), 1 if what == "swap" else 3)]
+    return list(zip(itertools.cycle(FAULTS), numbers))
+
+
+@pytest.mark.parametrize("what", RUNS)
+def test_every_fault_at_every_message(lanes, what, every_case):
+    sites = lanes(what)
+    lane = sites.get()
+    steps = lane.steps()
+    sites.put(lane)
+    every = itertools.product(FAULTS, range(len(steps) + 2))
+    cases = list(every) if every_case else some_cases(what, steps)
+    happened = try_all(sites, cases)
+    print(f"\n{what}: {len(steps)} messages, {happened} faults")
+    assert happened > 0.9 * len(cases)
+
+
+@pytest.mark.parametrize("what", RUNS)
+def test_a_crash_of_the_server_at_every_message(own_site, start_cleanup, what, every_case):
+    """What was committed must still be there afterwards: synchronous_commit is on, as it is on a site."""
+    site = own_site(synchronous_commit="on")
+    site.apply_roles(cleaner=CLEANER, swapper=SWAPPER)
+    lane = Lane(site, start_cleanup, what)
+    steps = lane.steps()
+    every = list(itertools.product(CRASHES, range(len(steps))))
+    cases = every if every_case else some_cases(what, steps)[-2::-9][:2 if what != "swap" else 6]
+    happened = sum(lane.try_one(fault if fault in CRASHES else CRASHES[at % 2], at) for fault, at in cases)
+    print(f"\n{what}: {len(steps)} messages, {happened} crashes")
+    assert happened > 0.8 * len(cases)
