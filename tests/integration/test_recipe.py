@@ -102,8 +102,8 @@ class Machine:
         once = folder / "once.conf"
         once.write_text(COLLECTD_ONCE.format(daemon=self.collectd.folder, etc=self._etc))
         nagios = NagiosDaemon(folder, NAGIOS_OBJECTS).folder / "nagios.cfg"
-        nagios.write_text(f"{nagios.read_text()}cfg_dir={self._etc}/nagios4/conf.d\n")
-        icinga = IcingaDaemon(folder, f'include "{self._etc}/icinga2/conf.d/*.conf"')
+        nagios.write_text(f"{nagios.read_text()}cfg_file={paths.NAGIOS_COMMANDS}\ncfg_dir={self._etc}/nagios4/conf.d\n")
+        icinga = IcingaDaemon(folder, f'include "{paths.ICINGA_COMMAND}"\ninclude "{self._etc}/icinga2/conf.d/*.conf"')
         return {
             "/usr/share/django_session": folder / "share",
             "/usr/lib/nagios/plugins": self._bin,

@@ -42,7 +42,7 @@ define host {
     max_check_attempts 3
     contact_groups admins
 }
-""", object_files=[paths.NAGIOS_SAMPLE], plugins=[paths.CHECK],
+""", object_files=paths.NAGIOS_SAMPLES, plugins=[paths.CHECK],
         environment={"PGPORT": str(cluster.port)})
     service = daemon.service("Django sessions")
     assert service["current_state"] == "1"
@@ -62,7 +62,7 @@ define host {
     max_check_attempts 3
     contact_groups admins
 }
-""", object_files=[paths.NAGIOS_SAMPLE, paths.NAGIOS_MAIL_SAMPLE])
+""", object_files=[*paths.NAGIOS_SAMPLES, paths.NAGIOS_MAIL_SAMPLE])
     judged = daemon.verify().stdout
     assert "Total Errors:   0" in judged
     assert "Total Warnings: 0" in judged, judged
@@ -78,7 +78,7 @@ object Host "db1" {{
     django_session_port = {cluster.port}
   }}
 }}
-""", object_files=[paths.ICINGA_SAMPLE], plugins=[paths.CHECK])
+""", object_files=paths.ICINGA_SAMPLES, plugins=[paths.CHECK])
     result = daemon.service("django-session-site")
     assert result["state"] == 1, result["output"]
     assert result["output"].startswith("DJANGO_SESSION WARNING - overdue 730 d")
@@ -96,7 +96,7 @@ object Host "db1" {{
   address6 = "::ffff:127.0.0.1"
   vars.django_session["site"] = {{ django_session_port = {cluster.port} }}
 }}
-""", object_files=[paths.ICINGA_SAMPLE], plugins=[paths.CHECK])
+""", object_files=paths.ICINGA_SAMPLES, plugins=[paths.CHECK])
     result = daemon.service("django-session-site")
     assert result["state"] == 0, result["output"]
 
@@ -121,7 +121,7 @@ object Service "sessions" {{
   vars.django_session_port = {cluster.port}
   {settings}
 }}
-""", object_files=[paths.ICINGA_SAMPLE], plugins=[paths.CHECK])
+""", object_files=paths.ICINGA_SAMPLES, plugins=[paths.CHECK])
     result = daemon.service("sessions")
     assert result["state"] == 2, result["output"]
     assert result["output"].startswith("DJANGO_SESSION CRITICAL - overdue 730 d")
@@ -219,7 +219,7 @@ define service {
     max_check_attempts 1
     contacts on-call
 }
-""", object_files=[paths.NAGIOS_SAMPLE, paths.NAGIOS_MAIL_SAMPLE], plugins=[paths.CHECK],
+""", object_files=[*paths.NAGIOS_SAMPLES, paths.NAGIOS_MAIL_SAMPLE], plugins=[paths.CHECK],
         environment={"PGPORT": str(cluster.port), **with_mail(mail)}, settings=f"enable_notifications=1\n{settings}\n")
 
 
@@ -262,7 +262,7 @@ apply Notification "mail" to Service {{
   users = [ "on-call" ]
   assign where host.name == "db1"
 }}
-""", object_files=[paths.ICINGA_SAMPLE], plugins=[paths.CHECK], environment=with_mail(mail))
+""", object_files=paths.ICINGA_SAMPLES, plugins=[paths.CHECK], environment=with_mail(mail))
     daemon.service("django-session-site")
     # A problem's own mail would come with the third check.
     daemon.request("/v1/actions/send-custom-notification?type=Service&filter=true&author=a&comment=b&force=true", "POST")

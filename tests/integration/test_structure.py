@@ -178,7 +178,8 @@ def test_an_edited_configuration_is_kept_by_an_installation(tmp_path):
         installed = [path for path in (tmp_path / "root").rglob("*") if path.is_file()]
         for path in installed:
             path.write_text(path.read_text() + "# edited\n")
-    assert sorted(path.name for path in installed) == ["django_session.cfg", "django_session.conf", "django_session.conf"]
+    assert sorted(path.name for path in installed) == [
+        "django_session.conf", "django_session_service.cfg", "django_session_service.conf"]
     assert all(path.read_text().endswith("# edited\n# edited\n") for path in installed)
 
 
@@ -356,6 +357,29 @@ def test_every_option_is_explained():
 def test_the_manual_page_has_every_option_of_the_plugin(blocks, files):
     text = "".join(manual_pages.part(PAGES["collectd-django_session.5"], block) for block in blocks)
     assert set(re.findall(r"^\.It Cm (?:<(?=Cleanup))?(\w+)", text, re.M)) == set(options_in_code(files))
+
+
+PACKAGES = ROOT / "cmake" / "packages.cmake"
+
+
+def test_the_packages_are_made_of_what_is_there():
+    named = re.findall(r"\b(?:cmake|conf\.d)/[\w./@-]+", PACKAGES.read_text())
+    assert len(named) > 5
+    assert not [file for file in named if not (ROOT / file).exists()]
+
+
+def test_the_packages_have_the_version_of_the_programs():
+    version = re.search(r"^project\(\w+ VERSION (\S+)", (ROOT / "CMakeLists.txt").read_text(), re.M)[1]
+    assert (ROOT / "cmake" / "debian" / "changelog").read_text().startswith(f"django-session ({version}-")
+
+
+def test_a_package_leaves_collectd_as_it_was():
+    """Its configuration is all commented out; without the marks it is the sample's beginning."""
+    packaged = (ROOT / "cmake" / "debian" / "collectd" / "django_session.conf").read_text()
+    assert all(line.startswith("#") for line in packaged.splitlines())
+    shown = [line.removeprefix("#").strip() for line in packaged.rpartition("\n#\n")[2].splitlines()]
+    lines = (line.strip() for line in COLLECTD_SAMPLE.read_text().splitlines())
+    assert shown == [line for line in lines if line and not line.startswith("#")]
 
 
 def test_names_in_nagios_say_what_belongs_to_the_check_and_what_to_the_command():
