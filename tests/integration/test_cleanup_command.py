@@ -376,6 +376,13 @@ def test_systemd_takes_the_units(folder, cleanup_program):
         paths.SYSTEMD_SAMPLES / "django_session_cleanup@.timer").read_text()
 
 
+def test_the_unit_may_do_little():
+    """systemd's own judgement, from 0 (safe) to 10."""
+    done = run([program("systemd-analyze"), "security", "--offline=true", "--threshold=15", "--no-pager",
+                paths.SYSTEMD_SAMPLES / "django_session_cleanup@.service"], check=False)
+    assert done.returncode == 0, done.stdout
+
+
 def test_the_cron_line_has_its_fields():
     line = [line for line in paths.CRON_SAMPLE.read_text().splitlines() if line and not line.startswith(("#", "PATH="))]
     assert len(line) == 1 and re.match(r"0 3 \* \* 0  django_session  django_session_cleanup ", line[0])
