@@ -9,7 +9,7 @@ import paths
 from check import parse_perfdata
 from collectd_daemon import database_block, plugin_block
 from django_site import MONITOR
-from processes import AM_ROOT, PLAIN_ENVIRONMENT, private_file, private_folder, readable_copy, wait_for
+from processes import AM_ROOT, PLAIN_ENVIRONMENT, private_file, private_folder, readable_copy, run, wait_for
 
 METRICS = {"database", "table", "toast", "indexes", "total", "reclaimable", "live", "expired",
            "dead", "expired_percent", "database_percent", "overdue"}
@@ -99,6 +99,53 @@ object Host "db1" {{
 """, object_files=paths.ICINGA_SAMPLES, plugins=[paths.CHECK])
     result = daemon.service("django-session-site")
     assert result["state"] == 0, result["output"]
+
+
+# Not for a monitoring system: what a person calls, and --no-progress, which the command has in its shell.
+BY_HAND = {"-h", "-V", "--dry-run", "--rehearse", "--abort", "--json", "--no-progress"}
+
+
+@pytest.mark.parametrize("command, program, not_here", [
+    ("checkcommands/django_session", paths.CHECK, BY_HAND), ("eventcommands/django_session_cleanup", paths.CLEANUP, {*BY_HAND, "-v"})])
+def test_icingas_commands_have_each_option_its_variable_and_a_description(icinga, command, program, not_here):
+    """As the commands of its own template library (ITL) have them."""
+    daemon = icinga(object_files=[paths.ICINGA_COMMAND, paths.ICINGA_CLEANUP_SAMPLE])
+    found, = daemon.request(f"/v1/objects/{command}")
+    arguments = found["attrs"]["arguments"]
+    options = re.findall(r"^ +(-\w|--[\w-]+)", run([readable_copy(program, daemon.folder), "--help"], check=False).stdout, re.M)
+    assert len(options) > 10 and set(arguments) == set(options) - not_here
+    for option, argument in arguments.items():
+        assert argument["description"], option
+        assert re.fullmatch(r"\$(django_session_\w+|service\.state|service\.state_type)\$", argument.get("value") or argument["set_if"])
+
+
+def test_icinga_passes_each_variable_on(icinga, cluster, site, folder):
+    service = private_file(folder / "pg_service.conf", "[site]\ndbname=site\n")
+    daemon = icinga(f"""
+object Host "db1" {{
+  import "generic-host"
+  address = "192.0.2.1"
+  vars.django_session["site"] = {{
+    django_session_host = "127.0.0.1"
+    django_session_port = {cluster.port}
+    django_session_service = "site"
+    django_session_table = "public.django_session"
+    django_session_warning = [ "overdue=3d", "total=1TB" ]
+    django_session_critical = "total=2TB"
+    django_session_timeout = 20
+    django_session_exact = true
+    django_session_verbose = true
+  }}
+}}
+""", object_files=paths.ICINGA_SAMPLES, plugins=[paths.CHECK], environment={"PGSERVICEFILE": str(service)})
+    result = daemon.service("django-session-site")
+    assert result["state"] == 0, result["output"]
+    words = result["command"][1:]
+    given = {option: [words[i + 1] for i, word in enumerate(words) if word == option]
+             for option in ("-H", "-p", "-d", "-U", "--service", "-T", "-w", "-c", "-t")}
+    assert given == {"-H": ["127.0.0.1"], "-p": [str(cluster.port)], "-d": ["site"], "-U": [MONITOR], "--service": ["site"],
+                     "-T": ["public.django_session"], "-w": ["overdue=3d", "total=1TB"], "-c": ["total=2TB"], "-t": ["20"]}
+    assert {"--exact", "-v"} < set(words)
 
 
 def test_the_service_that_the_cleanup_sample_describes_is_critical(icinga, cluster, neglected):
