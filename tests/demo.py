@@ -56,7 +56,7 @@ RRDTOOL = """\
 LoadPlugin rrdtool
 <Plugin rrdtool>
   DataDir "{folder}/rrd"
-  HeartBeat 60
+  HeartBeat 5
   RRARows 600
   RRATimespan 600
 </Plugin>
@@ -251,7 +251,7 @@ def cure_by_hand(folder, stack, site, check, story):
     headline("What collectd and the check say now")
     values = show_values(daemon)
     story.note("by hand: and VACUUM FULL", values, show_check(check, site.cluster))
-    daemon.stop()
+    return daemon
 
 
 def neglect_again(site, program):
@@ -340,7 +340,6 @@ def show_traffic(traffic, idle, left):
 
 
 def cure_by_itself(folder, stack, site, check, story):
-    neglect_again(site, readable_copy(paths.CLEANUP, folder))
     commands = private_file(folder / "nagios.cmd", "")
     daemon = start_collectd_that_cleans(folder, stack, site.cluster, commands)
     idle = sessions_valid_for(site, hours=1)
@@ -357,7 +356,9 @@ def tell(folder, stack):
     check = readable_copy(paths.CHECK, folder)
     story = Story()
     private_folder(folder, "rrd")
-    cure_by_hand(folder, stack, site, check, story)
+    watching = cure_by_hand(folder, stack, site, check, story)
+    neglect_again(site, readable_copy(paths.CLEANUP, folder))
+    watching.stop()  # only one may write collectd's files at a time
     cure_by_itself(folder, stack, site, check, story)
     story.draw(folder, readable_copy(GRAPHS, folder))
     print("Nothing else of this is left behind.")
