@@ -31,8 +31,10 @@ SETTINGS = {
 def binaries():
     """Where initdb and postgres are: DJANGO_SESSION_PG_BIN, or Debian's newest server."""
     chosen = os.environ.get("DJANGO_SESSION_PG_BIN")
-    if chosen:
-        return Path(chosen)
+    return Path(chosen) if chosen else debians_binaries()
+
+
+def debians_binaries():
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"),
                    key=lambda path: float(path.parts[4]))
     assert found, "PostgreSQL's server is not installed"
@@ -45,8 +47,12 @@ def initialised(bin_folder):
     def make(folder):
         run([bin_folder / "initdb", "-D", folder / "data", "-U", SUPERUSER, "-A", "trust",
              "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"])
-    version = run([bin_folder / "postgres", "--version"]).stdout.split()[2]
-    return made_once(f"initdb-{version}", make) / "data"
+    return made_once(f"initdb-{version_of(bin_folder)}", make) / "data"
+
+
+@functools.cache
+def version_of(bin_folder):
+    return run([bin_folder / "postgres", "--version"]).stdout.split()[2]
 
 
 class Cluster:
@@ -61,10 +67,15 @@ class Cluster:
         self.socket = self.folder
         self.port = free_port()
         self.log = self.folder / "postgresql.log"
-        self._binaries = bin_folder or binaries()
+        self.programs = bin_folder or binaries()
         self._process = None
-        run(["cp", "-r", initialised(self._binaries), self.data])
+        run(["cp", "-r", initialised(self.programs), self.data])
         self.configure(**{**SETTINGS, **settings})
+
+    @property
+    def version(self):
+        """The major number."""
+        return int(version_of(self.programs).partition(".")[0])
 
     # -- running ---------------------------------------------------------------------------------
 
@@ -77,7 +88,7 @@ class Cluster:
     def start(self, until=None):
         """until: what to wait for instead of an answer."""
         self._process = Process(
-            [*self._prefix, self._binaries / "postgres", "-D", self.data, "-k", self.socket, "-p", str(self.port),
+            [*self._prefix, self.programs / "postgres", "-D", self.data, "-k", self.socket, "-p", str(self.port),
              "-c", "listen_addresses=127.0.0.1"],
             self.log, dies_with="QUIT")
         wait_for(until or self._answers, "PostgreSQL's start", timeout=30)
@@ -167,7 +178,7 @@ class Cluster:
     def run_file(self, path, database, user=SUPERUSER, **variables):
         """Runs a script with psql, as a person does."""
         words = [f"-v{name}={value}" for name, value in variables.items()]
-        return run([program("psql", self._binaries), "-X", "-q", "-v", "ON_ERROR_STOP=1", *words,
+        return run([program("psql", self.programs), "-X", "-q", "-v", "ON_ERROR_STOP=1", *words,
                     "-f", readable_copy(path, self.folder)],
                    environment=self.environment(database, user))
 

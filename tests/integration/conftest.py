@@ -1,10 +1,12 @@
 """Fixtures: one cluster for the whole run, a database with a Django-made table for each test."""
 
+import collections
 import contextlib
 import functools
 import os
 import shutil
 import tempfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 import check
 import cleanup_command
 import paths
-from cluster import Cluster
+from cluster import Cluster, binaries, debians_binaries
 from collectd_daemon import CollectdDaemon
 from django_site import MONITOR, OWNER, DjangoSite
 from icinga_daemon import IcingaDaemon
@@ -23,12 +25,74 @@ from processes import made_once, readable_copy, run
 TEMPLATE = "django_template"
 # All that are supported: Debian's, and those that `tests/install_packages versions` has installed.
 VERSIONS = ("13", "14", "15", "16", "17", "18")
+DEBIANS = "15"
+LEFT_OUT = pytest.StashKey()  # how many tests this version can't do, by the reason
+# Fixtures of the daemons that run our programs: what these do with their output is no matter of the server's version.
+MONITORING = {"nagios", "icinga"}
 
 
 def pytest_addoption(parser):
     parser.addoption("--rounds", type=int, default=1, metavar="N",
                      help="repeat what happens at random moments N times as often")
     parser.addoption("--every-case", action="store_true", help="all cases of the proofs, where else some stand for them")
+    parser.addoption("--postgresql", choices=VERSIONS, metavar="VERSION",
+                     help="the servers' version; Debian's if not given")
+    parser.addoption("--in-turn", action="store_true",
+                     help="of the tests whose server's version matters, those alone whose turn it is on this one")
+
+
+def pytest_configure(config):
+    version = config.getoption("--postgresql")
+    if version and version != DEBIANS:
+        os.environ["DJANGO_SESSION_PG_BIN"] = str(programs_of_version(version))
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
+def pytest_collection_modifyitems(config, items):
+    """Marks what depends on the servers' version (sql), and leaves out what a version can't do."""
+    version = config.getoption("--postgresql") or DEBIANS
+    for item in items:
+        if "server_programs" in item.fixturenames and not MONITORING.intersection(item.fixturenames):
+            item.add_marker("sql")
+    chosen = [item for item in items if not why_not(item, version)]
+    config.stash[LEFT_OUT] = collections.Counter(filter(None, (why_not(item, version) for item in items)))
+    if config.getoption("--in-turn"):
+        turns = turns_of(item for item in items if item.get_closest_marker("sql"))
+        chosen = [item for item in chosen if turns.get(item) == version]
+    config.hook.pytest_deselected(items=list(set(items).difference(chosen)))
+    items[:] = chosen
+
+
+def pytest_report_collectionfinish(config, items):
+    """For `tests/run versions`."""
+    if not config.option.collectonly:
+        return ""
+    left_out = [f"{count} ({reason})" for reason, count in config.stash[LEFT_OUT].items()]
+    return f"of {len(items)} tests that depend on the server" + (f", without {', '.join(left_out)}" if left_out else "")
+
+
+def why_not(item, version):
+    """The reason why a version can't do what the test is about, or None."""
+    too_old = [reason for least, reason in (mark.args for mark in item.iter_markers("since")) if int(version) < least]
+    debians = [mark.args[0] for mark in item.iter_markers("debians") if version != DEBIANS]
+    return next(iter(too_old + debians), None)
+
+
+def turns_of(items):
+    """On which version, beside Debian's, each test runs if it runs on one: by its name, and the cases of a test on one
+    after the other, so that the choice of no test depends on others."""
+    turns, cases = {}, collections.Counter()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        versions = [version for version in VERSIONS if version != DEBIANS and not why_not(item, version)]
+        turns[item] = versions[(zlib.crc32(test.encode()) + cases[test]) % len(versions)] if versions else None
+        cases[test] += 1
+    return turns
+
+
+def cases(names, **marks):
+    """Names of cases, some of which have marks: cases(["a", "b"], b=pytest.mark.since(...))."""
+    return [pytest.param(name, marks=marks.get(name, ())) for name in names]
 
 
 @pytest.fixture(scope="session")
@@ -61,9 +125,16 @@ def folder(session_folder):
 
 
 @pytest.fixture(scope="session")
-def cluster(session_folder):
+def server_programs():
+    """Where initdb and postgres are, of the version that this run is for (--postgresql). Whatever makes a server asks
+    for it: by that a test is known as one that depends on the version."""
+    return binaries()
+
+
+@pytest.fixture(scope="session")
+def cluster(session_folder, server_programs):
     """The shared server. A test that stops or pauses it puts it back; see also own_cluster."""
-    server = Cluster(session_folder).start()
+    server = Cluster(session_folder, bin_folder=server_programs).start()
     server.create_role(OWNER)
     yield server
     server.stop("immediate")
@@ -79,11 +150,11 @@ def running_cluster(cluster):
 
 
 @pytest.fixture
-def own_cluster(folder):
+def own_cluster(folder, server_programs):
     """Makes servers for one test: own_cluster(autovacuum="on")."""
     with contextlib.ExitStack() as stack:
         def make(**settings):
-            server = Cluster(folder, **settings).start()
+            server = Cluster(folder, bin_folder=server_programs, **settings).start()
             stack.callback(server.stop, "immediate")
             server.create_role(OWNER)
             return server
@@ -111,8 +182,8 @@ def cluster_of_version(session_folder):
             place = session_folder / f"version-{version}"
             place.mkdir()
             place.chmod(0o755)
-            binaries = None if version == "15" else programs_of_version(version)
-            server = Cluster(place, bin_folder=binaries).start()
+            programs = debians_binaries() if version == DEBIANS else programs_of_version(version)
+            server = Cluster(place, bin_folder=programs).start()
             stack.callback(server.stop, "immediate")
             assert server.psql("SHOW server_version")[0][0].startswith(version + ".")
             return server

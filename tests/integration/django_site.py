@@ -85,6 +85,15 @@ class DjangoSite:
         """The one value of a query."""
         return self.psql(sql, user)[0][0]
 
+    def let_only_delete(self, role):
+        """As before PostgreSQL 17: roles.sql grants MAINTAIN where there is such a right."""
+        if self.cluster.version >= 17:
+            self.psql(f"REVOKE MAINTAIN ON {TABLE} FROM {role}")
+
+    def flush(self):
+        """A statement at whose end the server's counters learn what this session has changed."""
+        return "SELECT pg_stat_force_next_flush()" if self.cluster.version >= 15 else "SELECT pg_sleep(0.6)"
+
     def fill(self, sessions=10_000, expired_share=0.97, data_bytes=200,
              expired_over=datetime.timedelta(days=730), live_for=datetime.timedelta(days=14),
              table=TABLE, vacuum=True):
@@ -95,7 +104,7 @@ class DjangoSite:
         least, most = data_bytes if isinstance(data_bytes, tuple) else (data_bytes, data_bytes)
         self._fills += 1
         # The server counts the rows at leisure; after VACUUM it would count them twice.
-        self.psql((FILL + "; SELECT pg_stat_force_next_flush()") % {
+        self.psql((FILL + "; " + self.flush()) % {
             "table": table, "sessions": sessions, "expired": round(sessions * expired_share),
             "least": least, "most": most, "seed": self._fills, "fraction": self._fills / 1000,
             "expired_over": expired_over.total_seconds(), "live_for": live_for.total_seconds()})

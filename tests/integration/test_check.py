@@ -321,6 +321,7 @@ def test_the_database_s_right_is_named_too(site, ask, cluster):
     assert ask("-d", cluster.conninfo("site"), "-U", MONITOR).state == "OK"
 
 
+@pytest.mark.debians("the others come without translations")
 def test_a_missing_connect_is_named_whatever_language_the_server_speaks(own_cluster, check_program):
     server = own_cluster(prefix=["env", "LANGUAGE=de"])
     server.create_role(MONITOR)

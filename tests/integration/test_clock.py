@@ -16,6 +16,8 @@ from cluster import SUPERUSER, Cluster
 from django_site import OWNER, TABLE, DjangoSite
 from processes import hand_over, wait_for
 
+pytestmark = pytest.mark.since(15, "under libfaketime older servers answer too late")
+
 ALL = f"SELECT count(*) FROM {TABLE}"
 
 
@@ -45,10 +47,10 @@ def clock(session_folder):
 
 
 @pytest.fixture(scope="module")
-def wrong_cluster(session_folder, clock):
+def wrong_cluster(session_folder, clock, server_programs):
     folder = session_folder / "wrong-clock"
     folder.mkdir(mode=0o755)
-    server = Cluster(folder, clock.prefix).start()
+    server = Cluster(folder, clock.prefix, bin_folder=server_programs).start()
     server.create_role(OWNER)
     site = DjangoSite(folder, server, "site_template")
     server.create_database("site_template", OWNER)

@@ -27,12 +27,6 @@ def counters(site):
                      "WHERE relname = 'django_session'")[0]
 
 
-def flush_of(site):
-    """A statement at whose end the server's counters learn what this session has changed."""
-    return ("SELECT pg_stat_force_next_flush()" if site.value(
-        "SELECT current_setting('server_version_num')::int") >= 150000 else "SELECT pg_sleep(0.6)")
-
-
 def counted_after_vacuum(site, change, vacuum="VACUUM (ANALYZE, TRUNCATE FALSE)"):
     """What a psql session that changes rows and vacuums at once brings about, for certain: the
     change is counted after VACUUM's report. (Sessions report at the end of a transaction, but not
@@ -43,7 +37,7 @@ def counted_after_vacuum(site, change, vacuum="VACUUM (ANALYZE, TRUNCATE FALSE)"
         cursor.execute(change)
         cursor.execute("COMMIT AND CHAIN")
         site.psql(f"{vacuum} {TABLE}")
-        cursor.execute(flush_of(site))
+        cursor.execute(site.flush())
         cursor.execute("COMMIT")
         cursor.execute("SELECT 1")
 
@@ -99,7 +93,7 @@ def inserted_then_vacuumed(site):
 def deleted_not_vacuumed(site):
     """Nothing is wrong here: the counters tell the truth, though VACUUM counted 40,000 rows."""
     site.fill(sessions=40_000)
-    site.psql(f"DELETE FROM {TABLE} WHERE expire_date < now(); {flush_of(site)}")
+    site.psql(f"DELETE FROM {TABLE} WHERE expire_date < now(); {site.flush()}")
     assert counters(site) == (1200, 38_800)
     return 38_800
 
@@ -120,7 +114,7 @@ def not_counted_for(who):
 
 def reset(site):
     site.fill(sessions=40_000)
-    site.psql(f"DELETE FROM {TABLE} WHERE expire_date < now() - interval '10 days'; {flush_of(site)}")
+    site.psql(f"DELETE FROM {TABLE} WHERE expire_date < now() - interval '10 days'; {site.flush()}")
     site.psql("SELECT pg_stat_reset()")
     assert counters(site) == (0, 0)
     return 38_273
@@ -128,7 +122,7 @@ def reset(site):
 
 def rewritten_not_analyzed(site):
     site.fill(sessions=40_000)
-    site.psql(f"DELETE FROM {TABLE} WHERE expire_date < now(); {flush_of(site)}")
+    site.psql(f"DELETE FROM {TABLE} WHERE expire_date < now(); {site.flush()}")
     site.psql(f"VACUUM FULL {TABLE}")
     assert counters(site)[1] == 38_800
 
@@ -138,7 +132,7 @@ def rewritten_not_analyzed(site):
 def other_rows(change, then, sessions=40_000, expired_share=0):
     def state(site):
         site.fill(sessions=sessions, expired_share=expired_share)
-        site.psql(f"{change}; {flush_of(site)}")
+        site.psql(f"{change}; {site.flush()}")
         site.psql(f"{then} {TABLE}")
     state.__name__ = f"{change.split()[0]}_{then}".lower().replace(" ", "_")
     return state
@@ -224,7 +218,7 @@ def test_statistics_that_are_too_old_are_not_believed_by_who_may_not_read(site, 
     site.fill(sessions=20_000, expired_share=0.2)
     before = run_check("-v", environment=cluster.environment("site", MONITOR))
     assert before.perfdata["live"][0] == pytest.approx(16_000, rel=0.05)
-    site.psql(f"{THREE_QUARTERS}; {flush_of(site)}")
+    site.psql(f"{THREE_QUARTERS}; {site.flush()}")
     site.psql(f"VACUUM {TABLE}")
     after = run_check("-v", environment=cluster.environment("site", MONITOR))
     assert not {"live", "expired", "reclaimable"} & set(after.perfdata), after.stdout
@@ -235,7 +229,7 @@ def test_a_few_expired_sessions_that_the_statistics_do_not_know_of(site, cluster
     """Too few changes to doubt the statistics, but the index shows more than they say."""
     site.fill(sessions=60_000, expired_share=0)
     site.psql(f"""UPDATE {TABLE} SET expire_date = now() - interval '3 days'
-        WHERE session_key IN (SELECT session_key FROM {TABLE} LIMIT 2900); {flush_of(site)}""")
+        WHERE session_key IN (SELECT session_key FROM {TABLE} LIMIT 2900); {site.flush()}""")
     site.psql(f"VACUUM {TABLE}")
     answer = run_check("-v", environment=cluster.environment("site", MONITOR))
     assert 2000 < answer.perfdata["expired"][0] < 3500, answer.stdout
@@ -261,7 +255,7 @@ def test_the_plugin_follows_changes_that_no_analyze_has_seen(site, cluster, coll
     daemon.wait_for_reads("django_session-site/bytes-reclaimable", 2)
     for eighths in (1, 4):  # within the usual, and beyond it
         site.psql(f"""UPDATE {TABLE} SET expire_date = now() - interval '3 days'
-            WHERE abs(hashtext(session_key) % 8) < {eighths}; {flush_of(site)}""")
+            WHERE abs(hashtext(session_key) % 8) < {eighths}; {site.flush()}""")
         site.psql(f"VACUUM {TABLE}")
         expired = site.value(f"SELECT count(*) FROM {TABLE} WHERE expire_date < now()")
         wait_for(lambda: daemon.values("site")["pg_n_tup_g-expired"] == pytest.approx(expired, rel=0.03),

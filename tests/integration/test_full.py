@@ -45,6 +45,7 @@ def test_it_is_never_done_unless_asked_for(neglected, run_cleanup):
 
 
 def test_only_the_owner_may(neglected, run_cleanup):
+    neglected.let_only_delete(CLEANER)
     result = run_cleanup(*FULL, user=CLEANER)
     assert result.code == REFUSED and "full is not possible" in result.stderr
     assert neglected.value(EXPIRED) == 29_100

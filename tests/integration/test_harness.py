@@ -1,13 +1,17 @@
 """Shows that the tests' own tools work here: every server starts, answers and ends."""
 
 import datetime
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import psycopg2
 import pytest
 
 from check import parse_perfdata
 from collectd_daemon import database_block, plugin_block
+from conftest import DEBIANS, VERSIONS
 from django_site import MONITOR
 
 
@@ -193,3 +197,20 @@ def test_filling_is_quick_enough_for_big_tables(site):
     start = time.monotonic()
     site.fill(sessions=50_000)
     assert time.monotonic() - start < 20
+
+
+# -- versions ----------------------------------------------------------------------------------------------
+
+
+def collected(*options):
+    """The tests of one file which has some of each kind."""
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", "test_roles.py",
+                           *options], cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    return [line for line in done.stdout.splitlines() if "::" in line]
+
+
+def test_each_test_has_its_turn_on_one_version():
+    turns = [test for version in VERSIONS if version != DEBIANS
+             for test in collected("--in-turn", "--postgresql", version)]
+    assert sorted(turns) == sorted(collected("-m", "sql")) and len(turns) > 10
+    assert len(turns) < len(collected())  # some have servers of their own choice

@@ -254,10 +254,12 @@ def small_disk(site, megabytes):
         site.psql("GRANT CREATE ON TABLESPACE small TO PUBLIC")
         yield folder
     finally:
-        site.psql(f"DROP TABLE {TABLE}")
-        site.psql("CHECKPOINT")
-        site.psql("DROP TABLESPACE small")
-        subprocess.run(["umount", "-l", folder], check=True)
+        try:
+            site.psql(f"DROP TABLE {TABLE}")
+            site.psql("CHECKPOINT")
+            site.psql("DROP TABLESPACE small")
+        finally:
+            subprocess.run(["umount", "-l", folder], check=True)
 
 
 def fits(result):

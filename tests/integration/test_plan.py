@@ -81,7 +81,7 @@ def with_a_fillfactor_since(site):
 
 def cleaned_but_not_compacted(site):
     site.fill(sessions=60_000)
-    site.psql(f"DELETE FROM {TABLE} WHERE expire_date < now(); SELECT pg_stat_force_next_flush()")
+    site.psql(f"DELETE FROM {TABLE} WHERE expire_date < now(); {site.flush()}")
     site.psql(f"VACUUM (ANALYZE) {TABLE}")
 
 
@@ -112,7 +112,7 @@ def sizes(live, expired, then=""):
     def state(site):
         for sign, data_bytes, sessions in (("+", live, 2000), ("-", expired, 8000)):
             site.psql(INSERT.format(table=TABLE, sign=sign, bytes=data_bytes, sessions=sessions))
-        site.psql(f"SELECT pg_stat_force_next_flush(); {then}")
+        site.psql(f"{site.flush()}; {then}")
         site.psql(f"VACUUM (ANALYZE) {TABLE}")
     return state
 
@@ -262,7 +262,7 @@ def test_nothing_to_do_is_said(cleaned_site, plan):
 
 def test_a_table_that_was_cleaned_but_not_compacted_is_swapped(cleaned_site, plan, run_cleanup):
     cleaned_site.fill(sessions=20_000, data_bytes=4_500)
-    cleaned_site.psql(f"DELETE FROM {TABLE} WHERE expire_date < now(); SELECT pg_stat_force_next_flush()")
+    cleaned_site.psql(f"DELETE FROM {TABLE} WHERE expire_date < now(); {cleaned_site.flush()}")
     cleaned_site.psql(f"VACUUM (ANALYZE) {TABLE}")
     planned = plan()
     assert planned.method == "swap" and planned.lines["sessions"] == "0 expired, 600 live", planned.text

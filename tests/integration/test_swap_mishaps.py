@@ -33,7 +33,7 @@ MISHAPS = {
     "function of another owner": "ALTER FUNCTION djs_{oid}_note() OWNER TO heir",
     "function as the caller": "ALTER FUNCTION djs_{oid}_note() SECURITY INVOKER",
     "function renamed": "ALTER FUNCTION djs_{oid}_note() RENAME TO noted",
-    "schema without the owner": "REVOKE ALL ON SCHEMA public FROM PUBLIC, django, pg_database_owner; "
+    "schema without the owner": f"ALTER SCHEMA public OWNER TO {SUPERUSER}; REVOKE ALL ON SCHEMA public FROM PUBLIC, django; "
                                 "GRANT USAGE ON SCHEMA public TO web",
     "tables of another owner": """DO $$ DECLARE t regclass; BEGIN
         FOR t IN SELECT oid FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace LOOP

@@ -31,10 +31,13 @@ class Standby(Cluster):
     """A streaming replica of another cluster."""
 
     def __init__(self, folder, primary):
-        super().__init__(folder)
+        super().__init__(folder, bin_folder=primary.programs)
         shutil.rmtree(self.data)
-        run([self._binaries / "pg_basebackup", "-D", self.data, "-h", primary.socket, "-p", str(primary.port),
-             "-U", SUPERUSER, "-R", "-X", "stream", "-c", "fast"])
+        primary.stop()
+        run(["cp", "-r", primary.data, self.data])
+        primary.start()
+        run(["sh", "-c", f"touch {self.data}/standby.signal; rm -rf {self.data}/pg_replslot/* {self.data}/pg_stat/*"])
+        self.configure(primary_conninfo=f"'host={primary.socket} port={primary.port} user={SUPERUSER}'")
         self.configure(cluster_name="standby1")  # becomes its application_name
 
 
