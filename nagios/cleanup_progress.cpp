@@ -24,9 +24,8 @@ using std::chrono::milliseconds;
 constexpr milliseconds kBetweenBars{200}, kBetweenLines{10'000};
 constexpr std::size_t kUsualWidth = 80, kBarWidth = 20;
 
-double share_of(const CleanupProgress& progress) {
-  return std::clamp(progress.rows / progress.rows_total, 0.0, 1.0);
-}
+/// Rounded down: 100% is said of what is at its end.
+std::string percent(double share) { return fmt::format("{:.0f}%", std::floor(100 * share)); }
 
 std::string bar(double share, std::size_t width) {
   const auto done = static_cast<std::size_t>(std::floor(share * static_cast<double>(width)));
@@ -37,27 +36,36 @@ std::string bar(double share, std::size_t width) {
 std::string rows_text(const CleanupProgress& progress) {
   const std::string rows = format_quantity(progress.rows, Unit::rows);
   if (progress.rows_total <= 0) return rows + " sessions";
-  return fmt::format("{} of {} sessions ({:.0f}%)", rows,
+  return fmt::format("{} of {} sessions ({})", rows,
                      format_quantity(progress.rows_total, Unit::rows),
-                     std::floor(100 * share_of(progress)));
+                     percent(share_of_phase(progress).value_or(0)));
 }
 
-/// Without figures only the time is shown, once it is worth it.
-std::string phase_text(const std::string& phase, double seconds) {
-  if (seconds < 1) return phase;
-  return phase + ", " + format_quantity(std::floor(seconds), Unit::seconds);
-}
-
-/// Rate and time left are known once there is something to go by.
-std::string pace_text(const CleanupProgress& progress, double seconds) {
-  if (seconds < 1 || progress.rows <= 0) return "";
-  const double rate = progress.rows / seconds;
-  std::string text = fmt::format(", {}/s", format_quantity(std::round(rate), Unit::rows));
-  if (progress.rows_total > progress.rows)
-    text += fmt::format(
-        ", {} left",
-        format_quantity(std::ceil((progress.rows_total - progress.rows) / rate), Unit::seconds));
+/// Without sessions that are counted: the time, once it is worth it, and what the server tells.
+std::string uncounted_text(const CleanupProgress& progress, double seconds) {
+  std::string text = progress.phase;
+  if (progress.parts > 1) text += fmt::format(" ({} of {})", progress.part, progress.parts);
+  if (progress.share) text += ": " + percent(*progress.share);
+  if (seconds >= 1) text += ", " + format_quantity(std::floor(seconds), Unit::seconds);
   return text;
+}
+
+std::string counted_text(const CleanupProgress& progress, double seconds) {
+  std::string text = fmt::format("{}: {}", progress.phase, rows_text(progress));
+  if (progress.bytes > 0) text += ", " + format_quantity(std::round(progress.bytes), Unit::bytes);
+  if (seconds < 1 || progress.rows <= 0) return text;
+  const double rate = std::round(progress.rows / seconds);
+  return text + fmt::format(", {}/s", format_quantity(rate, Unit::rows));
+}
+
+/// "34%, about 2 min left": of the whole, which isn't at its end as long as this is shown.
+std::string whole_text(double done, std::optional<double> seconds_left) {
+  const std::string share = percent(std::min(done, 0.99));
+  return seconds_left ? share + ", " + time_left_text(*seconds_left) : share;
+}
+
+double seconds_of(std::chrono::steady_clock::time_point moment) {
+  return std::chrono::duration<double>(moment.time_since_epoch()).count();
 }
 
 std::size_t width_of_terminal(std::FILE* stream) {
@@ -68,15 +76,16 @@ std::size_t width_of_terminal(std::FILE* stream) {
 
 }  // namespace
 
-std::string progress_text(const CleanupProgress& progress, milliseconds elapsed,
+std::string progress_text(const CleanupProgress& progress, const ProgressClock& clock,
                           std::size_t bar_width) {
-  const double seconds = std::chrono::duration<double>(elapsed).count();
-  if (progress.rows <= 0 && progress.rows_total <= 0) return phase_text(progress.phase, seconds);
-  std::string text =
-      bar_width > 0 && progress.rows_total > 0 ? bar(share_of(progress), bar_width) : "";
-  text += fmt::format("{}: {}", progress.phase, rows_text(progress));
-  if (progress.bytes > 0) text += ", " + format_quantity(std::round(progress.bytes), Unit::bytes);
-  return text + pace_text(progress, seconds);
+  const double seconds = std::chrono::duration<double>(clock.elapsed).count();
+  const bool counts = progress.rows > 0 || progress.rows_total > 0;
+  const std::string phase =
+      counts ? counted_text(progress, seconds) : uncounted_text(progress, seconds);
+  if (!progress.done) return phase;
+  const std::string whole = whole_text(*progress.done, clock.seconds_left);
+  if (bar_width == 0) return phase + "; in all " + whole;
+  return bar(*progress.done, bar_width) + whole + " - " + phase;
 }
 
 ProgressDisplay::ProgressDisplay(std::FILE* stream, Style style, std::function<bool()> stop)
@@ -90,12 +99,13 @@ bool ProgressDisplay::stop_requested() {
 }
 
 void ProgressDisplay::on_progress(const CleanupProgress& progress) {
-  const bool new_phase = progress.phase != progress_.phase;
+  const bool goes_on = progress.phase == progress_.phase && progress.part == progress_.part;
+  const bool has_first_figure = progress.share && !progress_.share;
   progress_ = progress;
-  if (new_phase) {
-    phase_began_ = Clock::now();
-    shown_ = {};
-  }
+  if (!goes_on) phase_began_ = Clock::now();
+  if (!goes_on || has_first_figure) shown_ = {};
+  if (progress.done && share_of_phase(progress))
+    time_left_.reached(*progress.done, seconds_of(Clock::now()));
   show_if_due();
 }
 
@@ -110,15 +120,21 @@ void ProgressDisplay::show_if_due() {
     return;
   shown_ = now;
   if (style_ == Style::bar) return draw_bar();
-  const auto elapsed = std::chrono::duration_cast<milliseconds>(now - phase_began_);
-  print(without_controls(progress_text(progress_, elapsed, 0), '?') + "\n");
+  print(text(0) + "\n");
+}
+
+/// What no figure is known of may take any time.
+std::string ProgressDisplay::text(std::size_t bar_width) const {
+  const auto now = Clock::now();
+  ProgressClock clock{std::chrono::duration_cast<milliseconds>(now - phase_began_), std::nullopt};
+  if (share_of_phase(progress_)) clock.seconds_left = time_left_.seconds(seconds_of(now));
+  return without_controls(progress_text(progress_, clock, bar_width), '?');
 }
 
 void ProgressDisplay::draw_bar() {
-  const auto elapsed = std::chrono::duration_cast<milliseconds>(Clock::now() - phase_began_);
-  const std::string text = without_controls(progress_text(progress_, elapsed, kBarWidth), '?');
+  const std::string line = text(kBarWidth);
   erase_bar();
-  print(shorten(text, width_of_terminal(stream_) - 1));
+  print(shorten(line, width_of_terminal(stream_) - 1));
   bar_is_there_ = true;
 }
 

@@ -4,16 +4,23 @@
 #include <chrono>
 #include <cstdio>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "core/cleanup.hpp"
+#include "core/work_progress.hpp"
 
 namespace django_session::nagios {
 
-/// "deleting: 1.2M of 2.9M sessions (42%), 450 MB, 24k/s, 1.2 min left", as far as it is known.
-/// `elapsed` is since the phase began; `bar_width`, in characters, of a bar before the text; 0:
-/// none.
-std::string progress_text(const CleanupProgress& progress, std::chrono::milliseconds elapsed,
+/// What is shown beside a progress.
+struct ProgressClock {
+  std::chrono::milliseconds elapsed;   ///< since the phase began
+  std::optional<double> seconds_left;  ///< of the whole work
+};
+
+/// "deleting: 1.2M of 2.9M sessions (42%), 450 MB, 24k/s; in all 34%, about 2 min left", as far as it
+/// is known. With a bar of `bar_width` characters, which shows the whole, that comes first.
+std::string progress_text(const CleanupProgress& progress, const ProgressClock& clock,
                           std::size_t bar_width);
 
 /// Shows a cleanup's progress and notes, and passes on the wish to stop.
@@ -36,6 +43,7 @@ class ProgressDisplay : public CleanupObserver {
   using Clock = std::chrono::steady_clock;
 
   void show_if_due();
+  std::string text(std::size_t bar_width) const;
   void draw_bar();
   void erase_bar();
   void print(const std::string& text);
@@ -45,6 +53,7 @@ class ProgressDisplay : public CleanupObserver {
   std::function<bool()> stop_;
   CleanupProgress progress_;
   Clock::time_point phase_began_{}, shown_{};
+  TimeLeft time_left_;
   bool bar_is_there_ = false;
 };
 

@@ -235,6 +235,7 @@ void Cleanup::clear_the_way() {
 void Cleanup::carry_out() {
   began_ = true;
   result_.rows_deleted = 0;
+  run_.work_begins(planned_.plan);
   std::string loss;
   for (int losses = 0;; reconnect(loss)) {
     try {
@@ -322,6 +323,7 @@ void Cleanup::delete_instead(const pg::Error& error) {
   unsound_ = error.what();
   run_.note(unsound_ + "; deleting instead");
   planned_.plan.method = result_.method = Method::remove;
+  run_.work_begins(planned_.plan);
   look_again();
   clear_the_way();
   result_.rows_deleted = 0;

@@ -14,6 +14,7 @@
 #include "cleanup/cleanup_target.hpp"
 #include "cleanup/patience.hpp"
 #include "core/quantity.hpp"
+#include "core/statement_progress.hpp"
 #include "measure/catalog_query.hpp"
 
 namespace django_session::sessions {
@@ -37,11 +38,20 @@ SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings
 WHERE name = 'transaction_timeout';  -- from PostgreSQL 17 on
 )";
 
-// {0} the process id of the backend. What changes while it and its parallel workers work.
+// {0} the process id of the backend. What changes while it and its parallel workers work; and how
+// far its statement is.
 constexpr const char* kSigns = R"(
 SELECT string_agg(concat_ws(' ', a.pid, a.wait_event_type, a.wait_event, a.state, a.backend_xid,
     a.backend_xmin, a.query_start, to_jsonb(v), to_jsonb(i), to_jsonb(c)), ';' ORDER BY a.pid) AS signs,
-  bool_or(a.wait_event IS NOT NULL) AS waits
+  bool_or(a.wait_event IS NOT NULL) AS waits,
+  max(coalesce(v.phase, i.phase, c.phase)) AS phase, bool_or(i.command LIKE '%CONCURRENTLY') AS concurrently,
+  max(coalesce(v.heap_blks_scanned::float8 / nullif(v.heap_blks_total, 0),
+    i.blocks_done::float8 / nullif(i.blocks_total, 0),
+    c.heap_blks_scanned::float8 / nullif(c.heap_blks_total, 0))) AS read,
+  max(coalesce(v.heap_blks_vacuumed::float8 / nullif(v.heap_blks_total, 0),
+    i.tuples_done::float8 / nullif(i.tuples_total, 0),
+    c.index_rebuild_count::float8 / nullif((SELECT count(*) FROM pg_index x WHERE x.indrelid = c.relid), 0)
+    )) AS made
 FROM pg_stat_activity a LEFT JOIN pg_stat_progress_vacuum v ON v.pid = a.pid
 LEFT JOIN pg_stat_progress_create_index i ON i.pid = a.pid
 LEFT JOIN pg_stat_progress_cluster c ON c.pid = a.pid
@@ -63,8 +73,9 @@ bool apply_settings(pg::Connection& connection, const LongLimits& limits) {
 class Pulse {
  public:
   /// `pid`: of that process; nothing behind a pooler, where it isn't known.
-  Pulse(const LongLimits& limits, std::optional<int> pid)
-      : limit_(limits.answer),
+  Pulse(const LongLimits& limits, std::optional<int> pid, const LongWatch& watch)
+      : watch_(watch),
+        limit_(limits.answer),
         lock_timeout_(limits.lock),
         pid_(pid),
         next_(pg::Deadline::after(limit_ / 2)) {}
@@ -103,6 +114,7 @@ class Pulse {
   bool look_by_second() try {
     const std::string query = fmt::format(kSigns, *pid_);
     const pg::Rows rows = ask_catalog(*second_, query, pg::Deadline::after(limit_ / 2));
+    if (!rows.empty()) tell(rows.front());
     const std::string signs = rows.empty() ? "" : rows.front().text("signs");
     seen_ = Clock::now();
     waits_ = !rows.empty() && rows.front().flag("waits");
@@ -114,6 +126,13 @@ class Pulse {
     return false;
   }
 
+  void tell(const pg::Row& row) const {
+    const auto share = share_of_statement(
+        {row.text("phase"), row.flag("concurrently"), row.number("read"), row.number("made")});
+    if (share) watch_.got_on(*share);
+  }
+
+  const LongWatch& watch_;
   const milliseconds limit_, lock_timeout_;
   const std::optional<int> pid_;
   pg::Deadline next_;
@@ -146,17 +165,17 @@ std::string standstill_text(milliseconds still) {
 }  // namespace
 
 pg::Rows run_long(pg::Connection& connection, const std::string& statement,
-                  const LongLimits& limits, const std::function<void()>& check) {
-  check();
+                  const LongLimits& limits, const LongWatch& watch) {
+  watch.check();
   const bool direct = apply_settings(connection, limits);
   connection.send(statement, pg::Deadline::after(limits.answer));
   const auto give_up = pg::Deadline::after(patience::kLongestStatement);
-  Pulse pulse(limits, direct ? std::optional(connection.backend_pid()) : std::nullopt);
+  Pulse pulse(limits, direct ? std::optional(connection.backend_pid()) : std::nullopt, watch);
   pg::Rows all;
   for (;;) {  // a message of several statements may be answered in several parts
     while (!connection.answered_by(pg::Deadline::after(patience::kBetweenSlices))) {
       try {
-        check();
+        watch.check();
         if (give_up.passed()) throw Stopped("no answer within a day");
         if (const auto still = pulse.standstill()) throw Stopped(standstill_text(*still));
       } catch (const Stopped& stopped) {

@@ -86,7 +86,8 @@ bool drop_leftover(Run& run, const std::string& schema, const std::string& name)
   };
   try {
     run_long(run.connection(), "DROP INDEX CONCURRENTLY IF EXISTS " + sql_index(run, schema, name),
-             {patience::kLeftoverIndexsLock, run.options().answer_timeout, end}, check);
+             {patience::kLeftoverIndexsLock, run.options().answer_timeout, end},
+             {check, [](double) {}});
     run.note(fmt::format("removed index {}, left by an interrupted REINDEX", name));
     return true;
   } catch (const Stopped&) {
@@ -135,7 +136,6 @@ std::string why_it_stays_bloated(Run& run, const IndexBloat& index) {
 }
 
 void rebuild(Run& run, const IndexBloat& index) {
-  run.show("rebuilding index " + index.name);
   try {
     run.run_long(sql_of_reindex(run, index.name), patience::kReindexsLock);
   } catch (const Stopped&) {
@@ -160,12 +160,19 @@ void rebuild_bloated_indexes(Run& run, int version, const LookAround& look_aroun
     return run.note(
         "no REINDEX CONCURRENTLY: it has a bug in this server's version, fixed in 14.4");
   std::string& message = run.result().message;
-  for (const IndexBloat& index : worth_rebuilding(measure_indexes(run))) {
+  const std::vector<IndexBloat> bloated = worth_rebuilding(measure_indexes(run));
+  CleanupProgress progress;
+  progress.parts = static_cast<int>(bloated.size());
+  progress.part = 0;
+  for (const IndexBloat& index : bloated) {
+    progress.part += 1;
     run.check();
     wait_for_replicas(run);
     look_around();
     const std::string why_not = why_it_stays_bloated(run, index);
     if (why_not.empty()) {
+      progress.phase = "rebuilding index " + index.name;
+      run.show(progress);
       rebuild(run, index);
     } else {
       message += (message.empty() ? "" : "; ") + why_not;

@@ -113,9 +113,27 @@ pg::Rows Run::send(const std::string& message, pg::Deadline deadline) {
   return connection().run(message, deadline);
 }
 
-pg::Rows Run::run_long(const std::string& message, milliseconds lock_timeout) {
+pg::Rows Run::run_long(const std::string& message, milliseconds lock_timeout,
+                       const std::string& phase) {
+  const auto got_on = [&](double share) {
+    if (!phase.empty() && phase != progress_.phase) progress_ = CleanupProgress{phase};
+    show_share(share);
+  };
   return sessions::run_long(connection(), message, {lock_timeout, options_.answer_timeout, end_},
-                            [this] { check(); });
+                            {[this] { check(); }, got_on});
+}
+
+void Run::show(const CleanupProgress& progress) {
+  progress_ = progress;
+  progress_.done = work_.done(progress);
+  observer_.on_progress(progress_);
+}
+
+/// A VACUUM turns to the TOAST table in the end, and would begin again.
+void Run::show_share(double share) {
+  CleanupProgress now = progress_;
+  now.share = std::max(share, now.share.value_or(0));
+  show(now);
 }
 
 void Run::check(pg::Deadline end) const {

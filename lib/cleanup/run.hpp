@@ -7,6 +7,7 @@
 
 #include "cleanup/cleanup_target.hpp"
 #include "core/cleanup.hpp"
+#include "core/work_progress.hpp"
 #include "pg/connection.hpp"
 
 namespace django_session::sessions {
@@ -67,8 +68,10 @@ class Run {
   /// All rows of a message: one transaction of its own, see Transaction.
   pg::Rows send(const std::string& message, pg::Deadline deadline);
   /// A statement, or a message, that takes long: until end(). Each lock is waited for at most
-  /// `lock_timeout`: see long_statement.hpp.
-  pg::Rows run_long(const std::string& message, std::chrono::milliseconds lock_timeout);
+  /// `lock_timeout`: see long_statement.hpp. `phase`: shown from the moment the server tells how far
+  /// it is; "": the phase that is shown.
+  pg::Rows run_long(const std::string& message, std::chrono::milliseconds lock_timeout,
+                    const std::string& phase = "");
 
   /// Throws Paused when the observer wants the end or the run's time is over. Asked between all
   /// steps.
@@ -79,8 +82,12 @@ class Run {
   void note(const std::string& line) { observer_.on_note(line); }
   /// The server's warnings since the last call.
   void note_warnings();
-  void show(const CleanupProgress& progress) { observer_.on_progress(progress); }
+  /// What is to be done, of which all that is shown from now on is a part.
+  void work_begins(const CleanupPlan& plan) { work_ = WorkProgress(work_steps(plan)); }
+  void show(const CleanupProgress& progress);
   void show(const std::string& phase) { show(CleanupProgress{phase, 0, 0, 0}); }
+  /// The phase that is shown is so far, 0 to 1.
+  void show_share(double share);
 
  private:
   struct Backend {
@@ -92,6 +99,8 @@ class Run {
   const pg::Parameters& parameters_;
   const CleanupOptions& options_;
   CleanupObserver& observer_;
+  WorkProgress work_;
+  CleanupProgress progress_;  ///< as shown last
   const pg::Deadline end_;
   const std::string id_ = new_run_id();
   pg::Connector connector_;

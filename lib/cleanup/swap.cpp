@@ -37,6 +37,8 @@ constexpr int kMostKeysUnderLock = 500, kFewestKeysUnderLock = 20;
 constexpr double kEnoughKeys = 20;
 
 constexpr const char* kWalPosition = "SELECT pg_current_wal_insert_lsn() AS lsn;";
+// {} the table's OID.
+constexpr const char* kIndexes = "SELECT count(*) AS indexes FROM pg_index WHERE indrelid = {};";
 // {0} the shadow's OID, {1} the LSN at the beginning.
 constexpr const char* kRehearsed = R"(
 SELECT pg_total_relation_size({0}::regclass) AS bytes,
@@ -98,6 +100,7 @@ class Swap {
   void copy();
   long long copy_chunk(long long wanted);
   void build_indexes();
+  int number_of_indexes();
   void catch_up();
   void vacuum_shadow();
   void drain();
@@ -321,6 +324,11 @@ void Swap::keep_log_small() {
   log_worth_ = swap_.log_bytes + kLogGrowth;
 }
 
+int Swap::number_of_indexes() {
+  const pg::Row row = run_.ask(fmt::format(kIndexes, names_.oid)).front();
+  return static_cast<int>(row.number("indexes").value_or(1));
+}
+
 void Swap::build_indexes() {
   show("building indexes");
   if (swap_.log_bytes > kLogGrowth) {
@@ -329,6 +337,7 @@ void Swap::build_indexes() {
   }
   try {
     const auto message = build_indexes_sql(names_, swap_.unhurried(), columns_);
+    swap_.statements_follow(number_of_indexes());
     swap_.copied = swap_.report_long(message).number("copied").value();
   } catch (const pg::Error& error) {
     if (!is_unique_violation(error)) throw;
@@ -364,6 +373,7 @@ void Swap::catch_up() {
 /// member of the owner with INHERIT may not VACUUM, but gets ANALYZE as the owner.
 void Swap::vacuum_shadow() {
   swap_.send(flush_statistics_sql(names_, swap_.quick()), swap_.quick());
+  swap_.statements_follow(1);
   if (!vacuum(kWithAnalyze, names_.shadow()))
     swap_.send_long(analyze_sql(names_, swap_.unhurried()));
 }

@@ -76,7 +76,16 @@ pg::Row SwapRun::report(const std::string& message, TransactionLimits limits) {
 
 pg::Rows SwapRun::send_long(const std::string& message, pg::Deadline end) {
   return run_long(run.connection(), message, {own_lock_, run.options().answer_timeout, end},
-                  [this, end] { run.check(end); });
+                  {[this, end] { run.check(end); }, [this](double share) { show_share(share); }});
+}
+
+/// Other statements are only a part of their phase. Where several come in a message, each begins
+/// below the one before it; one that was over between two looks is not counted.
+void SwapRun::show_share(double share) {
+  if (statements_ == 0) return;
+  if (share < share_ && statement_ + 1 < statements_) ++statement_;
+  share_ = share;
+  run.show_share((statement_ + share) / statements_);
 }
 
 pg::Row SwapRun::report_long(const std::string& message) {
@@ -108,6 +117,7 @@ void SwapRun::renew_lease() {
 /// half of the work.
 void SwapRun::show(const std::string& doing) {
   doing_ = doing;
+  statements_ = 0;
   times_.begin(doing, Clock::now());
   if (doing == facts_of(Phase::copying).name)
     run.show(CleanupProgress{doing, copied, rows_expected_, 0});

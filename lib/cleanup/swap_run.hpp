@@ -61,6 +61,13 @@ class SwapRun {
   /// Shows progress: what is being done.
   void show(const std::string& doing);
   const std::string& doing() const { return doing_; }
+  /// What is sent next is what is shown, and so many statements of which the server tells how far
+  /// they are.
+  void statements_follow(int count) {
+    statements_ = count;
+    statement_ = 0;
+    share_ = 0;
+  }
   void expect_rows(double rows) { rows_expected_ = rows; }
   /// How long each step has taken, named as they are shown.
   const StepTimes& times() const { return times_; }
@@ -69,12 +76,15 @@ class SwapRun {
   using Clock = std::chrono::steady_clock;
 
   TransactionLimits limits(std::chrono::milliseconds lock) const;
+  void show_share(double share);
 
   std::chrono::milliseconds own_lock_, lock_timeout_;
   Clock::time_point renewed_;  ///< when the lease was, by itself
   std::string doing_;
   double rows_expected_ = 0;  ///< to be copied
   StepTimes times_;
+  int statements_ = 0, statement_ = 0;  ///< of the phase, and how many of them have ended
+  double share_ = 0;                    ///< of the one that runs
 };
 
 }  // namespace django_session::sessions

@@ -32,8 +32,9 @@ bool displace_autovacuum(Run& run) {
 bool rewrite_once(Run& run) {
   run.connection().take_warnings();
   const auto start = Clock::now();
-  const bool done =
-      granted([&run] { run.run_long(sql_of_vacuum_full(run), run.options().lock_timeout); });
+  const bool done = granted([&run] {
+    run.run_long(sql_of_vacuum_full(run), run.options().lock_timeout, "rewriting the table");
+  });
   run.had_locked_for(std::chrono::duration_cast<milliseconds>(Clock::now() - start));
   if (done) run.note_warnings();
   return done;

@@ -73,6 +73,11 @@ std::string sizes_text(const CleanupResult& result, std::string_view before) {
                      format_quantity(*result.bytes_after, Unit::bytes));
 }
 
+std::optional<double> share_of_phase(const CleanupProgress& progress) {
+  if (progress.rows_total <= 0) return progress.share;
+  return std::clamp(progress.rows / progress.rows_total, 0.0, 1.0);
+}
+
 std::string quantity_text(std::optional<double> number, Unit unit) {
   return number ? format_quantity(*number, unit) : "unknown";
 }

@@ -100,7 +100,14 @@ struct CleanupProgress {
   std::string phase;  ///< "deleting", "copying", "vacuuming"...
   double rows = 0, rows_total = 0;
   double bytes = 0;
+  int part = 1, parts = 1;  ///< of a step that comes in several, say for each index
+  // 0 to 1.
+  std::optional<double> share = {};  ///< of this part, where the server tells
+  std::optional<double> done = {};   ///< of the whole work; at least, where no share is known
 };
+
+/// 0 to 1: by its rows, else by what the server tells; nothing where neither is known.
+std::optional<double> share_of_phase(const CleanupProgress& progress);
 
 /// What a running cleanup asks and reports; called in the thread that runs it.
 class CleanupObserver {

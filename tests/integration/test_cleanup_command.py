@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import shlex
+import signal
 import subprocess
 
 import pytest
@@ -15,7 +16,7 @@ from cleanup_command import CLEANER, DONE, FAILED, REFUSED, SWAPPER, Cleanup
 from cluster import SUPERUSER
 from django_site import OWNER, TABLE, DjangoSite
 from gate import Gate
-from processes import PLAIN_ENVIRONMENT, USER, ordinary, program, run, wait_for
+from processes import PLAIN_ENVIRONMENT, USER, Process, ordinary, program, run, wait_for
 
 DELETE = ("--method", "delete", "--no-progress")
 SAMPLES = [paths.SYSTEMD_SAMPLES / "django_session_cleanup@.service", paths.CRON_SAMPLE]
@@ -186,21 +187,72 @@ def test_the_summary_is_one_line_with_perfdata(neglected, run_cleanup):
 
 def test_without_a_terminal_progress_is_plain_lines(neglected, run_cleanup):
     result = run_cleanup("--method", "delete", user=SWAPPER)
-    assert re.search(r"^deleting: 500 of 29\.\dk sessions \(1%\), \d+ kB$", result.stderr, re.M), result
-    assert "\nvacuuming\n" in result.stderr
+    assert re.search(r"^deleting: 500 of 29\.\dk sessions \(1%\), \d+ kB; in all \d%$", result.stderr, re.M), result
+    assert re.search(r"^vacuuming; in all \d\d%$", result.stderr, re.M), result
     assert "\r" not in result.stderr and "\033" not in result.stderr
 
 
-def test_only_what_is_counted_has_figures(cleaned_site, run_cleanup):
-    """Else all that comes after the copying would stand at 100 %."""
+PHASES_OF_A_SWAP = ["creating the new table", "creating the triggers", "copying", "building indexes", "catching up",
+                    "vacuuming", "comparing", "exchanging", "dropping the replaced table"]
+
+
+def test_each_phase_says_how_much_of_the_whole_is_done(cleaned_site, run_cleanup):
     cleaned_site.fill(sessions=2_000, expired_share=0.25)
     result = run_cleanup("--method", "swap", user=SWAPPER)
     assert result.code == DONE
     assert re.search(r"^copying: \S+ of 1\.5k sessions \(\d+%\)", result.stderr, re.M), result
-    for phase in ("creating the new table", "creating the triggers", "building indexes", "catching up", "vacuuming",
-                  "comparing", "exchanging", "dropping the replaced table"):
-        assert re.search(rf"^{phase}(, [\d.]+ \w+)?$", result.stderr, re.M), (phase, result)
-        assert f"{phase}: " not in result.stderr, result
+    assert [phase for phase in PHASES_OF_A_SWAP if not re.search(rf"^{phase}\b", result.stderr, re.M)] == [], result
+    shares = [int(share) for share in re.findall(r"; in all (\d+)%", result.stderr)]
+    assert shares == sorted(shares) and shares[0] < 50 and shares[-1] == 99, result
+
+
+@pytest.fixture
+def shown_cleanup(cleanup_program, folder):
+    """A cleanup as the owner, whose progress is read while it runs: shown_cleanup(conninfo, "--method", "swap")."""
+    with contextlib.ExitStack() as stack:
+        def start(conninfo, *options):
+            process = Process([cleanup_program, "-d", conninfo, *options], folder / "cleanup.log",
+                              environment=sanitizer.environment())
+            stack.callback(lambda: process.running and process.end(signal.SIGKILL))
+            return process
+        yield start
+
+
+def shown(process, pattern):
+    """Waits until a line like this is shown, and returns it."""
+    found = wait_for(lambda: re.search(rf"^{pattern}", process.log_text(), re.M) or not process.running,
+                     pattern, timeout=60)
+    assert found is not True, process.log_text()
+    return found[0]
+
+
+def ends_well(process):
+    wait_for(lambda: not process.running, "its end", timeout=60)
+    assert process.returncode == DONE, process.log_text()
+
+
+def test_a_phase_is_named_while_it_lasts_and_nothing_is_foretold_without_figures(neglected, shown_cleanup):
+    with Gate(neglected.cluster, b"unnest(run.deferred_indexes)", passing=0) as gate:
+        cleanup = shown_cleanup(gate.conninfo("site", OWNER), "--method", "swap")
+        gate.wait()
+        assert "left" not in shown(cleanup, r"building indexes.*; in all \d+%.*$")
+    ends_well(cleanup)
+
+
+@pytest.mark.parametrize("method, line", [
+    ("swap", r"building indexes: \d+%.*; in all \d+%"), ("full", r"rewriting the table: \d+%.*; in all \d+%")])
+def test_the_server_tells_how_far_a_statement_is(cleaned_site, shown_cleanup, method, line):
+    """The last index can't be built as long as another session has a lock."""
+    cleaned_site.fill(sessions=2_000)
+    cleaned_site.psql("""
+        CREATE FUNCTION public.wait_for_7(text) RETURNS text IMMUTABLE LANGUAGE plpgsql SET lock_timeout = 0 AS
+          'BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN $1; END';
+        CREATE INDEX zzz ON django_session (public.wait_for_7(session_key))""", OWNER)
+    with contextlib.closing(cleaned_site.cluster.connect("site", OWNER)) as other:
+        other.cursor().execute("SELECT pg_advisory_lock(7)")
+        cleanup = shown_cleanup(cleaned_site.cluster.conninfo("site", OWNER), "--method", method, "-t", "5")
+        shown(cleanup, line)
+    ends_well(cleanup)
 
 
 def test_no_progress_leaves_notes_alone(neglected, run_cleanup):
@@ -228,7 +280,7 @@ def test_on_a_terminal_there_is_a_bar_and_it_goes_away(cleaned_site, cleanup_pro
     code, text = on_a_terminal([cleanup_program, "--method", "delete"],
                                cleaned_site.cluster.environment("site", SWAPPER))
     assert code == DONE
-    bars = re.findall(r"\[([#.]{20})\] deleting: [\d.]+k? of [\d.]+k sessions \((\d+)%\)", text)
+    bars = re.findall(r"\[([#.]{20})\] (\d+)%(?:, about [\d.]+ \w+ left)? - deleting: [\d.]+k? of [\d.]+k sessions", text)
     assert len({share for _, share in bars}) >= 2, text
     assert all(abs(bar.count("#") * 5 - int(share)) <= 5 for bar, share in bars)
     assert re.search(r"\r\033\[K(.*\n)*DJANGO_SESSION_CLEANUP DONE [^\r\n|]*\r\n$", text), text[-500:]

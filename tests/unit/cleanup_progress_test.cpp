@@ -18,7 +18,12 @@ constexpr double kMb = 1024 * 1024;
 
 void check_text(const char* expected, const CleanupProgress& progress, int ms,
                 std::size_t bar = 0) {
-  STRCMP_EQUAL(expected, progress_text(progress, milliseconds(ms), bar).c_str());
+  STRCMP_EQUAL(expected, progress_text(progress, {milliseconds(ms), std::nullopt}, bar).c_str());
+}
+
+CleanupProgress with_done(CleanupProgress progress, double done) {
+  progress.done = done;
+  return progress;
 }
 
 /// A file in memory in the place of stderr.
@@ -41,7 +46,7 @@ class Captured {
 TEST_GROUP(CleanupProgress){};
 
 TEST(CleanupProgress, tells_what_is_known) {
-  check_text("deleting: 1.2M of 3M sessions (40%), 450 MB, 24k/s, 1.3 min left",
+  check_text("deleting: 1.2M of 3M sessions (40%), 450 MB, 24k/s",
              {"deleting", 1'200'000, 3'000'000, 450 * kMb}, 50'000);
   check_text("deleting: 500 of 290k sessions (0%)", {"deleting", 500, 290'000, 0}, 100);
   check_text("copying: 500 sessions", {"copying", 500, 0, 0}, 100);
@@ -57,10 +62,33 @@ TEST(CleanupProgress, a_phase_without_figures_shows_its_time) {
   check_text("vacuuming, 45 s", {"vacuuming", 0, 0, 0}, 45'900);
 }
 
+TEST(CleanupProgress, what_the_server_tells_has_its_share) {
+  CleanupProgress progress{"building indexes"};
+  progress.share = 0.404;
+  check_text("building indexes: 40%, 12 s", progress, 12'000);
+  progress.part = 2;
+  progress.parts = 3;
+  check_text("building indexes (2 of 3): 40%", progress, 0);
+}
+
+TEST(CleanupProgress, the_whole_has_its_share_and_the_time_that_is_left) {
+  const CleanupProgress progress = with_done({"deleting", 40, 100, 0}, 0.345);
+  STRCMP_EQUAL("deleting: 40 of 100 sessions (40%), 20/s; in all 34%, about 2 min left",
+               progress_text(progress, {milliseconds(2000), 115.0}, 0).c_str());
+  STRCMP_EQUAL("[###.......] 34%, about 2 min left - deleting: 40 of 100 sessions (40%), 20/s",
+               progress_text(progress, {milliseconds(2000), 115.0}, 10).c_str());
+  check_text("comparing, 5 s; in all 80%", with_done({"comparing"}, 0.8), 5000);
+}
+
+TEST(CleanupProgress, is_not_at_its_end_as_long_as_it_is_shown) {
+  check_text("dropping the replaced table; in all 99%",
+             with_done({"dropping the replaced table"}, 1), 0);
+}
+
 TEST(CleanupProgress, has_a_bar_on_request) {
-  check_text("[####......] deleting: 40 of 100 sessions (40%)", {"deleting", 40, 100, 0}, 0, 10);
-  check_text("[..........] deleting: 0 of 100 sessions (0%)", {"deleting", 0, 100, 0}, 0, 10);
-  check_text("[##########] deleting: 100 of 100 sessions (100%)", {"deleting", 100, 100, 0}, 0, 10);
+  check_text("[####......] 40% - vacuuming", with_done({"vacuuming"}, 0.4), 0, 10);
+  check_text("[..........] 0% - vacuuming", with_done({"vacuuming"}, 0), 0, 10);
+  check_text("[##########] 99% - vacuuming", with_done({"vacuuming"}, 1), 0, 10);
   check_text("copying: 5 sessions", {"copying", 5, 0, 0}, 0, 10);
 }
 
