@@ -22,6 +22,10 @@ Json whole(std::optional<double> number) {
   return static_cast<std::int64_t>(std::llround(*number));
 }
 
+Json seconds(std::optional<double> number) {
+  return number ? Json(std::round(*number * 1000) / 1000) : Json(nullptr);
+}
+
 Json seconds(std::chrono::milliseconds time) { return static_cast<double>(time.count()) / 1000; }
 
 /// Until it is decided, auto is no method.
@@ -72,6 +76,8 @@ Json object_of(const std::string& table, const DryRun& dry_run) {
       {"extra_disk", whole(plan.extra_disk_bytes)},
       {"temporary_files", whole(plan.temporary_bytes)},
       {"wal", whole(plan.wal_bytes)},
+      {"least_seconds", seconds(plan.least_seconds)},
+      {"most_seconds", seconds(plan.most_seconds)},
       {"free_disk", whole(plan.free_disk_bytes)},
       {"fits", flag(plan.fits)},
       {"unknown", text_or_null(plan.unknown)},

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cmath>
 #include <optional>
 #include <sstream>
 #include <utility>
@@ -77,6 +78,21 @@ std::string fits_text(const CleanupPlan& plan) {
   return "no: only " + free + (plan.disk.empty() ? "" : " " + plan.disk);
 }
 
+/// "about 20 s to 3 min: ...", of which it says what it goes by.
+std::string takes_text(const CleanupPlan& plan) {
+  if (plan.nothing_to_do) return "no time";
+  if (!plan.least_seconds || !plan.most_seconds) return "unknown";
+  if (*plan.most_seconds <= 1) return "a second, without waits for locks and replicas";
+  const auto text = [](double seconds) {
+    return format_quantity(std::ceil(seconds), Unit::seconds);
+  };
+  return fmt::format(
+      "about {} to {}, without waits for locks and replicas: half to four times as long as it took "
+      "on two cores, all in memory{}",
+      text(*plan.least_seconds), text(*plan.most_seconds),
+      plan.method == Method::swap ? "; --rehearse measures it" : "");
+}
+
 /// "~29.1k" where it is an estimate.
 std::string count(std::optional<double> number, bool counted) {
   return (number && !counted ? "~" : "") + rows(number);
@@ -96,6 +112,7 @@ std::string work_text(const CleanupPlan& plan) {
          line("size", fmt::format("{} now, {} afterwards", bytes(plan.bytes_before),
                                   about(plan.bytes_after))) +
          line("needs", needs_text(plan)) + line("fits", fits_text(plan)) +
+         (plan.refused ? "" : line("takes", takes_text(plan))) +
          (plan.unknown.empty() ? "" : line("unknown", plan.unknown));
 }
 

@@ -63,6 +63,8 @@ struct CleanupPlan {
   std::optional<double> bytes_before, bytes_after;           ///< table, TOAST and indexes
   /// In between, beside what is there: new files, of that temporary ones, and WAL.
   std::optional<double> extra_disk_bytes, temporary_bytes, wal_bytes;
+  /// How long it may take, waits aside.
+  std::optional<double> least_seconds, most_seconds;
   std::optional<double> free_disk_bytes;  ///< of the file system that will be fullest
   std::optional<bool> fits;               ///< everything, each onto its file system
   std::string disk;     ///< what doesn't fit and where, or what can't be seen; may be empty

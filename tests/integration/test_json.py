@@ -11,8 +11,8 @@ from cleanup_command import DONE, FAILED, REFUSED, STOPPED, SWAPPER, Cleanup
 from django_site import OWNER, TABLE
 
 PLAN = {"outcome", "message", "table", "method", "nothing_to_do", "keep", "live", "live_is_counted", "expired",
-        "expired_is_counted", "before", "after", "extra_disk", "temporary_files", "wal", "free_disk", "fits", "unknown",
-        "notes", "refusals", "cutoff", "goes", "makes", "locks", "keeps", "undo", "sql"}
+        "expired_is_counted", "before", "after", "extra_disk", "temporary_files", "wal", "least_seconds", "most_seconds",
+        "free_disk", "fits", "unknown", "notes", "refusals", "cutoff", "goes", "makes", "locks", "keeps", "undo", "sql"}
 RESULT = {"outcome", "message", "table", "method", "deleted", "before", "after", "reclaimed", "duration", "longest_lock",
           "left_to_another", "notes", "plan"}
 OUTCOMES = {DONE: "done", STOPPED: "stopped", FAILED: "failed", REFUSED: "refused"}
@@ -66,6 +66,7 @@ def test_a_plan_has_the_figures_of_the_text(neglected, as_json, method):
     assert found["live_is_counted"] is True and found["nothing_to_do"] is False
     assert found["before"] == neglected.sizes()["total"] > found["after"] > 0
     assert all(isinstance(found[key], int) for key in ("extra_disk", "temporary_files", "wal"))
+    assert 0 < found["least_seconds"] < found["most_seconds"] < 60
     assert found["free_disk"] is None and found["fits"] is None and found["unknown"] is None
     assert found["refusals"] == {"delete": [], "swap": [], "full": []}
     assert neglected.value(f"SELECT count(*) FROM {TABLE}") == 30_000

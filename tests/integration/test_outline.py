@@ -78,7 +78,7 @@ def test_locks_are_told_with_their_limits(small, dry_run, method):
 def test_the_text_has_the_same(small, run_cleanup):
     text = run_cleanup("--dry-run", "--method", "full", user=SWAPPER).stdout
     labels = re.findall(r"^  (\w+) ", text, re.M)
-    assert labels[:10] == ["method", "sessions", "size", "needs", "fits", "goes", "makes", "locks", "keeps", "undo"], text
+    assert labels[:11] == ["method", "sessions", "size", "needs", "fits", "takes", "goes", "makes", "locks", "keeps", "undo"], text
     assert MARK not in text
 
 

@@ -23,6 +23,8 @@ CleanupPlan plan() {
   plan.bytes_after = 585 * kMb;
   plan.extra_disk_bytes = 13 * kMb;
   plan.wal_bytes = 1154 * kMb;
+  plan.least_seconds = 20.4;
+  plan.most_seconds = 163;
   return plan;
 }
 
@@ -63,6 +65,9 @@ TEST(CleanupReport, the_plan_is_for_people) {
       "  size       1.1 GB now, about 585 MB afterwards\n"
       "  needs      13 MB of disk temporarily, and writes about 1.1 GB of WAL\n"
       "  fits       unknown: the server's disk is not visible from here\n"
+      "  takes      about 21 s to 2.7 min, without waits for locks and replicas: half to four "
+      "times "
+      "as long as it took on two cores, all in memory\n"
       "  note       pid 4711 is in the way\n"
       "Not possible:\n"
       "  swap       view public.v depends on the table\n"
@@ -102,10 +107,24 @@ TEST(CleanupReport, what_is_kept_is_told_apart) {
                   write_plan("t", p).c_str());
 }
 
+TEST(CleanupReport, a_swaps_time_can_be_measured_and_no_time_is_made_up) {
+  CleanupPlan p = plan();
+  p.method = Method::swap;
+  STRCMP_CONTAINS(" all in memory; --rehearse measures it\n", write_plan("t", p).c_str());
+  p.least_seconds = 0.01;
+  p.most_seconds = 0.08;
+  STRCMP_CONTAINS("  takes      a second, without waits", write_plan("t", p).c_str());
+  p.least_seconds.reset();
+  STRCMP_CONTAINS("  takes      unknown\n", write_plan("t", p).c_str());
+  p.refused = true;
+  CHECK(write_plan("t", p).find("takes") == std::string::npos);
+}
+
 TEST(CleanupReport, nothing_to_do_needs_nothing) {
   CleanupPlan p = plan();
   p.nothing_to_do = true;
-  STRCMP_CONTAINS("  needs      nothing\n  fits       yes\n", write_plan("t", p).c_str());
+  STRCMP_CONTAINS("  needs      nothing\n  fits       yes\n  takes      no time\n",
+                  write_plan("t", p).c_str());
 }
 
 TEST(CleanupReport, the_sql_is_below_the_plan_and_cannot_look_like_a_line_of_ours) {
@@ -193,6 +212,7 @@ TEST(CleanupReport, a_plan_says_what_is_unknown_and_why) {
       "  size       8 MB now, unknown afterwards\n"
       "  needs      unknown\n"
       "  fits       unknown: the server's disk is not visible from here\n"
+      "  takes      unknown\n"
       "  unknown    no statistics yet: ANALYZE public.django_session\n",
       write_plan("t", p).c_str());
 }
