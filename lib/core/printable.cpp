@@ -1,5 +1,8 @@
-// Which bytes are characters of UTF-8 (RFC 3629), and which of these are control characters.
+// Which bytes are characters of UTF-8 (RFC 3629), and which of these aren't to be shown.
 #include "core/printable.hpp"
+
+#include <algorithm>
+#include <array>
 
 namespace django_session {
 namespace {
@@ -44,17 +47,25 @@ std::size_t character_length(std::string_view text) {
   return length < 2 || second_byte_fits(byte_at(text, 0), byte_at(text, 1)) ? length : 0;
 }
 
-/// Terminals obey U+0080 to U+009F, and some readers take U+0085, U+2028 and U+2029 for a line's
-/// end.
-bool is_control(std::string_view character) {
-  switch (character.size()) {
-    case 1:
-      return byte_at(character, 0) < 0x20 || character == "\x7f";
-    case 2:
-      return character[0] == '\xc2' && byte_at(character, 1) <= 0x9f;
-    default:
-      return character == "\xe2\x80\xa8" || character == "\xe2\x80\xa9";
-  }
+struct CodePoints {
+  unsigned first, last;
+};
+
+// Unicode's categories Cc, Cf, Zl and Zp, as of Unicode 16. Terminals obey U+0080 to U+009F, and
+// some readers take U+0085, U+2028 and U+2029 for a line's end.
+constexpr std::array<CodePoints, 22> kNotShown = {{
+    {0x0000, 0x001f},   {0x007f, 0x009f},   {0x00ad, 0x00ad},   {0x0600, 0x0605},
+    {0x061c, 0x061c},   {0x06dd, 0x06dd},   {0x070f, 0x070f},   {0x0890, 0x0891},
+    {0x08e2, 0x08e2},   {0x180e, 0x180e},   {0x200b, 0x200f},   {0x2028, 0x202e},
+    {0x2060, 0x2064},   {0x2066, 0x206f},   {0xfeff, 0xfeff},   {0xfff9, 0xfffb},
+    {0x110bd, 0x110bd}, {0x110cd, 0x110cd}, {0x13430, 0x1343f}, {0x1bca0, 0x1bca3},
+    {0x1d173, 0x1d17a}, {0xe0001, 0xe007f},
+}};
+
+bool is_shown(unsigned point) {
+  return std::none_of(kNotShown.begin(), kNotShown.end(), [point](const CodePoints& range) {
+    return point >= range.first && point <= range.last;
+  });
 }
 
 }  // namespace
@@ -63,7 +74,14 @@ Character first_character(std::string_view text) {
   const std::size_t length = character_length(text);
   if (length == 0) return {text.substr(0, 1), false};
   const std::string_view bytes = text.substr(0, length);
-  return {bytes, !is_control(bytes)};
+  return {bytes, is_shown(code_point(bytes))};
+}
+
+unsigned code_point(std::string_view bytes) {
+  constexpr unsigned kOwnBits[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
+  unsigned point = byte_at(bytes, 0) & kOwnBits[bytes.size()];
+  for (std::size_t i = 1; i < bytes.size(); ++i) point = point << 6 | (byte_at(bytes, i) & 0x3fU);
+  return point;
 }
 
 std::string without_controls(std::string_view text, char replacement) {

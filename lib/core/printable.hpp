@@ -17,8 +17,12 @@ struct Character {
 /// `text` isn't empty.
 Character first_character(std::string_view text);
 
-/// `text` as valid UTF-8 of one line: each control character (C0, DEL, C1), line or paragraph
-/// separator, and each byte that is no part of a valid character, is replaced by `replacement`.
+/// Of a valid character.
+unsigned code_point(std::string_view bytes);
+
+/// `text` as valid UTF-8 of one line, that reads as it is written: each control character (C0, DEL,
+/// C1), line or paragraph separator and format character (which reverses text, or can't be seen),
+/// and each byte that is no part of a valid character, is replaced by `replacement`.
 std::string without_controls(std::string_view text, char replacement);
 
 /// As much of the beginning as takes at most `most` bytes, without cutting a UTF-8 character.

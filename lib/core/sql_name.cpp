@@ -25,14 +25,6 @@ bool is_shown(const Character& character) {
   return character.is_printable && character.bytes != "|";
 }
 
-/// Of a valid character.
-unsigned code_point(std::string_view bytes) {
-  constexpr unsigned kOwnBits[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
-  unsigned point = static_cast<unsigned char>(bytes.front()) & kOwnBits[bytes.size()];
-  for (const char c : bytes.substr(1)) point = point << 6 | (static_cast<unsigned char>(c) & 0x3fU);
-  return point;
-}
-
 /// A byte that is no part of a character has no escape: one that the server refuses is better than
 /// another name.
 unsigned escaped_number(std::string_view bytes) {
@@ -50,15 +42,27 @@ std::string quoted_identifier(std::string_view name) {
   return quoted + '"';
 }
 
-/// `text` with `quote`s and backslashes doubled, and `escape` and a number of four digits for what
-/// isn't shown.
-std::string escaped(std::string_view text, std::string_view quote, std::string_view escape) {
+/// What comes before a number of four hexadecimal digits, and of `digits` where it is larger.
+struct Escapes {
+  std::string_view of_four, of_more;
+  int digits;
+};
+
+std::string escape_of(std::string_view bytes, const Escapes& escapes) {
+  constexpr unsigned kMostInFour = 0xffff;
+  const unsigned number = escaped_number(bytes);
+  return number <= kMostInFour ? fmt::format("{}{:04X}", escapes.of_four, number)
+                               : fmt::format("{}{:0{}X}", escapes.of_more, number, escapes.digits);
+}
+
+/// `text` with `quote`s and backslashes doubled, and escapes for what isn't shown.
+std::string escaped(std::string_view text, std::string_view quote, const Escapes& escapes) {
   std::string result;
   while (!text.empty()) {
     const Character character = first_character(text);
     text.remove_prefix(character.bytes.size());
     if (!is_shown(character)) {
-      result += fmt::format("{}{:04X}", escape, escaped_number(character.bytes));
+      result += escape_of(character.bytes, escapes);
       continue;
     }
     if (character.bytes == quote || character.bytes == "\\") result += character.bytes;
@@ -69,7 +73,7 @@ std::string escaped(std::string_view text, std::string_view quote, std::string_v
 
 /// With Unicode escapes: U&"odd\007Cname".
 std::string escaped_identifier(std::string_view name) {
-  return "U&\"" + escaped(name, "\"", "\\") + '"';
+  return "U&\"" + escaped(name, "\"", {"\\", "\\+", 6}) + '"';
 }
 
 /// In quotes, of one kind or the other.
@@ -134,7 +138,8 @@ std::string sql_string(std::string_view text) {
 }
 
 std::string printable_string(std::string_view text) {
-  return survives_printing(text) ? sql_string(text) : "E'" + escaped(text, "'", "\\u") + '\'';
+  return survives_printing(text) ? sql_string(text)
+                                 : "E'" + escaped(text, "'", {"\\u", "\\U", 8}) + '\'';
 }
 
 std::string sql_code(std::string_view code) {

@@ -2,6 +2,8 @@
 runs with more rights than he has, and each command does its work or says that it can't."""
 
 import contextlib
+import sys
+import unicodedata
 
 import psycopg2
 import pytest
@@ -19,6 +21,20 @@ CODE = """
 CREATE FUNCTION public.tr() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   INSERT INTO public.seen VALUES (current_user); RETURN NULL; END $$;
 CREATE TRIGGER tr AFTER DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION public.tr()"""
+
+
+# Control and format characters, line and paragraph separators.
+NOT_SHOWN = [character for character in map(chr, range(1, sys.maxunicode + 1))
+             if unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp")]
+SHOWN = "\u00e4\u2030\u6f22\U0001f600"
+
+
+def test_what_changes_how_a_line_reads_is_never_printed(check_program):
+    assert len(NOT_SHOWN) > 200 and "\u202e" in NOT_SHOWN
+    for begin in range(0, len(NOT_SHOWN), 8):
+        some = "".join(NOT_SHOWN[begin:begin + 8])
+        said = run([check_program, "-w", f"{SHOWN}{some}=1"], check=False).stdout
+        assert f"{SHOWN}{'?' * len(some)}" in said, (some, said)
 
 
 def identifier(name):

@@ -58,6 +58,19 @@ TEST(Printable, replaces_each_byte_that_is_no_part_of_a_character) {
     STRCMP_EQUAL(expected, without_controls(text, '?').c_str());
 }
 
+TEST(Printable, replaces_what_changes_how_other_characters_are_read) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"a\xc2\xad\x62", "a?b"},                    // a soft hyphen
+      {"a\xe2\x80\xae\x62", "a?b"},                // right to left, from here on
+      {"a\xe2\x81\xa6\x62", "a?b"},                // an isolate
+      {"a\xef\xbb\xbf\x62", "a?b"},                // a byte order mark
+      {"a\xf3\xa0\x81\xa1\x62", "a?b"},            // a tag
+      {"a\xe2\x80\xb0\x62", "a\xe2\x80\xb0\x62"},  // a sign that is seen
+  };
+  for (const auto& [text, expected] : cases)
+    STRCMP_EQUAL(expected, without_controls(text, '?').c_str());
+}
+
 TEST(Printable, cuts_between_characters) {
   const std::string text = "a\xc3\xa4\xe2\x82\xac";
   const char* expected[] = {"",

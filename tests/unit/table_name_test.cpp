@@ -55,6 +55,9 @@ TEST(SqlName, escapes_what_does_not_survive_printing) {
   STRCMP_EQUAL(R"(U&"a""\\\000A")", sql_identifier("a\"\\\n").c_str());
   STRCMP_EQUAL(R"(U&"\0085\2028ü")", sql_identifier("\xc2\x85\xe2\x80\xa8\xc3\xbc").c_str());
   // No character: refused by the server, and no other name.
+  STRCMP_EQUAL(R"(U&"a\202E\+0E0061")", sql_identifier("a\xe2\x80\xae\xf3\xa0\x81\xa1").c_str());
+  STRCMP_EQUAL(R"(E'a\u202E\U000E0061')",
+               printable_string("a\xe2\x80\xae\xf3\xa0\x81\xa1").c_str());
   STRCMP_EQUAL(R"(U&"caf\DCE9")", sql_identifier("caf\xe9").c_str());
   STRCMP_EQUAL(R"(E'public."a\u007C"')", printable_string(R"(public."a|")").c_str());
   STRCMP_EQUAL("'public.a'", printable_string("public.a").c_str());
