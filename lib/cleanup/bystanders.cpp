@@ -93,8 +93,6 @@ WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
 )";
 
 constexpr const char* kAnyAge = "true";
-// A slot's age in time isn't known, but it is more than a moment by its nature.
-constexpr const char* kAMinuteOld = "holder.seconds >= 60 OR holder.kind IN ('slot', 'prepared')";
 
 /// One line each of what a query found.
 std::vector<std::string> describe_all(const pg::Rows& rows) {
@@ -159,7 +157,7 @@ std::vector<std::string> older_snapshots(Run& run, const std::string& mark) {
 }
 
 std::vector<std::string> long_transactions(Run& run) {
-  return describe_all(run, snapshot_holders_query(snapshot_mark(run), kAMinuteOld));
+  return describe_all(run, dead_row_holders_query());
 }
 
 std::optional<OldTransaction> oldest_transaction(Run& run, const std::string& mark) {

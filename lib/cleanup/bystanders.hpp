@@ -38,8 +38,8 @@ std::string snapshot_mark(Run& run);
 /// slots and prepared transactions that keep it. Oldest first.
 std::vector<std::string> older_snapshots(Run& run, const std::string& mark);
 
-/// The same for all who have been there for a minute or more (as far as this role may see the age),
-/// and for slots and prepared transactions.
+/// The same for all that a deletion now would meet, and that have been there for long: those whom
+/// the check names.
 std::vector<std::string> long_transactions(Run& run);
 
 /// A role that may not see what was copied after `mark`: by an older snapshot, or (only_writes)
