@@ -4,7 +4,7 @@ import datetime
 
 from cluster import SUPERUSER
 from paths import ROLES_SQL
-from processes import private_file, private_folder, run
+from processes import private_file, private_folder, run, wait_for
 
 OWNER = "django"
 MONITOR = "django_session_monitor"
@@ -109,7 +109,15 @@ class DjangoSite:
             "least": least, "most": most, "seed": self._fills, "fraction": self._fills / 1000,
             "expired_over": expired_over.total_seconds(), "live_for": live_for.total_seconds()})
         if vacuum:
-            self.psql(f"VACUUM (ANALYZE) {table}")
+            self.vacuum(table)
+
+    def vacuum(self, table=TABLE):
+        """VACUUM (ANALYZE), to its end in the server's counters, which come half a second late before PostgreSQL 15."""
+        start = self.value("SELECT clock_timestamp()::text")
+        self.psql(f"VACUUM (ANALYZE) {table}")
+        if self.cluster.version < 15:
+            wait_for(lambda: self.value(f"SELECT pg_stat_get_last_analyze_time('{table}'::regclass) >= '{start}'"),
+                     "the counters of VACUUM")
 
     def interfere(self, plpgsql):
         """Runs a statement within what the measuring role asks of the catalogue, from its next
