@@ -82,7 +82,6 @@ std::string fits_text(const CleanupPlan& plan) {
 std::string takes_text(const CleanupPlan& plan) {
   if (plan.nothing_to_do) return "no time";
   if (!plan.least_seconds || !plan.most_seconds) return "unknown";
-  if (*plan.most_seconds <= 1) return "a second, without waits for locks and replicas";
   const auto text = [](double seconds) {
     return format_quantity(std::ceil(seconds), Unit::seconds);
   };

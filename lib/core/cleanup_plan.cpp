@@ -278,14 +278,16 @@ void judge_the_room(CleanupPlan& plan, const Forecast& cost, const Circumstances
 
 // On the machine where the steps were measured, all was in memory. What is slower there are disks.
 constexpr double kFaster = 0.5, kSlower = 4;
+// Seconds of what any run does: it looks, compares clocks, waits for snapshots of a moment.
+constexpr double kLeastOfAnyRun = 1, kMostOfAnyRun = 5;
 
 /// By the steps that take its time.
 void foresee_time(CleanupPlan& plan) {
   double seconds = 0;
   for (const WorkStep& step : work_steps(plan)) seconds += step.seconds;
   if (seconds <= 0 || plan.refused) return;
-  plan.least_seconds = kFaster * seconds;
-  plan.most_seconds = kSlower * seconds;
+  plan.least_seconds = kLeastOfAnyRun + kFaster * seconds;
+  plan.most_seconds = kMostOfAnyRun + kSlower * seconds;
 }
 
 void foresee(CleanupPlan& plan, const Outlook& outlook, const Circumstances& c) {
