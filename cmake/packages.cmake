@@ -33,7 +33,7 @@ set(monitoring_summary "Django's session table checked by Nagios and Icinga")
 set(monitoring_text "The check check_django_session, its commands for Nagios and Icinga 2, and
 examples of services, event handlers and of NRPE. It alerts past
 thresholds, with what to type next.")
-set(cleanup_summary "delete expired Django sessions from PostgreSQL, online")
+set(cleanup_summary "Delete expired Django sessions from PostgreSQL, online")
 set(cleanup_text "The command django_session_cleanup gives the space back while the site
 runs. With it come the roles that measuring and cleaning need (roles.sql),
 the runbook django_session(7), and a unit and a timer for systemd, which
@@ -77,6 +77,9 @@ set(CPACK_RPM_COMPONENT_INSTALL ON)
 set(CPACK_RPM_FILE_NAME RPM-DEFAULT)
 set(CPACK_RPM_PACKAGE_RELEASE 1)
 set(CPACK_RPM_PACKAGE_LICENSE MIT)
+set(CPACK_RPM_PACKAGE_RELOCATABLE OFF)
+set(CPACK_RPM_EXCLUDE_FROM_AUTO_FILELIST_ADDITION /etc/collectd.d /etc/nagios /etc/nagios/conf.d /usr/lib/systemd
+    /usr/lib/systemd/system /usr/share/man /usr/share/man/man1 /usr/share/man/man5 /usr/share/man/man7)
 set(CPACK_RPM_PACKAGE_GROUP Applications/System)
 set(CPACK_RPM_COLLECTD_PACKAGE_REQUIRES "collectd >= 5.12, collectd < 6")
 
