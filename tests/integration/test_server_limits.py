@@ -2,11 +2,13 @@
 The rows are those that were there or those that a cleanup leaves, what is said is true, and the next run ends it."""
 
 import contextlib
+import functools
 import os
 
+import psycopg2
 import pytest
 
-from cleanup_command import DONE, FAILED, REFUSED, SWAPPER
+from cleanup_command import DONE, FAILED, REFUSED, STOPPED, SWAPPER
 from django_site import OWNER, TABLE
 from gate import Gate
 from test_odd_settings import EXPIRED, HELPERS, small_disk
@@ -117,3 +119,22 @@ def test_no_connection_is_left(neglected, run_cleanup, method):
     result = run_cleanup("--method", method, user=SWAPPER)
     assert result.code == FAILED and "too many connections for role" in result.message, result
     assert neglected.value(HELPERS) == 0
+
+
+# -- another language ------------------------------------------------------------------------------------
+
+
+@pytest.mark.debians("the others come without translations")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_server_that_speaks_german(own_site, start_cleanup, method):
+    site = own_site(prefix=["env", "LANGUAGE=de"])
+    site.fill(sessions=3000)
+    before = live(site)
+    run = functools.partial(start_cleanup, "--method", method, environment=site.cluster.environment("site", OWNER))
+    with site.cluster.locked("site"):
+        result = run("--max-duration", "2").result()
+        assert result.code == STOPPED, result
+    with pytest.raises(psycopg2.errors.DivisionByZero, match="Division durch Null"):  # else this tests nothing
+        site.psql("SELECT 1 / 0")
+    result = run().result()
+    assert result.code == DONE and live(site) == before and site.value(EXPIRED) == 0, result
