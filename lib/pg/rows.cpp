@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <limits>
 #include <sstream>
 #include <stdexcept>
 
@@ -40,7 +41,10 @@ std::optional<double> Row::number(const std::string& column) const {
 bool Row::flag(const std::string& column) const { return text(column) == "t"; }
 
 Oid Row::oid(const std::string& column) const {
-  return Oid(static_cast<std::uint32_t>(number(column).value_or(0)));
+  const double value = number(column).value_or(0);
+  if (!(value >= 0 && value <= std::numeric_limits<std::uint32_t>::max()))
+    throw std::runtime_error(fmt::format("column {} is not an OID", column));
+  return Oid(static_cast<std::uint32_t>(value));
 }
 
 std::vector<double> Row::numbers(const std::string& column) const {

@@ -112,6 +112,7 @@ TEST(Answer, reads_arrays_numbers_and_nulls) {
   CHECK_FALSE(read.flag("null"));
   CHECK_THROWS(std::runtime_error, read.number("word"));
   CHECK_THROWS(std::out_of_range, read.number("missing"));
+  CHECK_THROWS(std::runtime_error, row({{"oid", "1e30"}}).oid("oid"));
 }
 
 TEST(Answer, notices_a_swap_and_when_it_was_abandoned) {
