@@ -10,6 +10,7 @@ import random
 import threading
 import time
 
+import psycopg
 import psycopg2
 
 LOAD = ("SELECT session_data FROM {table} "
@@ -19,6 +20,23 @@ SAVE = ("UPDATE {table} SET session_data = %s, expire_date = now() + interval '1
 CREATE = ("INSERT INTO {table} (session_key, session_data, expire_date) "
           "VALUES (%s, %s, now() + interval '14 days')")
 LOGOUT = "DELETE FROM {table} WHERE session_key = %s"
+
+
+WAYS = ("simple", "prepared", "pooled")  # how a client's statements come to the server
+
+
+def connector(way, cluster, pgbouncer, database, user):
+    """A function that connects: "simple", by the simple protocol; "prepared", each statement prepared; or by PgBouncer. A
+    transaction begins where it says BEGIN."""
+    parameters = (pgbouncer if way == "pooled" else cluster).parameters(database, user)
+
+    def connect():
+        if way == "prepared":
+            return psycopg.connect(**parameters, autocommit=True, prepare_threshold=0)
+        connection = psycopg2.connect(**parameters)
+        connection.autocommit = True
+        return connection
+    return connect
 
 
 @dataclasses.dataclass

@@ -1,0 +1,235 @@
+"""Every interleaving of a cleanup with its clients, to a depth of two: the cleanup is stopped before each of its messages, and
+there clients do all they can do with a session, one thing or two after each other, at this message or the second at the
+next, or in a transaction that is still open when the message runs. Each is done to a second table, too, which nobody
+cleans: whatever a client is told, and what is there in the end, must be the same in both, but for what has expired.
+
+`tests/run` takes some of the sequences at each message; `tests/run proof` takes all."""
+
+import contextlib
+import datetime
+import itertools
+
+import psycopg
+import psycopg2
+import pytest
+
+from cleanup_command import DONE, SWAPPER
+from django_site import OWNER
+from traffic import connector
+from wire_proxy import WireProxy
+
+SESSIONS, CONTROL = "django_session", "control"
+NOW = datetime.datetime.now(datetime.timezone.utc)
+SOON, LATER, PAST = (NOW + datetime.timedelta(days=days) for days in (1, 14, -1))
+
+INSERT = "INSERT INTO {table} VALUES (%(key)s, %(data)s, %(later)s)"
+UPDATE = "UPDATE {table} SET session_data = %(data)s, expire_date = %(later)s WHERE session_key = %(key)s"
+DELETE = "DELETE FROM {table} WHERE session_key = %(key)s"
+# What a client does with a session: statements of one transaction.
+OPERATIONS = {
+    "load": ["SELECT session_data FROM {table} WHERE session_key = %(key)s AND expire_date > now()"],
+    "insert": [INSERT],
+    "save": [UPDATE],
+    "save or insert": [UPDATE, "INSERT INTO {table} SELECT %(key)s, %(data)s, %(later)s "
+                               "WHERE NOT EXISTS (SELECT FROM {table} WHERE session_key = %(key)s)"],
+    "save with a new key": ["UPDATE {table} SET session_key = %(new)s WHERE session_key = %(key)s"],
+    "let expire": ["UPDATE {table} SET expire_date = %(past)s WHERE session_key = %(key)s"],
+    "log out": [DELETE],
+    "cycle the key": ["INSERT INTO {table} SELECT %(new)s, session_data, expire_date FROM {table} "
+                      "WHERE session_key = %(key)s", DELETE],
+    "delete expired": ["DELETE FROM {table} WHERE session_key = %(key)s AND expire_date < now()"],
+    "lock and save": ["SELECT 1 FROM {table} WHERE session_key = %(key)s FOR UPDATE", UPDATE],
+    "log out and in again": [DELETE, INSERT],
+}
+STARTS = {"live": SOON, "expired": PAST, "absent": None}
+ENDS = ("COMMIT", "ROLLBACK")
+OPEN = list(itertools.product(ENDS, OPERATIONS))  # what is done in transactions that stay open, by how they end
+SEQUENCES = [(one,) for one in OPERATIONS] + list(itertools.product(OPERATIONS, repeat=2))
+MOST_STOPS = 90
+
+
+def key_in(end, operation):
+    return f"{end}/{list(OPERATIONS).index(operation)}"
+
+
+class Clients:
+    """What they do is done to both tables, and each outcome compared."""
+
+    def __init__(self, connect, isolation):
+        self._connections = {name: connect() for name in ("now", *ENDS)}
+        self._begin = f"BEGIN ISOLATION LEVEL {isolation}"
+        self._count = itertools.count()
+        self._of_past = set()  # keys that had expired when the cleanup took them: nothing is said of them any more
+        self.done = 0
+
+    def close(self):
+        for connection in self._connections.values():
+            connection.close()
+
+    def do(self, operation, key):
+        values = self._values(key)
+        self._excuse(key)
+        outcomes = [self._transaction(table, operation, values) for table in (SESSIONS, CONTROL)]
+        self.done += 1
+        assert outcomes[0] == outcomes[1] or key in self._of_past, f"{operation} of {key}: {outcomes}"
+
+    def open(self, end, operation, key):
+        """In the transaction that ends so, and is open meanwhile. Returned: what does it to the control, after the end."""
+        values = self._values(key)
+        self._excuse(key)
+        outcome = self._statements(self._connections[end], SESSIONS, operation, values)
+
+        def do_as_well():
+            assert outcome == self._transaction(CONTROL, operation, values) or key in self._of_past, (operation, key)
+        self.done += 1
+        return do_as_well
+
+    def begin(self, end):
+        self._run(self._connections[end], self._begin)
+
+    def end(self, end):
+        self._run(self._connections[end], end)
+
+    def rows(self, table):
+        return {row[0]: row[1:] for row in self._run(self._connections["now"], f"SELECT * FROM {table}")[1]}
+
+    def excused(self, key):
+        return key.removesuffix("'") in self._of_past
+
+    def _values(self, key):
+        return {"key": key, "new": key + "'", "data": f"data {next(self._count)}", "later": LATER, "past": PAST}
+
+    def _excuse(self, key):
+        """That an expired session is gone is what a cleanup is for."""
+        there = {table: self._run(self._connections["now"], f"SELECT expire_date FROM {table} WHERE session_key = %(key)s",
+                                  {"key": key})[1] for table in (SESSIONS, CONTROL)}
+        if there[CONTROL] and there[CONTROL][0][0] < NOW and not there[SESSIONS]:
+            self._of_past.add(key)
+
+    def _transaction(self, table, operation, values):
+        connection = self._connections["now"]
+        self._run(connection, self._begin)
+        outcome = self._statements(connection, table, operation, values)
+        self._run(connection, "COMMIT" if isinstance(outcome, list) else "ROLLBACK")
+        return outcome
+
+    def _statements(self, connection, table, operation, values):
+        """Of each its rows and how many it hit, or the error of the one that failed."""
+        try:
+            return [self._run(connection, text.format(table=table), values) for text in OPERATIONS[operation]]
+        except (psycopg.Error, psycopg2.Error) as error:
+            return getattr(error, "sqlstate", None) or error.pgcode
+
+    @staticmethod
+    def _run(connection, text, values=None):
+        cursor = connection.cursor()
+        cursor.execute(text, values)
+        return cursor.rowcount, sorted(cursor.fetchall()) if cursor.description else []
+
+
+class Interleaving:
+    """What is done at each stop, a message that the cleanup wants to send; every stop has sessions of its own."""
+
+    def __init__(self, clients, sequences):
+        self._clients = clients
+        self._sequences = sequences
+        self._works = False
+        self._stops = itertools.count()
+        self._is_open = False
+        self._committed = []
+        self._unfinished = []
+        self.error = None
+
+    def at(self, step, _):
+        """Before this message; in the proxy's thread."""
+        self._works = self._works or "pg_try_advisory" in step.text
+        if not self._works or self.error or step.kind != "Q":
+            return
+        try:
+            self._end_what_is_open()
+            for key, operation in self._unfinished:
+                self._clients.do(operation, key)
+            self._unfinished = []
+            stop = next(self._stops)
+            if stop < MOST_STOPS:
+                self._do_all(stop)
+        except BaseException as error:  # pylint: disable=broad-except
+            self.error = AssertionError(f"before {step.words}: {error!r}")
+            self._clients.close()  # so that the cleanup comes to its end
+
+    def finish(self):
+        if self.error:
+            raise self.error
+        self._end_what_is_open()
+
+    @property
+    def stops(self):
+        return next(self._stops)
+
+    def _do_all(self, stop):
+        for start in STARTS:
+            for number, sequence in self._sequences(stop):
+                key = f"{stop}/{start}/{number}"
+                self._clients.do(sequence[0], key)
+                if len(sequence) == 2 and number % 2:
+                    self._clients.do(sequence[1], key)
+                elif len(sequence) == 2:
+                    self._unfinished.append((key, sequence[1]))
+        for end in ENDS:
+            self._clients.begin(end)
+        for end, operation in OPEN:
+            start = "absent" if operation == "insert" else "live"  # an error would end the whole transaction
+            as_well = self._clients.open(end, operation, f"{stop}/{start}/{key_in(end, operation)}")
+            if end == "COMMIT":
+                self._committed.append(as_well)
+        self._is_open = True
+
+    def _end_what_is_open(self):
+        for end in ENDS if self._is_open else ():
+            self._clients.end(end)
+        self._is_open = False
+        for do_as_well in self._committed:
+            do_as_well()
+        self._committed = []
+
+
+def fill(site):
+    """Sessions for all that is done at all stops, in both tables."""
+    keys = [(f"{stop}/{start}/{number}", expires) for stop in range(MOST_STOPS) for start, expires in STARTS.items()
+            if expires for number in [*range(len(SEQUENCES)), *itertools.starmap(key_in, OPEN)]]
+    site.psql(f"CREATE TABLE {CONTROL} (LIKE {SESSIONS} INCLUDING ALL); ALTER TABLE {CONTROL} OWNER TO {OWNER}")
+    with contextlib.closing(site.cluster.connect(site.database)) as connection:
+        connection.cursor().execute(
+            f"INSERT INTO {SESSIONS} SELECT k, 'data', e FROM unnest(%s, %s) AS s(k, e)",
+            ([key for key, _ in keys], [expires for _, expires in keys]))
+    site.psql(f"INSERT INTO {SESSIONS} VALUES ('untouched', 'data', now() - interval '1 day'); "
+              f"INSERT INTO {CONTROL} TABLE {SESSIONS}; ANALYZE {SESSIONS}")
+
+
+def some_sequences(stop):
+    """Others at each stop."""
+    return [(number, sequence) for number, sequence in enumerate(SEQUENCES) if number % 33 == stop % 33]
+
+
+def all_sequences(_):
+    return list(enumerate(SEQUENCES))
+
+
+@pytest.mark.parametrize("method", ["swap", "delete"])
+@pytest.mark.parametrize("isolation, way", [("READ COMMITTED", "simple"), ("REPEATABLE READ", "prepared"),
+                                            ("SERIALIZABLE", "pooled")])
+def test_every_interleaving(cleaned_site, cluster, pgbouncer, start_cleanup, method, isolation, way, every_case):
+    fill(cleaned_site)
+    with contextlib.closing(Clients(connector(way, cluster, pgbouncer, "site", OWNER), isolation)) as clients:
+        meanwhile = Interleaving(clients, all_sequences if every_case else some_sequences)
+        with WireProxy(cluster, on_step=meanwhile.at) as proxy:
+            result = start_cleanup("--method", method, "-t", "600", "--no-progress", "--lock-timeout", "0.1",
+                                   "-d", proxy.conninfo("site", SWAPPER), environment={}).result(timeout=3000)
+        meanwhile.finish()
+        print(f"\n{method}, {isolation}, {way}: {meanwhile.stops} stops, {clients.done} operations")
+        assert result.code == DONE, result
+        sessions, control = clients.rows(SESSIONS), clients.rows(CONTROL)
+        for key in sessions.keys() | control.keys():
+            if not clients.excused(key) and (key not in control or control[key][1] > NOW):
+                assert sessions.get(key) == control.get(key), key
+        assert "untouched" not in sessions and "untouched" in control
