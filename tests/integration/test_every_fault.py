@@ -18,6 +18,8 @@ from gate import BEFORE_A_DRAIN
 from traffic import Traffic
 from wire_proxy import Fault, WireProxy
 
+pytestmark = pytest.mark.proof
+
 LANES = 4  # runs side by side: most of their time they wait to connect again
 # A slow machine is no fault; but where nobody answers, or lets in, the end must come.
 QUICK = ("-t", "30")

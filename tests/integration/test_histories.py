@@ -15,6 +15,8 @@ from cleanup_command import DONE, SWAPPER
 from django_site import OWNER
 from traffic import WAYS, connector
 
+pytestmark = pytest.mark.proof
+
 KEYS, CLIENTS = 6, 4
 ABSENT = None
 
