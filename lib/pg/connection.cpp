@@ -24,11 +24,6 @@
 namespace django_session::pg {
 namespace {
 
-struct ClearResult {
-  void operator()(PGresult* result) const { PQclear(result); }
-};
-using ResultHandle = std::unique_ptr<PGresult, ClearResult>;
-
 /// libpq's messages end in a newline and may have several lines; ours go into one log line.
 std::string one_line(const char* message) {
   const std::string line = without_controls(message, ' ');
@@ -141,6 +136,13 @@ Connection::Connection(ConnectionHandle handle, std::shared_ptr<const Parameters
 }
 
 void CloseConnection::operator()(pg_conn* connection) const { PQfinish(connection); }
+
+void ClearResult::operator()(pg_result* result) const { PQclear(result); }
+
+void Connection::close() {
+  arrived_.reset();
+  handle_.reset();
+}
 
 namespace {
 
@@ -322,10 +324,16 @@ void Connection::drain(Deadline deadline) {
 
 bool Connection::answered_by(Deadline deadline) {
   if (!usable()) throw Error(Error::Kind::connection, "the connection is closed");
-  while (PQisBusy(handle_.get()) != 0) {
-    if (!wait_for_socket(handle_.get(), POLLIN, deadline)) return false;
-    if (PQconsumeInput(handle_.get()) == 0)
-      lose(Error::Kind::connection, one_line(PQerrorMessage(handle_.get())));
+  while (!arrived_) {
+    while (PQisBusy(handle_.get()) != 0) {
+      if (!wait_for_socket(handle_.get(), POLLIN, deadline)) return false;
+      if (PQconsumeInput(handle_.get()) == 0)
+        lose(Error::Kind::connection, one_line(PQerrorMessage(handle_.get())));
+    }
+    arrived_.reset(PQgetResult(handle_.get()));
+    if (!arrived_) return true;  // the end
+    // A warning sends what is ready: a SET may have come long before the statement after it.
+    if (PQresultStatus(arrived_.get()) == PGRES_COMMAND_OK) arrived_.reset();
   }
   return true;
 }
@@ -403,11 +411,16 @@ Error error_of(const PGresult* result, const std::string& own_functions) {
 
 }  // namespace
 
+ResultHandle Connection::next_result(Deadline deadline) {
+  if (arrived_) return std::move(arrived_);
+  drain(deadline);
+  return ResultHandle(PQgetResult(handle_.get()));
+}
+
 std::optional<Rows> Connection::receive(Deadline deadline) {
   std::optional<Error> failure;
   for (;;) {
-    drain(deadline);
-    const ResultHandle result(PQgetResult(handle_.get()));
+    const ResultHandle result = next_result(deadline);
     if (!result) break;
     switch (PQresultStatus(result.get())) {
       case PGRES_TUPLES_OK:

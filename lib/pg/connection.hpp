@@ -49,6 +49,11 @@ struct CloseConnection {
 };
 using ConnectionHandle = std::unique_ptr<pg_conn, CloseConnection>;
 
+struct ClearResult {
+  void operator()(pg_result* result) const;
+};
+using ResultHandle = std::unique_ptr<pg_result, ClearResult>;
+
 /// The server that answers: of several hosts, the one that took the connection.
 struct Address {
   std::string host, port;  ///< a name, an address, or the folder of a Unix socket
@@ -93,8 +98,8 @@ class Connection {
   /// passed over; nothing at the end. Throws Error, as run() does.
   std::optional<Rows> next_rows(Deadline deadline);
 
-  /// Waits for the next answer of the message sent, at most until the deadline. False: not yet, and
-  /// the connection stays as it is. For statements that take long: look about between two waits.
+  /// Waits until next_rows() needn't, at most until the deadline. False: not yet, and the connection
+  /// stays as it is. For statements that take long: look about between two waits.
   bool answered_by(Deadline deadline);
 
   /// Has the server cancel the statement that is running, and passes over its answer (an error, or
@@ -132,11 +137,12 @@ class Connection {
   std::string literal(std::string_view text) const;
   std::string identifier(std::string_view name) const;
 
-  void close() { handle_.reset(); }
+  void close();
 
  private:
   void start(const std::string& message, Deadline deadline);
   std::optional<Rows> receive(Deadline deadline);
+  ResultHandle next_result(Deadline deadline);
   void pass_over_the_rest(Deadline deadline);
   void roll_back_if_failed(Deadline deadline);
   void wait_for(short events, Deadline deadline);
@@ -152,6 +158,7 @@ class Connection {
 
   std::unique_ptr<Notices> notices_;  // libpq holds its address
   ConnectionHandle handle_;
+  ResultHandle arrived_;  ///< what answered_by() has found, and next_rows() hasn't taken yet
 };
 
 /// Connects. libpq's name lookup, LDAP, Kerberos and files can't be bounded from inside, so

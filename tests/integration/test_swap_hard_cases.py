@@ -4,7 +4,7 @@ import re
 import signal
 
 from cleanup_command import CLEANER
-from django_site import TABLE
+from django_site import OWNER, TABLE
 from test_swap import (DONE, FAILED, STOPPED, cleanup, cleanup_program, create_role, ended, held_in_the_copy, helpers,  # noqa: F401
                        interrupt, live, oid, phase, start_cleanup)
 
@@ -135,3 +135,18 @@ def test_what_others_made_under_our_names_is_left_alone(site, cluster, cleanup, 
     cleanup()
     assert set(site.psql("SELECT pg_get_userbyid(proowner) FROM pg_proc WHERE proname ~ '^djs_'")) == {("mallory",)}
     assert site.psql("SELECT 1 FROM pg_class WHERE relname ~ '^djs_'") == []
+
+
+def test_a_warning_in_the_midst_of_a_long_statement_ends_no_run(site, cleanup):  # noqa: F811
+    """It makes the server send what is ready: the answers to what the message says before the statement."""
+    site.fill(sessions=1000, expired_share=0.3)
+    site.psql("""
+        CREATE FUNCTION slow(key varchar) RETURNS varchar IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
+          IF key = 'slow' AND current_setting('application_name') LIKE 'django_session%' THEN
+            RAISE WARNING 'slow'; PERFORM pg_sleep(4); END IF;
+          RETURN key; END $$;
+        INSERT INTO django_session VALUES ('slow', 'data', now() + interval '1 day');
+        CREATE INDEX slow_index ON django_session (slow(session_key))""", OWNER)
+    rows = live(site)
+    cleanup("-t", "3")
+    assert live(site) == rows and helpers(site) == []
