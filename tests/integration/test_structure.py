@@ -40,6 +40,10 @@ def test_there_are_sources():
     assert len(SOURCES) > 20
 
 
+def test_the_defects_to_be_planted_fit_into_the_code():
+    subprocess.run([ROOT / "tests" / "defects.py", "--check"], check=True)
+
+
 def types():
     """Each type at a namespace's scope: (namespace, name, file); "" is an unnamed namespace."""
     for path in SOURCES:
