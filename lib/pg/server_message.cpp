@@ -107,6 +107,8 @@ bool may_be_repeated(const ServerMessage& message) {
   const std::string_view function = innermost_function(message.context);
   const std::string_view sqlstate = message.sqlstate;
   if (sqlstate.empty()) return true;  // libpq's own words
+  // Cancelled, out of time: fixed texts, whatever was interrupted. RAISE has a function of its own.
+  if (message.source_function == "ProcessInterrupts") return true;
   if (!function.empty() && !is_ours(function, message.own_functions)) return false;
   if (message.source_function == "exec_stmt_raise" && !function.empty()) return true;
   const bool is_of_names =
