@@ -137,7 +137,7 @@ std::vector<std::string> of_no_entry(const Words& w) {
       "machine's; the map: README, Logging in), and reload it:",
       fmt::format(fmt::runtime(line), sql_identifier(or_placeholder(w.database, "DATABASE")),
                   sql_identifier(or_placeholder(w.role, "ROLE"))),
-      administrators_sql(w, "SELECT pg_reload_conf()")};
+      administrators_sql(w, "SELECT pg_catalog.pg_reload_conf()")};
 }
 
 std::vector<std::string> of_role(const Words& w) {

@@ -324,6 +324,7 @@ void look_for_nothing_to_do(CleanupPlan& plan) {
                         format_quantity(static_cast<double>(plan.keep.count()), Unit::seconds))
           : "no session has expired";
   plan.nothing_to_do = plan.method == Method::remove;
+  if (plan.nothing_to_do) plan.least_seconds = plan.most_seconds = std::nullopt;
   plan.reason = plan.nothing_to_do ? "nothing to do: " + why : plan.reason + ", though " + why;
 }
 

@@ -56,6 +56,11 @@ std::string begin(const Route& route, const char* program, const char* host_opti
   return text;
 }
 
+/// Where the database's owner, or anyone who may create there, has put what is called alike.
+bool looks_up_names(const std::string& statement) {
+  return statement.starts_with("SELECT ") && !statement.starts_with("SELECT pg_catalog.");
+}
+
 }  // namespace
 
 std::string shell_word(const std::string& text) {
@@ -83,8 +88,12 @@ std::string psql_command(const Route& route, const std::string& words) {
 
 std::string psql_statements(const Route& route, const std::vector<std::string>& statements) {
   std::string words;
-  for (const std::string& statement : statements)
+  const auto add = [&](const std::string& statement) {
     words += (words.empty() ? "-c " : " -c ") + shell_word(statement);
+  };
+  if (std::any_of(statements.begin(), statements.end(), looks_up_names))
+    add("SET search_path = pg_catalog");
+  for (const std::string& statement : statements) add(statement);
   return psql_command(route, words);
 }
 

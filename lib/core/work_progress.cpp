@@ -35,10 +35,12 @@ std::vector<WorkStep> work_steps(const CleanupPlan& plan) {
     case Method::full:
       return {{"deleting", 50 * expired}, {"rewriting the table", 15 * afresh + all}};
     default:
-      return {{"deleting", 50 * expired},
-              {"vacuuming", 7 * expired},
-              {"rebuilding index", 20 * live + all}};
+      break;
   }
+  std::vector<WorkStep> steps = {{"deleting", 50 * expired}, {"vacuuming", 7 * expired}};
+  // A deletion gives nothing back but what rebuilt indexes do.
+  if (afresh < all) steps.push_back({"rebuilding index", 20 * live + all});
+  return steps;
 }
 
 double WorkProgress::seconds_before(std::size_t step) const {

@@ -239,7 +239,7 @@ LockQueue read_lock_queue(const pg::Rows& rows) {
     lock.end_it = "ROLLBACK PREPARED " + printable_string(prepared);
   } else if (!row.text("head").empty()) {
     lock.head = "pid " + row.text("head");
-    lock.end_it = fmt::format("SELECT pg_terminate_backend({})", row.text("head"));
+    lock.end_it = fmt::format("SELECT pg_catalog.pg_terminate_backend({})", row.text("head"));
   }
   if (row.text("pid").empty()) {
     lock.by = lock.head;

@@ -47,7 +47,7 @@ std::string describe_holder(const pg::Row& row) {
 /// None for a replica, nor for its slot: it would come back, or would have to be built again.
 std::string statement_that_ends(const pg::Row& row) {
   const std::string kind = row.text("kind"), name = row.text("name");
-  if (kind == "backend") return fmt::format("SELECT pg_terminate_backend({})", name);
+  if (kind == "backend") return fmt::format("SELECT pg_catalog.pg_terminate_backend({})", name);
   if (kind == "prepared") return "ROLLBACK PREPARED " + printable_string(name);
   return "";
 }

@@ -16,7 +16,7 @@ from django_site import MONITOR, OWNER, TABLE, DjangoSite
 from gate import BEFORE_A_DRAIN, Gate
 from manual_pages import lint
 from processes import PLAIN_ENVIRONMENT, USER, private_folder, readable_copy, run, wait_for
-from runbook import BLOCKS, PAGE, PARTS, ROOT, SECTIONS
+from runbook import BLOCKS, PAGE, PARTS, ROOT, SECTIONS, plain
 from test_check import MANY_TRANSACTIONS, queue_behind_a_reader
 from test_figures import counted_after_vacuum
 from test_swap_dependents import kill, left_while_copying
@@ -570,6 +570,15 @@ def test_what_it_refers_to_is_there():
 def test_each_block_has_a_state_and_each_state_a_block():
     assert {block.state for block in BLOCKS} == set(STATES)
     assert all(block.commands for block in BLOCKS)
+
+
+@pytest.mark.parametrize("place", ["nagios/django_session.7", "conf.d/prometheus/django_session.rules.yml"])
+def test_no_query_finds_what_others_have_put_into_its_way(place):
+    """An administrator types it. The database's owner decides where names are looked up there, unless it is said."""
+    lines = [plain(line) for line in (paths.ROOT / place).read_text().splitlines() if "psql" in line]
+    queries = [line for line in lines if re.search(r"""-c ['"]SELECT """, line)]
+    assert queries and not [line for line in queries if "-c 'SET search_path = pg_catalog' -c " not in line
+                            and not re.search(r"""-c ['"]SELECT pg_catalog\.\w+\((PID)?\)['"]$""", line)]
 
 
 def test_it_is_clean_and_shows_each_command_as_it_is_typed(folder):

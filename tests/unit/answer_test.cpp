@@ -254,7 +254,7 @@ TEST(Answer, tells_who_holds_the_lock) {
                                                {"prepared", nullptr},
                                                {"waited", nullptr}})});
   STRCMP_EQUAL("pid 7 (role admin, psql), VACUUM FULL, for 1.5 min", held.by.c_str());
-  STRCMP_EQUAL("SELECT pg_terminate_backend(7)", held.end_it.c_str());
+  STRCMP_EQUAL("SELECT pg_catalog.pg_terminate_backend(7)", held.end_it.c_str());
   CHECK(!held.waited);
 }
 
@@ -298,7 +298,7 @@ TEST(Answer, of_those_who_hold_something_a_replica_is_not_ended_from_here) {
                             {"seconds", "7200"}}))
         .end_it;
   };
-  STRCMP_EQUAL("SELECT pg_terminate_backend(7)", end_of("backend", "7").c_str());
+  STRCMP_EQUAL("SELECT pg_catalog.pg_terminate_backend(7)", end_of("backend", "7").c_str());
   STRCMP_EQUAL("ROLLBACK PREPARED 'it''s'", end_of("prepared", "it's").c_str());
   STRCMP_EQUAL("", end_of("slot", "replica").c_str());
   STRCMP_EQUAL("", end_of("walsender", "7").c_str());

@@ -128,9 +128,9 @@ TEST(Diagnosis, dead_rows_are_vacuumed) {
 
 TEST(Diagnosis, who_keeps_dead_rows_is_ended_before_they_are_vacuumed) {
   Measurement m = healthy();
-  m.dead_rows_held_by = Holder{"pid 7 of role site", "SELECT pg_terminate_backend(7)"};
+  m.dead_rows_held_by = Holder{"pid 7 of role site", "SELECT pg_catalog.pg_terminate_backend(7)"};
   STRCMP_EQUAL(
-      "psql -d site -c 'SELECT pg_terminate_backend(7)'\n"
+      "psql -d site -c 'SELECT pg_catalog.pg_terminate_backend(7)'\n"
       "psql -d site -c 'VACUUM (ANALYZE) public.django_session'\n"
       "django_session_cleanup -d site -T public.django_session --method swap --dry-run\n",
       commands(m, findings_of({.dead = 50 * kMB})).c_str());
@@ -320,9 +320,9 @@ TEST(Diagnosis, who_heads_the_queue_at_a_lock_can_be_ended) {
   Measurement m = healthy();
   m.locked = true;
   m.lock = {"pid 8, VACUUM FULL, which waits for pid 7, idle in transaction", "pid 7",
-            "SELECT pg_terminate_backend(7)", 30};
+            "SELECT pg_catalog.pg_terminate_backend(7)", 30};
   STRCMP_CONTAINS("all who read or save a session wait", text_of(m, findings_of()).c_str());
   STRCMP_CONTAINS("or end pid 7,", text_of(m, findings_of()).c_str());
-  STRCMP_CONTAINS("psql -d site -c 'SELECT pg_terminate_backend(7)'\n",
+  STRCMP_CONTAINS("psql -d site -c 'SELECT pg_catalog.pg_terminate_backend(7)'\n",
                   commands(m, findings_of()).c_str());
 }

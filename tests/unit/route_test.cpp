@@ -15,6 +15,14 @@ TEST(PrintedCommand, has_host_port_database_and_role) {
                cleanup_command(route, "--dry-run").c_str());
 }
 
+TEST(PrintedCommand, looks_up_names_where_none_but_the_system_puts_them) {
+  const Route route{.database = "site"};
+  STRCMP_EQUAL("psql -d site -c 'SET search_path = pg_catalog' -c 'SELECT count(*) FROM pg_locks'",
+               psql_statements(route, {"SELECT count(*) FROM pg_locks"}).c_str());
+  STRCMP_EQUAL("psql -d site -c 'SELECT pg_catalog.pg_reload_conf()'",
+               psql_statements(route, {"SELECT pg_catalog.pg_reload_conf()"}).c_str());
+}
+
 TEST(PrintedCommand, over_a_socket_is_that_of_the_servers_administrator) {
   const Route route{
       .database = "site", .host = "/var/run/postgresql", .port = "5432", .as_postgres = true};
