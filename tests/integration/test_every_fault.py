@@ -135,7 +135,7 @@ class Lane:
         assert result.code in (STOPPED, FAILED, REFUSED) and result.message, where
         told = result.message + result.stderr
         if self._what not in AFTER_AN_INTERRUPTED_SWAP:  # of what it has not begun it need not know
-            assert not helpers or re.search("kept|left|remain", told), f"{helpers} {where}"
+            assert not helpers or re.search("kept|left|remain|still there", told), f"{helpers} {where}"
         if "deleted" in result.perfdata and self._what.startswith(("delete", "full")):
             assert result.deleted <= EXPIRED - expired, f"{expired} {where}"
 

@@ -134,9 +134,9 @@ class Clients:
 class Interleaving:
     """What is done at each stop, a message that the cleanup wants to send; every stop has sessions of its own."""
 
-    def __init__(self, clients, sequences):
+    def __init__(self, clients, chosen):
         self._clients = clients
-        self._sequences = sequences
+        self._chosen = chosen
         self._works = False
         self._stops = itertools.count()
         self._is_open = False
@@ -172,13 +172,15 @@ class Interleaving:
 
     def _do_all(self, stop):
         for start in STARTS:
-            for number, sequence in self._sequences(stop):
+            for number, sequence in self._chosen.sequences(stop):
                 key = f"{stop}/{start}/{number}"
                 self._clients.do(sequence[0], key)
                 if len(sequence) == 2 and number % 2:
                     self._clients.do(sequence[1], key)
                 elif len(sequence) == 2:
                     self._unfinished.append((key, sequence[1]))
+        if not self._chosen.opens(stop):
+            return
         for end in ENDS:
             self._clients.begin(end)
         for end, operation in OPEN:
@@ -205,10 +207,10 @@ def roomy_pgbouncer(cluster, folder):
     server.stop()
 
 
-def fill(site):
+def fill(site, chosen):
     """Sessions for all that is done at all stops, in both tables."""
-    keys = [(f"{stop}/{start}/{number}", expires) for stop in range(MOST_STOPS) for start, expires in STARTS.items()
-            if expires for number in [*range(len(SEQUENCES)), *itertools.starmap(key_in, OPEN)]]
+    keys = [(f"{stop}/{start}/{number}", expires) for stop in range(MOST_STOPS) for start, expires in STARTS.items() if expires
+            for number in [*(number for number, _ in chosen.sequences(stop)), *itertools.starmap(key_in, OPEN)]]
     site.psql(f"CREATE TABLE {CONTROL} (LIKE {SESSIONS} INCLUDING ALL); ALTER TABLE {CONTROL} OWNER TO {OWNER}")
     with contextlib.closing(site.cluster.connect(site.database)) as connection:
         connection.cursor().execute(
@@ -218,22 +220,38 @@ def fill(site):
               f"INSERT INTO {CONTROL} TABLE {SESSIONS}; ANALYZE {SESSIONS}")
 
 
-def some_sequences(stop):
-    """Others at each stop."""
-    return [(number, sequence) for number, sequence in enumerate(SEQUENCES) if number % 33 == stop % 33]
+class All:
+    """What is done at a stop: everything."""
+
+    @staticmethod
+    def sequences(_):
+        return list(enumerate(SEQUENCES))
+
+    @staticmethod
+    def opens(_):
+        return True
 
 
-def all_sequences(_):
-    return list(enumerate(SEQUENCES))
+class Some:
+    """Others at each stop. While transactions are always open, the exchange waits, longer and longer."""
+
+    @staticmethod
+    def sequences(stop):
+        return [(number, sequence) for number, sequence in enumerate(SEQUENCES) if number % 33 == stop % 33]
+
+    @staticmethod
+    def opens(stop):
+        return stop % 4 == 0
 
 
 @pytest.mark.parametrize("method", ["swap", "delete"])
 @pytest.mark.parametrize("isolation, way", [("READ COMMITTED", "simple"), ("REPEATABLE READ", "prepared"),
                                             ("SERIALIZABLE", "pooled")])
 def test_every_interleaving(cleaned_site, cluster, roomy_pgbouncer, start_cleanup, method, isolation, way, every_case):
-    fill(cleaned_site)
+    chosen = All if every_case else Some
+    fill(cleaned_site, chosen)
     with contextlib.closing(Clients(connector(way, cluster, roomy_pgbouncer, "site", OWNER), isolation)) as clients:
-        meanwhile = Interleaving(clients, all_sequences if every_case else some_sequences)
+        meanwhile = Interleaving(clients, chosen)
         with WireProxy(cluster, on_step=meanwhile.at) as proxy:
             result = start_cleanup("--method", method, "-t", "600", "--no-progress", "--lock-timeout", "0.1",
                                    "-d", proxy.conninfo("site", SWAPPER), environment={}).result(timeout=3000)
