@@ -228,6 +228,10 @@ def new_site(cluster, template, folder):
         cluster.start()
     for name in made:
         cluster.drop_database(name)
+    limited = [role for (role,) in cluster.psql("SELECT rolname FROM pg_roles WHERE rolconnlimit >= 0")]
+    for role in limited:
+        cluster.psql(f'ALTER ROLE "{role}" CONNECTION LIMIT -1')
+    assert not limited, "roles belong to all tests on this server"
 
 
 @pytest.fixture

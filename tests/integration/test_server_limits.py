@@ -116,7 +116,10 @@ def test_a_server_with_little(own_site, start_cleanup, settings, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_no_connection_is_left(neglected, run_cleanup, method):
     neglected.psql(f"ALTER ROLE {SWAPPER} CONNECTION LIMIT 0")
-    result = run_cleanup("--method", method, user=SWAPPER)
+    try:
+        result = run_cleanup("--method", method, user=SWAPPER)
+    finally:
+        neglected.psql(f"ALTER ROLE {SWAPPER} CONNECTION LIMIT -1")
     assert result.code == FAILED and "too many connections for role" in result.message, result
     assert neglected.value(HELPERS) == 0
 
