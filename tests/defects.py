@@ -185,7 +185,7 @@ class Copy:
             code, output = run(["/usr/bin/python3", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *words],
                                self.folder / "tests" / "integration", DJANGO_SESSION_TMP=place, LC_ALL="C.UTF-8",
                                PYTHONDONTWRITEBYTECODE="1", DJANGO_SESSION_BUILD="build/release")
-        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.M)
+        failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, re.M)
         return failed[1] if failed else (f"pytest ended with {code}" if code else None)
 
 
