@@ -116,7 +116,7 @@ class DjangoSite:
         start = self.value("SELECT clock_timestamp()::text")
         self.psql(f"VACUUM (ANALYZE) {table}")
         if self.cluster.version < 15:
-            wait_for(lambda: self.value(f"SELECT pg_stat_get_last_analyze_time('{table}'::regclass) >= '{start}'"),
+            wait_for(lambda: self.value(f"SELECT pg_stat_get_last_analyze_time($name${table}$name$::regclass) >= '{start}'"),
                      "the counters of VACUUM")
 
     def interfere(self, plpgsql):

@@ -3,6 +3,8 @@ there clients do all they can do with a session, one thing or two after each oth
 next, or in a transaction that is still open when the message runs. Each is done to a second table, too, which nobody
 cleans: whatever a client is told, and what is there in the end, must be the same in both, but for what has expired.
 
+A TRUNCATE, which is of all sessions, has a run of its own for each message.
+
 `tests/run` takes some of the sequences at each message; `tests/run proof` takes all."""
 
 import contextlib
@@ -263,3 +265,59 @@ def test_every_interleaving(cleaned_site, cluster, roomy_pgbouncer, start_cleanu
             if not clients.excused(key) and (key not in control or control[key][1] > NOW):
                 assert sessions.get(key) == control.get(key), key
         assert "untouched" not in sessions and "untouched" in control
+
+
+class Truncation:
+    """TRUNCATE and then a new session, in a transaction that ends before the same message, or before the next one."""
+
+    def __init__(self, connection, at, end, stays_open):
+        self._cursor, self._at, self._end, self._stays_open = connection.cursor(), at, end, stays_open
+        self.error = None
+        self.is_over = False
+
+    def at_step(self, _, number):
+        """In the proxy's thread."""
+        try:
+            if number == self._at:
+                self._cursor.execute(f"BEGIN; SET LOCAL lock_timeout = '10s'; TRUNCATE {SESSIONS}; "
+                                     f"INSERT INTO {SESSIONS} VALUES ('after', 'data', now() + interval '1 day')")
+            if number == self._at + self._stays_open:
+                self._cursor.execute(self._end)
+                self.is_over = True
+        except psycopg2.Error as error:
+            self.error = error
+
+
+TRUNCATIONS = list(itertools.product(ENDS, (False, True)))
+BEFORE = f"""INSERT INTO {SESSIONS} SELECT 'before ' || i, 'data', now() + interval '1 day' FROM generate_series(1, 200) i;
+INSERT INTO {SESSIONS} SELECT 'expired ' || i, 'data', now() - interval '1 day' FROM generate_series(1, 600) i"""
+
+
+@pytest.mark.parametrize("method", ["swap", "delete"])
+def test_a_truncation_before_every_message(cleaned_site, cluster, start_cleanup, method, every_case):
+    def run(proxy):
+        return start_cleanup("--method", method, "-t", "60", "--no-progress", "--lock-timeout", "0.1",
+                             "-d", proxy.conninfo("site", SWAPPER), environment={}).result()
+
+    def truncate(at, end, stays_open):
+        """False if the run was at its end before."""
+        cleaned_site.psql(f"DELETE FROM {SESSIONS}; {BEFORE}")
+        with contextlib.closing(cluster.connect("site", OWNER)) as connection:
+            truncation = Truncation(connection, at, end, stays_open)
+            with WireProxy(cluster, on_step=truncation.at_step) as proxy:
+                result = run(proxy)
+        assert not truncation.error and result.code == DONE, f"{truncation.error} {result}"
+        if not truncation.is_over:
+            return False
+        where = f"{end} at {at}{' and the next' if stays_open else ''}: {proxy.steps[at].words}\n{result}"
+        left = {key for (key,) in cleaned_site.psql(f"SELECT session_key FROM {SESSIONS}")}
+        assert left == ({"after"} if end == "COMMIT" else {f"before {number}" for number in range(1, 201)}), where
+        return True
+
+    with WireProxy(cluster) as proxy:
+        assert run(proxy).code == DONE
+    every = itertools.product(range(len(proxy.steps) - 2), TRUNCATIONS)
+    cases = list(every) if every_case else list(zip(range(0, len(proxy.steps) - 2, 5), itertools.cycle(TRUNCATIONS)))
+    done = sum(truncate(at, *how) for at, how in cases)
+    print(f"\n{method}: {len(proxy.steps)} messages, {done} truncations")
+    assert done > 0.9 * len(cases)

@@ -90,7 +90,8 @@ def test_an_outage_whose_reason_changes_is_logged_once_for_each_reason(collectd,
     daemon.wait_for_reads(UP, 2)
     site.psql("DROP ROLE watcher")
     lines = re.findall(r"\] django_session plugin: (site: .*)", daemon.log_text())
-    lines = [line for line in lines if not re.search("first reading|starting up|shutting down", line)]
+    # A reading before the server stops may see that its role is gone.
+    lines = [line for line in lines if not re.search("first reading|starting up|shutting down|values are", line)]
     assert len(lines) == 3, lines
 
 

@@ -90,9 +90,14 @@ def stranger(shop):
         yield connection.cursor()
 
 
+SINCE = {"statistics": (14, "there are no statistics of expressions"),
+         "function": (14, "no function's body is read as it is made"),
+         "generated column": (15, "a generated column goes with what it names, without a word")}
+
+
 def depend(cursor, on, kinds):
-    """As many as the server knows of these kinds."""
-    known = [sql for kind, sql in kinds.items() if kind != "statistics" or cursor.connection.server_version >= 140000]
+    """As many as the server knows of these kinds, or lets depend."""
+    known = [sql for kind, sql in kinds.items() if cursor.connection.server_version >= 10000 * SINCE.get(kind, (0,))[0]]
     for sql in known:
         cursor.execute(sql.format(it=on, n=next(COUNT)))
     return len(known)
@@ -219,7 +224,7 @@ def test_what_others_make_of_the_helpers_meanwhile_stops_nothing(shop, stranger,
 
 
 @pytest.mark.parametrize("kind", cases([*ALL_ON_TABLE, *ON_FUNCTION, "nextval"],
-                                       statistics=pytest.mark.since(14, "there are no statistics of expressions")))
+                                       **{kind: pytest.mark.since(*since) for kind, since in SINCE.items()}))
 def test_what_is_named_to_end_it_ends_it(shop, stranger, run_cleanup, kind):
     """Each kind by itself, of helpers that the owner has made as a swap does."""
     prefix = f"public.djs_{oid(shop)}_"
