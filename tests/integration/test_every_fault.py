@@ -143,7 +143,7 @@ class Lane:
 
     def _judge_next(self, at, where):
         """The same again by another way, --abort, or the same by the write hook of a collectd."""
-        ends = (self._again, self._again, self._abort, self._hook if self._what != "abort" else self._again)
+        ends = (self._again, self._abort, self._hook if self._what != "abort" else self._again)
         end = ends[at % len(ends)]
         where = f"the next run: {end()}\nafter {where}"
         assert self._site.psql(LIVE_ROWS) == self._live, where
