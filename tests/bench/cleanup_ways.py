@@ -30,7 +30,7 @@ def manual(site):
 
 def repack(site):
     cleanup(site, "--method", "delete")
-    subprocess.run([REPACK, "-t", "django_session", "-k"], check=True, stdout=subprocess.DEVNULL, timeout=HOURS,
+    subprocess.run([REPACK, "-t", "django_session", "-k", "--elevel=WARNING"], check=True, stdout=subprocess.DEVNULL, timeout=HOURS,
                    env={**PLAIN_ENVIRONMENT, **site.cluster.environment(site.database)})
 
 

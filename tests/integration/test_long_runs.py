@@ -176,11 +176,11 @@ def readers_of(cluster):
 
 
 def terminate(cluster, count):
-    """Ends so many of the readers' connections, and waits until each reads by a new one."""
-    before = readers_of(cluster)
-    ended = set(sorted(before)[:count])
-    cluster.psql(f"SELECT pg_terminate_backend(pid) FROM unnest(ARRAY{sorted(ended)}) pid")
-    wait_for(lambda: not ended & (now := readers_of(cluster)) and len(now) == BLOCKS, "new connections", PATIENCE)
+    """Ends so many of the readers' connections, as many at once as there are, and waits until each reads by a new one."""
+    for at_once in [BLOCKS] * (count // BLOCKS) + [count % BLOCKS]:
+        ended = set(sorted(readers_of(cluster))[:at_once])
+        cluster.psql(f"SELECT pg_terminate_backend(pid) FROM unnest(ARRAY{sorted(ended)}::int[]) pid")
+        wait_for(lambda: not ended & (now := readers_of(cluster)) and len(now) == BLOCKS, "new connections", PATIENCE)
 
 
 def test_memory_and_descriptors_stay_as_they_are(many_readings, pytestconfig, say):
@@ -197,9 +197,8 @@ def test_memory_and_descriptors_stay_as_they_are(many_readings, pytestconfig, sa
     made, seconds = readings_of(daemon), time.monotonic() - began
     connections = cluster.log_text().count(f"connection authorized: user={MONITOR}")
     daemon.stop()
-    say(f"{made} readings and {connections - BLOCKS} reconnects in {seconds:.0f} s; RSS {memory[0]} kB at first, "
-        f"{max(memory[:WARM_UP])} kB after {WARM_UP} of {STEPS} steps, then {min(memory[WARM_UP:])} to {max(memory[WARM_UP:])} kB, "
-        f"{memory[-1]} kB at the end; descriptors {min(files)} to {max(files)}")
+    say(f"{made} readings and {connections - BLOCKS} reconnects in {seconds:.0f} s; of each tenth, the most RSS in kB: "
+        f"{[max(memory[i:i + STEPS // 10]) for i in range(0, STEPS, STEPS // 10)]}; descriptors {min(files)} to {max(files)}")
     assert connections == BLOCKS + reconnects // STEPS * STEPS, "each connection that ended was made anew, once"
     assert max(memory[WARM_UP:]) - max(memory[:WARM_UP]) < MOST_GROWTH_KB, memory
     assert max(files[WARM_UP:]) - max(files[:WARM_UP]) <= MOST_MORE_FILES, files
