@@ -110,9 +110,16 @@ class CollectdDaemon:
         assert self._process.returncode == 0, (
             f"collectd exited {self._process.returncode}\n{self.log_text()}\n"
             f"{self._process.log_text()}")
-        found = sanitizer.reports(self._process.log_text())
-        assert not found, self._process.log_text()
+        assert not self.reports(), self.output()
         return seconds
+
+    def output(self):
+        """What it wrote beside its log; a sanitizer reports there."""
+        return self._process.log_text()
+
+    def reports(self):
+        """Lines in which a sanitizer reports something."""
+        return sanitizer.reports(self.output())
 
     @property
     def running(self):
@@ -150,6 +157,17 @@ class CollectdDaemon:
             found.setdefault(identifier, []).extend(_read_csv(path))
         return found
 
+    def latest(self, identifier):
+        """(time, value) of its last value, without a look at all before it; None if there is none."""
+        plugin, _, type_instance = identifier.partition("/")
+        files = sorted((self.folder / "csv" / HOST / plugin).glob(type_instance + "-[0-9]*"))
+        if not files:
+            return None
+        with open(files[-1], "rb") as file:
+            file.seek(max(0, files[-1].stat().st_size - 200))
+            end = file.read().decode().rpartition("\n")[0].rpartition("\n")[2]
+        return _read_row(end)
+
     def values(self, plugin_instance=None):
         """{identifier: latest value}; with an instance: {type-instance: latest value} of ours."""
         latest = {name: rows[-1][1] for name, rows in self.history().items() if rows}
@@ -175,10 +193,13 @@ class CollectdDaemon:
 
 
 def _read_csv(path):
-    rows = []
-    for line in path.read_text().splitlines():
-        when, *values = line.split(",")
-        if when != "epoch" and values:
-            numbers = tuple(map(float, values))
-            rows.append((float(when), numbers if len(numbers) > 1 else numbers[0]))
-    return rows
+    return [row for row in map(_read_row, path.read_text().splitlines()) if row]
+
+
+def _read_row(line):
+    """(time, value); None for the title, or a line that isn't whole."""
+    when, *values = line.split(",")
+    if when == "epoch" or not values:
+        return None
+    numbers = tuple(map(float, values))
+    return float(when), numbers if len(numbers) > 1 else numbers[0]

@@ -35,6 +35,10 @@ def pytest_addoption(parser):
     parser.addoption("--rounds", type=int, default=1, metavar="N",
                      help="repeat what happens at random moments N times as often")
     parser.addoption("--every-case", action="store_true", help="all cases of the proofs, where else some stand for them")
+    parser.addoption("--seconds", type=float, default=0, metavar="N",
+                     help="how long the mishaps of test_long_runs.py go on; each happens once at least")
+    parser.addoption("--readings", type=int, default=2_000, metavar="N", help="how many test_long_runs.py makes")
+    parser.addoption("--reconnects", type=int, default=100, metavar="N", help="how many of them find their connection gone")
     parser.addoption("--postgresql", choices=VERSIONS, metavar="VERSION",
                      help="the servers' version; Debian's if not given")
     parser.addoption("--in-turn", action="store_true",
@@ -105,6 +109,21 @@ def rounds(pytestconfig):
 def every_case(pytestconfig):
     """Whether the tests that prove take all their cases, which needs hours, or some that stand for the others."""
     return pytestconfig.getoption("--every-case")
+
+
+@pytest.fixture(scope="session")
+def seconds(pytestconfig):
+    """How long a long run goes on."""
+    return pytestconfig.getoption("--seconds")
+
+
+@pytest.fixture
+def say(capsys):
+    """Shows a figure though the test passes."""
+    def show(text):
+        with capsys.disabled():
+            print(f"\n{text}", flush=True)
+    return show
 
 
 @pytest.fixture(scope="session")

@@ -143,6 +143,22 @@ def children(parent):
     return found
 
 
+def status(pid, key):
+    """A number of /proc/PID/status: of kB (VmRSS), or a count (Threads)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith(key + ":")))
+
+
+def descriptors(pid):
+    """How many a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def cpu_seconds(pid):
+    """CPU time of a process' threads so far, by the scheduler's nanoseconds."""
+    return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+
+
 class Process:
     """A program that runs in the foreground and writes its output into a log file."""
 
