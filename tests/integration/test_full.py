@@ -92,9 +92,9 @@ def test_autovacuum_on_the_table_steps_aside(own_site, cleanup_program):
 
 
 def test_a_signal_during_the_rewrite_undoes_it(neglected, start_cleanup):
-    """Its lock is granted late enough for the signal to come first."""
+    """Its lock is not granted before the signal has done its work."""
     before = neglected.sizes()["total"]
-    with reader(neglected, 3):
+    with neglected.cluster.locked("site", mode="ACCESS SHARE"):
         cleanup = start_cleanup(*FULL, "--lock-timeout", "30", user=SWAPPER)
         busy = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'VACUUM (FULL%' AND state = 'active'"
         wait_for(lambda: neglected.value(busy) == 1, "VACUUM FULL")
