@@ -1,7 +1,6 @@
 """The packages on a clean Debian 12: installed, upgraded, purged; and used by Debian's collectd, Nagios, Icinga and NRPE, as the
 recipe of the installed README has it. The tests build on each other. See run_packages in tests/run."""
 
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -9,23 +8,12 @@ from pathlib import Path
 import pytest
 
 from debian_root import DebianRoot
+from packaged import MADE, give, install, make_site, packages
 
-MADE = Path(os.environ["DJANGO_SESSION_MADE"])  # the packages, one folder for each time they were built
 NAMES = {"collectd-plugin-django-session", "django-session-cleanup", "monitoring-plugins-django-session"}
 CONFFILES = ["/etc/collectd/collectd.conf.d/django_session.conf", "/etc/nagios-plugins/config/django_session.cfg"]
 
-SITE = """
-CREATE ROLE django;
-GRANT CREATE ON SCHEMA public TO django;
-SET ROLE django;
-CREATE TABLE django_session (session_key varchar(40) PRIMARY KEY, session_data text NOT NULL, expire_date timestamptz NOT NULL);
-CREATE INDEX ON django_session (session_key varchar_pattern_ops);
-CREATE INDEX ON django_session (expire_date);
-INSERT INTO django_session SELECT md5(i::text), repeat('x', 200), now() + CASE WHEN i <= 970 THEN '-730 days' ELSE '7 days' END::interval
-  FROM generate_series(1, 1000) i;
-"""
-
-# There is no systemd in the root: what it would start.
+# No systemd runs in the root: what it would start.
 SYSTEMCTL = """#!/bin/sh
 case "$*" in
   "restart collectd") collectd -t && collectd ;;
@@ -35,30 +23,15 @@ esac
 """
 
 
-def packages(ending="deb", time="first"):
-    return sorted((MADE / time).glob(f"*.{ending}"))
-
-
 def fields(package):
     return dict(re.findall(r"^([\w-]+): (.*)$", subprocess.check_output(["dpkg-deb", "-f", package], text=True), re.M))
 
 
 @pytest.fixture(scope="module")
-def debian(tmp_path_factory):
-    root = DebianRoot(tmp_path_factory.mktemp("debian") / "root", os.environ.get("DJANGO_SESSION_DEBIAN"))
+def debian(tmp_path_factory, archive):
+    root = DebianRoot(tmp_path_factory.mktemp("debian") / "root", archive)
     yield root
     root.end()
-
-
-def give(debian, files):
-    """Copies them into the root: their names there."""
-    for file in files:
-        (debian.folder / "srv" / file.name).write_bytes(file.read_bytes())
-    return " ".join(f"/srv/{file.name}" for file in files)
-
-
-def install(debian):
-    debian.type(f"dpkg -i {give(debian, packages())}")
 
 
 def remove(debian):
@@ -148,30 +121,14 @@ def test_installed_alone_they_change_nothing(debian):
     assert not debian.type("find /etc/systemd -name 'django_session*'")
 
 
-def recipe(debian):
-    """{number: commands} of the way without a network, as the installed README has it."""
-    text = (debian.folder / "usr/share/django_session/README.md").read_text()
-    text = re.search(r"^## From nothing to values\n(.*?)^## ", text, re.M | re.S)[1]
-    found = {}
-    for step in re.split(r"^### ", text, flags=re.M)[1:]:
-        blocks = re.findall(r"^(?:\*\*([AB])\.\*\*[^`]*?)?```\n(.*?)^```", step, re.M | re.S)
-        found[int(step.partition(".")[0])] = "".join(commands for way, commands in blocks if way in ("", "A"))
-    return found
-
-
 @pytest.fixture(scope="module")
 def site(debian):
     """A database with a neglected table, and the roles; needs the packages."""
     for program, text in (("systemctl", SYSTEMCTL), ("journalctl", "#!/bin/sh\n")):
         (debian.folder / "usr/local/bin" / program).write_text(text)
         (debian.folder / "usr/local/bin" / program).chmod(0o755)
-    (debian.folder / "srv/site.sql").write_text(SITE)
-    debian.type("pg_ctlcluster 15 main start && cd / && runuser -u postgres -- createdb site && "
-                "runuser -u postgres -- psql -q -d site -f /srv/site.sql && runuser -u postgres -- vacuumdb -q -z site")
-    steps = recipe(debian)
-    shown = debian.type(steps[1] + steps[2])
-    assert "django_session_swapper" in shown and "(0 rows)" in shown, shown
-    return steps
+    debian.type("pg_ctlcluster 15 main start")
+    return make_site(debian)
 
 
 def test_collectd_has_values_by_the_installed_plugin(debian, site):
