@@ -9,15 +9,19 @@ set(CPACK_COMPONENTS_ALL collectd monitoring cleanup)
 
 # Beside the program: copyright and changes; /usr/share/doc/PACKAGE/examples leads to the samples, which are where every
 # installation has them.
-compress(${PROJECT_SOURCE_DIR}/cmake/debian/changelog changes changelog.Debian)
+if(DJANGO_SESSION_DEBIAN)
+  compress(${PROJECT_SOURCE_DIR}/cmake/debian/changelog changes changelog.Debian)
+endif()
 compress(${PROJECT_SOURCE_DIR}/CHANGELOG.md upstream_changes changelog)
 set(examples ${PROJECT_BINARY_DIR}/compressed/examples)
 file(CREATE_LINK ../../django_session ${examples} SYMBOLIC)
 foreach(component ${CPACK_COMPONENTS_ALL})
   install(FILES cmake/debian/copyright ${changes} ${upstream_changes} ${examples}
           DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/${${component}_package} COMPONENT ${component})
-  install(FILES cmake/debian/lintian-overrides DESTINATION ${CMAKE_INSTALL_DATADIR}/lintian/overrides
-          RENAME ${${component}_package} COMPONENT ${component})
+  if(DJANGO_SESSION_DEBIAN)
+    install(FILES cmake/debian/lintian-overrides DESTINATION ${CMAKE_INSTALL_DATADIR}/lintian/overrides
+            RENAME ${${component}_package} COMPONENT ${component})
+  endif()
 endforeach()
 
 install(FILES cmake/debian/collectd/django_session.conf DESTINATION ${COLLECTD_CONF_DIR} COMPONENT collectd)
