@@ -138,6 +138,13 @@ void SwapState::wait_for_lease(Row& row) {
   }
 }
 
+/// What another run has compared may have lain here for days, where the owner's jobs can write: it is
+/// compared again.
+Phase SwapState::phase_to_go_on_from(const Row& row) const {
+  const bool compared_by_another = row.phase == Phase::ready && row.run_id != swap_.names.run_id;
+  return compared_by_another ? Phase::catching_up : row.phase;
+}
+
 void SwapState::take_over(Row row) {
   wait_for_lease(row);
   try {
@@ -149,7 +156,7 @@ void SwapState::take_over(Row row) {
     throw LeftToAnother("another cleanup of this table is running");
   }
   swap_.ours = true;
-  swap_.phase = row.phase;
+  swap_.phase = phase_to_go_on_from(row);
   swap_.disabled = row.phase == Phase::stopped;
   swap_.shadow = row.shadow;
   swap_.copied = row.copied;

@@ -59,6 +59,7 @@ class SwapState {
   void leave_it_to_its_run(const Leftovers& leftovers);
   static Row read(const pg::Row& row);
   void take_over(Row row);
+  Phase phase_to_go_on_from(const Row& row) const;
   void take_over_to_remove();
   void wait_for_lease(Row& row);
   bool can_go_on(const Row& row) const;

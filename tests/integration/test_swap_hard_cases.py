@@ -3,10 +3,12 @@
 import re
 import signal
 
+import pytest
+
 from cleanup_command import CLEANER
 from django_site import OWNER, TABLE
 from test_swap import (DONE, FAILED, STOPPED, cleanup, cleanup_program, create_role, ended, held_in_the_copy, helpers,  # noqa: F401
-                       interrupt, live, oid, phase, start_cleanup)
+                       interrupt, live, oid, phase, start_cleanup, wait_for_phase)
 
 
 def rename_helpers(site, number):
@@ -45,6 +47,29 @@ def test_stopped_it_keeps_its_copy_and_the_next_run_goes_on(site, cleanup, start
     assert phase(site) == "copying"
     rows = live(site)
     assert "resuming an interrupted swap" in cleanup("-v")
+    assert live(site) == rows and helpers(site) == []
+
+
+# {oid} is the table's. The log is emptied in the same transaction, so that no entry is seen by anyone.
+MEDDLING = {
+    "sessions deleted from the copy": "DELETE FROM djs_{oid}_new WHERE session_key IN (SELECT session_key FROM djs_{oid}_new LIMIT 50)",
+    "a logout taken out of the log": "DELETE FROM django_session WHERE session_key IN (SELECT session_key FROM djs_{oid}_new LIMIT 50); "
+                                     "DELETE FROM djs_{oid}_log",
+}
+
+
+@pytest.mark.parametrize("what", MEDDLING)
+def test_what_another_run_has_compared_is_compared_again(site, cleanup, start_cleanup, what):  # noqa: F811
+    """It may have lain there for days, and the table's owner can write into it."""
+    site.fill(sessions=2000, expired_share=0.5)
+    with site.cluster.locked(site.database, mode="ROW SHARE"):  # in the way of the exchange alone
+        process = start_cleanup()
+        wait_for_phase(site, "ready")
+        process.end(signal.SIGKILL)
+    site.psql(MEDDLING[what].format(oid=oid(site)), OWNER)
+    rows = live(site)
+    text = cleanup("-v", code=FAILED)
+    assert "resuming an interrupted swap" in text and "their copies are" in text, text
     assert live(site) == rows and helpers(site) == []
 
 
