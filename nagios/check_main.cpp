@@ -2,6 +2,7 @@
 // 0 to 3.
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <pwd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -49,6 +50,17 @@ Route route_to(const Measurement& m, const pg::Address& server) {
   return route;
 }
 
+/// The check's own way, for what reads the table. A superuser has none that is safe.
+Route way_to_read(const Measurement& m, const pg::Address& server) {
+  if (m.table.role_is_superuser) return {};
+  const passwd* self = getpwuid(geteuid());
+  return {.database = m.table.database,
+          .host = server.host,
+          .port = server.port,
+          .user = m.table.role,
+          .system_user = self != nullptr ? self->pw_name : fmt::format("#{}", geteuid())};
+}
+
 /// What only helps the reader: a failure costs these lines and nothing else.
 template <typename Ask>
 auto if_answered(Ask ask) -> decltype(ask()) {
@@ -74,7 +86,8 @@ CheckResult measure(const Options& options, pg::Deadline deadline) {
                 .judgement = judgement,
                 .verbosity = options.verbosity,
                 .server = fmt::format("{}, port {}", server.host, server.port),
-                .route = route_to(measurement, server)};
+                .route = route_to(measurement, server),
+                .reading = way_to_read(measurement, server)};
   if (wants_more_lines(judgement.state, options.verbosity)) {
     report.session_tables = if_answered([&] { return probe.session_tables(deadline); });
     report.largest_tables = if_answered([&] { return probe.largest_tables(deadline); });

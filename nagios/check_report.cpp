@@ -178,8 +178,8 @@ void add_one(const Advice& advice, Lines& lines) {
 /// First, since some that carry it cut it off after 1,024 bytes: for that, where to read more comes
 /// before the other ways.
 void add_advice(const Report& report, Lines& lines) {
-  const auto advices =
-      diagnose(report.measurement, report.findings, report.route, report.judgement.deciding);
+  const auto advices = diagnose(report.measurement, report.findings, report.route,
+                                report.judgement.deciding, report.reading);
   const auto others = std::find_if(advices.begin(), advices.end(), [](const Advice& advice) {
     return advice.place == Advice::Place::instead;
   });

@@ -20,6 +20,7 @@ struct Report {
   std::vector<TableSize> largest_tables{};    ///< empty where not asked for or not known
   std::string server;                         ///< where we connected to, without secrets
   Route route;                                ///< for the commands that are printed
+  Route reading{};                            ///< for those that read the table's rows
   std::vector<std::string> session_tables{};  ///< of the database, each a table_word()
 };
 

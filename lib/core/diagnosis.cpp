@@ -26,6 +26,7 @@ struct Case {
   const Measurement& m;
   const Findings& findings;
   const Route& route;
+  const Route& reading;
   std::vector<Advice> advices;
 
   void add(RunbookSection section, std::string finding, std::string command,
@@ -261,15 +262,20 @@ bool is_of_the_tables_size(Metric metric) {
 void advise_on_live_sessions(Case& c, const std::vector<Metric>& alerting) {
   const auto& live = c.findings.values[Metric::live].number;
   if (!live || std::none_of(alerting.begin(), alerting.end(), is_of_the_tables_size)) return;
-  c.add_sql(RunbookSection::large,
-            fmt::format("{} sessions are live, and cleaning gives next to nothing back. Raise the "
-                        "threshold; or have fewer made, for a shorter time (SESSION_COOKIE_AGE): "
-                        "man 7 django_session, STOPPING IT AT THE ROOT. This shows when they "
-                        "expire:",
-                        format_quantity(*live, Unit::rows)),
-            fmt::format("SELECT expire_date::date AS expire, count(*) AS sessions FROM {} GROUP BY "
-                        "1 ORDER BY 1",
-                        table_of(c.m)));
+  const std::string look =
+      c.reading.user.empty()
+          ? ""
+          : psql_statements(c.reading,
+                            {fmt::format("SELECT expire_date::date AS expire, count(*) AS "
+                                         "sessions FROM {} GROUP BY 1 ORDER BY 1",
+                                         table_of(c.m))});
+  c.add(RunbookSection::large,
+        fmt::format("{} sessions are live, and cleaning gives next to nothing back. Raise the "
+                    "threshold; or have fewer made, for a shorter time (SESSION_COOKIE_AGE): man 7 "
+                    "django_session, STOPPING IT AT THE ROOT{}",
+                    format_quantity(*live, Unit::rows),
+                    look.empty() ? "" : ". This shows when they expire:"),
+        look);
 }
 
 void advise_on_schedule(Case& c) {
@@ -330,8 +336,8 @@ void advise_on_missing_index(Case& c) {
 }  // namespace
 
 std::vector<Advice> diagnose(const Measurement& m, const Findings& findings, const Route& route,
-                             const std::vector<Metric>& alerting) {
-  Case c{m, findings, route, {}};
+                             const std::vector<Metric>& alerting, const Route& reading) {
+  Case c{m, findings, route, reading, {}};
   if (m.locked) {
     advise_on_lock(c);  // whatever else there is to do would wait behind that lock
     return c.advices;

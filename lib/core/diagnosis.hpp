@@ -23,9 +23,11 @@ struct Advice {
 };
 
 /// In the order in which it should be read; empty for a healthy table. Only what is worth a
-/// person's time is mentioned. `route` is how a person who may change the table reaches the table;
-/// `alerting` are the metrics past their thresholds.
+/// person's time is mentioned. `route` is how a person who may change the table reaches it; `alerting`
+/// are the metrics past their thresholds. `reading`: how to read its rows with no more rights than
+/// the check has, since the owner may have put a view in its place by then; without a user, not.
 std::vector<Advice> diagnose(const Measurement& measurement, const Findings& findings,
-                             const Route& route, const std::vector<Metric>& alerting = {});
+                             const Route& route, const std::vector<Metric>& alerting = {},
+                             const Route& reading = {});
 
 }  // namespace django_session

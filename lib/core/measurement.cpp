@@ -204,6 +204,8 @@ MetricValue dead_rows(const Measurement& m, const RowCount& count) {
 }
 
 RowCount row_count(const Measurement& m) {
+  // No page in the catalogue doesn't mean that there is none.
+  if (!m.sizes_unknown.empty()) return {Unknown{m.sizes_unknown}, Unknown{m.sizes_unknown}};
   RowCount count = estimate_rows(m.facts.counters, m.heap_bytes / kPage, seen_rows(m));
   if (count.rows) return count;
   std::string reason = count.rows.reason();

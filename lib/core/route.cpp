@@ -47,7 +47,8 @@ std::string database_option(const Route& route) {
 }
 
 std::string begin(const Route& route, const char* program, const char* host_option) {
-  std::string text = route.as_postgres ? "sudo -u postgres " : "";
+  const std::string system_user = route.as_postgres ? "postgres" : route.system_user;
+  std::string text = system_user.empty() ? "" : fmt::format("sudo -u {} ", shell_word(system_user));
   text += program;
   if (!route.host.empty()) text += fmt::format(" {} {}", host_option, shell_word(route.host));
   if (!route.port.empty()) text += " -p " + shell_word(route.port);

@@ -6,12 +6,13 @@
 
 namespace django_session {
 
-/// How to reach a database as a role that may change the session table.
+/// How to reach a database: as a role that may change the session table, or as one that reads it.
 struct Route {
   std::string database{};      ///< empty: the one that libpq takes
   std::string host{}, port{};  ///< as the connection used them; empty: libpq's default
   std::string user{};          ///< empty: the one that libpq takes
   bool as_postgres = false;    ///< by `sudo -u postgres`, for whom servers let their own machine in
+  std::string system_user{};   ///< else by `sudo -u` this one; empty: by the shell's own
 };
 
 /// `text` as one word for a shell, with escapes ($'...') where it would be changed to be printed.

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <ctime>
 
 #include "core/quantity.hpp"
@@ -16,6 +17,16 @@ constexpr double kPage = 8192;
 
 double number_or(const pg::Row& row, const std::string& column, double otherwise) {
   return row.number(column).value_or(otherwise);
+}
+
+/// reltuples and relpages: since PostgreSQL 18 who may MAINTAIN a table can set both to anything.
+double tuples_in(const pg::Row& row, const std::string& column) {
+  const double tuples = number_or(row, column, -1);
+  return std::isfinite(tuples) ? tuples : -1;
+}
+
+double pages_in(const pg::Row& row, const std::string& column) {
+  return std::max(0.0, number_or(row, column, 0));
 }
 
 Column read_column(const pg::Row& row) {
@@ -32,7 +43,7 @@ Index read_index(const pg::Row& row) {
   Index index;
   index.name = row.text("name");
   index.oid = row.oid("oid");
-  index.bytes = number_or(row, "relpages", 0) * kPage;
+  index.bytes = pages_in(row, "relpages") * kPage;
   index.valid = row.flag("valid");
   index.unique = row.flag("unique");
   index.fillfactor = number_or(row, "fillfactor", 90);
@@ -90,8 +101,8 @@ RelationCounters read_counters(const pg::Row& row, const std::string& prefix) {
     return number_or(row, prefix + column, otherwise);
   };
   RelationCounters counters;
-  counters.tuples = number("reltuples", -1);
-  counters.catalog_pages = number("relpages", 0);
+  counters.tuples = tuples_in(row, prefix + "reltuples");
+  counters.catalog_pages = pages_in(row, prefix + "relpages");
   counters.live = number("live", 0);
   counters.dead = number("dead", 0);
   counters.inserted = number("inserted", 0);
@@ -130,7 +141,7 @@ Definition read_definition(const pg::Row& row, const pg::Rows& indexes) {
   definition.standby = row.flag("standby");
   definition.statistics_oid = row.oid("statistics_oid");
   if (definition.statistics_oid) definition.statistics_function = row.text("statistics_function");
-  definition.tuples = number_or(row, "reltuples", -1);
+  definition.tuples = tuples_in(row, "reltuples");
   return definition;
 }
 

@@ -60,8 +60,7 @@ def run_check(program, *options, environment=None, timeout=60):
 def typed(command):
     """Runs a command of the page in a shell as it is. Only `sudo` is taken for what it comes to: the tests' servers let
     everybody in as the role that he names."""
-    sudo = "sudo -u postgres "
-    command = command.strip()
-    role = {"PGUSER": "postgres"} if command.startswith(sudo) else {}
+    user, command = re.match(r"(?:sudo -u (\S+) )?(.*)", command.strip(), re.S).groups()
+    role = {"PGUSER": "postgres"} if user == "postgres" else {}
     path = {"PATH": f"{paths.CLEANUP.parent}:{PLAIN_ENVIRONMENT['PATH']}"}
-    return run(["bash", "-c", command.removeprefix(sudo)], environment={**sanitizer.environment(), **path, **role})
+    return run(["bash", "-c", command], environment={**sanitizer.environment(), **path, **role})

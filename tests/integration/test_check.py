@@ -163,6 +163,15 @@ def test_verbosity_adds_lines(site, ask):
 # -- what can't be known -------------------------------------------------------------------------
 
 
+def test_a_locked_table_of_which_no_page_is_known_is_not_called_empty(site, cluster, run_check):
+    site.psql(f"ANALYZE {TABLE}")
+    site.fill(sessions=1000, vacuum=False)
+    with cluster.locked("site"):
+        answer = run_check("-w", "expired=1")
+    assert answer.state == "UNKNOWN" and "no sessions" not in answer.stdout, answer.stdout
+    assert not {"live", "expired", "dead", "expired_percent"} & answer.perfdata.keys(), answer.stdout
+
+
 def test_a_locked_table_is_reported_at_once(cluster, site, ask):
     site.fill(sessions=20_000)
     with cluster.locked("site"):

@@ -55,6 +55,32 @@ def filled(site):
     return site
 
 
+# What may be there when the command is typed, later than it was printed.
+THERE_BY_THEN = {"view": f"""ALTER TABLE django_session RENAME TO rows;
+        CREATE VIEW django_session AS SELECT * FROM rows WHERE public.jaw();
+        GRANT SELECT ON django_session TO {MONITOR}""",
+                 **{name: plant for name, plant in PLANTS.items() if name != "domain"}}
+
+
+@pytest.mark.parametrize("plant", cases(THERE_BY_THEN, statistics=OF_EXPRESSIONS))
+def test_what_the_page_has_typed_runs_the_owners_code_for_nobody_who_can_do_more(site, run_check, plant):
+    site.psql(f"GRANT CREATE ON SCHEMA public TO {OWNER}")
+    site.fill(sessions=1000, expired_share=0)
+    site.psql(TRAP, OWNER)
+    answer = run_check("-w", "total=10kB")
+    command, = [line for line in answer.long_text.splitlines() if "SELECT expire_date" in line]
+    site.psql(THERE_BY_THEN[plant], OWNER)
+    mark = site.cluster.log_mark()
+    assert " expire " in check.typed(command).stdout
+    assert run_for(site, mark) <= {MONITOR}
+
+
+def test_to_a_superuser_nothing_is_said_that_reads_the_table(site, run_check, cluster):
+    site.fill(sessions=1000, expired_share=0)
+    answer = run_check("-w", "total=10kB", environment=cluster.environment("site", SUPERUSER))
+    assert "SESSION_COOKIE_AGE" in answer.stdout and "SELECT expire_date" not in answer.stdout, answer.stdout
+
+
 @pytest.fixture
 def admin(filled):
     """A role that is a member of two owners."""

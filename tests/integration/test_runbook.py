@@ -555,6 +555,12 @@ def test_each_end_of_a_cleanup_has_its_section():
         assert f'notification says "{ending}"' in page, ending
 
 
+def test_nobody_who_can_do_more_than_the_owner_is_told_to_read_the_table():
+    """It may be a view by then, whose functions run with the reader's rights."""
+    reads = [command for block in BLOCKS for command in block.commands if re.search(rf"\bFROM (ONLY )?{TABLE}\b", command)]
+    assert reads and not [command for command in reads if f"-U {MONITOR}" not in command]
+
+
 def test_each_section_has_its_four_parts():
     assert len(SECTIONS) > 30
     assert not {section: parts for section, parts in SECTIONS.items() if parts != PARTS}

@@ -156,6 +156,19 @@ TEST(Answer, takes_sizes_from_the_catalogue_until_the_real_ones_come) {
   CHECK_TRUE(m.sizes_are_exact);
 }
 
+TEST(Answer, takes_statistics_that_can_not_be_for_none) {
+  const Definition definition =
+      read_definition(definition_row(), {index_row("1", "i", "expire_date")});
+  pg::Row row = facts_row("django_session");
+  row.set("relpages", "-1");
+  for (const char* tuples : {"NaN", "Infinity"}) {
+    row.set("reltuples", tuples);
+    const Measurement m = begin_measurement(definition, read_facts({row}, definition).value());
+    DOUBLES_EQUAL(-1, m.facts.counters.tuples, 0);
+    DOUBLES_EQUAL(0, m.heap_bytes, 0);
+  }
+}
+
 TEST(Answer, notices_a_renamed_table_and_a_changed_set_of_indexes) {
   const Definition definition =
       read_definition(definition_row(), {index_row("1", "i", "expire_date")});

@@ -307,6 +307,11 @@ TEST(Diagnosis, large_with_live_sessions_alone_is_a_matter_of_the_site) {
   STRCMP_CONTAINS("1.2M sessions are live, and cleaning gives next to nothing back",
                   advices[0].finding.c_str());
   STRCMP_CONTAINS("SESSION_COOKIE_AGE", advices[0].finding.c_str());
+  STRCMP_EQUAL("", advices[0].command.c_str());
+  const Route reading{.user = "watcher"};
+  STRCMP_CONTAINS(
+      "psql -U watcher -c",
+      diagnose(healthy(), findings, route, {Metric::total}, reading)[0].command.c_str());
   LONGS_EQUAL(0, diagnose(healthy(), findings, route).size());
   LONGS_EQUAL(0, diagnose(healthy(), findings, route, {Metric::database}).size());
   const auto cleaning =

@@ -30,6 +30,12 @@ TEST(PrintedCommand, over_a_socket_is_that_of_the_servers_administrator) {
                psql_command(route, "-v a=b -f roles.sql").c_str());
 }
 
+TEST(PrintedCommand, that_reads_the_table_is_typed_as_the_user_of_the_check) {
+  const Route route{.database = "site", .user = "watcher", .system_user = "nagios"};
+  STRCMP_EQUAL("sudo -u nagios psql -d site -U watcher -c 'SHOW x'",
+               psql_statements(route, {"SHOW x"}).c_str());
+}
+
 TEST(PrintedCommand, a_database_that_looks_like_a_connection_string_is_one_name) {
   STRCMP_EQUAL(R"(django_session_cleanup -d 'dbname='\''a=b'\''' -x)",
                cleanup_command({.database = "a=b"}, "-x").c_str());
