@@ -30,6 +30,7 @@ NAGIOS_COMMANDS = CONF / "nagios" / "django_session.cfg"
 NAGIOS_SAMPLES = [NAGIOS_COMMANDS, CONF / "nagios" / "django_session_service.cfg"]
 ICINGA_COMMAND = CONF / "icinga2" / "django_session.conf"
 ICINGA_SAMPLES = [ICINGA_COMMAND, CONF / "icinga2" / "django_session_service.conf"]
+DIRECTOR_BASKET = CONF / "icinga2" / "django_session_director.json"
 NAGIOS_MAIL_SAMPLE = CONF / "nagios" / "django_session_mail.cfg"
 NAGIOS_CLEANUP_SAMPLE = CONF / "nagios" / "django_session_cleanup.cfg"
 ICINGA_CLEANUP_SAMPLE = CONF / "icinga2" / "django_session_cleanup.conf"

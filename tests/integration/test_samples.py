@@ -1,5 +1,6 @@
 """The samples of conf.d as the real programs take them: collectd, Nagios 4 and Icinga 2."""
 
+import json
 import re
 from pathlib import Path
 
@@ -117,6 +118,24 @@ def test_icingas_commands_have_each_option_its_variable_and_a_description(icinga
     for option, argument in arguments.items():
         assert argument["description"], option
         assert re.fullmatch(r"\$(django_session_\w+|service\.state|service\.state_type)\$", argument.get("value") or argument["set_if"])
+
+
+def test_the_directors_basket_has_the_same_command_and_a_field_for_each_variable(icinga):
+    """The Director can't import ipv4-or-ipv6, so the host's address is found by an expression of its own."""
+    packaged = icinga(object_files=[paths.ICINGA_COMMAND]).request("/v1/objects/checkcommands/django_session")[0]["attrs"]
+    basket = json.loads(paths.DIRECTOR_BASKET.read_text())
+    command, = basket["Command"].values()
+    variables = {(argument.get("value") or argument["set_if"]).strip("$"): argument for argument in packaged["arguments"].values()}
+    fields = {basket["Datafield"][str(link["datafield_id"])]["varname"]: link["is_required"] for link in command["fields"]}
+    assert fields == {name: "y" if "required" in argument else "n" for name, argument in variables.items()}
+    assert {field["varname"]: field["description"] for field in basket["Datafield"].values()} == {
+        name: argument["description"] for name, argument in variables.items()}
+
+    assert command["arguments"]["-H"].pop("value")["body"].startswith(f'return macro("{packaged["arguments"]["-H"].pop("value")}") ||')
+    assert command["arguments"] == packaged["arguments"]
+    assert ([command["command"]], command["timeout"]) == ([Path(word).name for word in packaged["command"]], packaged["timeout"])
+    assert packaged["vars"].pop("django_session_host") == "$check_address$"
+    assert command["vars"] == {name: value for name, value in packaged["vars"].items() if name.startswith("django_session_")}
 
 
 def test_icinga_passes_each_variable_on(icinga, cluster, site, folder):

@@ -8,7 +8,9 @@ from pathlib import Path
 
 # What our packages are used by, and the libraries that they depend on.
 PACKAGES = ["collectd", "librrd8", "nagios4-core", "icinga2", "nagios-nrpe-server", "nagios-nrpe-plugin",
-            "monitoring-plugins-basic", "postgresql-15", "libfmt9", "iproute2", "systemd-sysv", "dbus"]
+            "monitoring-plugins-basic", "postgresql-15", "libfmt9", "iproute2", "systemd-sysv", "dbus",
+            # Icinga Director; php8.2-cgi, or else Debian takes the whole of Apache.
+            "icingacli", "icingaweb2-module-director", "php8.2-cgi", "php8.2-pgsql"]
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8",
                "DEBIAN_FRONTEND": "noninteractive"}
 NOT_FILES = ("dev", "proc", "run", "sys", "tmp")

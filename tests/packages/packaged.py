@@ -53,3 +53,8 @@ def make_site(debian):
     shown = debian.type(steps[1] + steps[2])
     assert "django_session_swapper" in shown and "(0 rows)" in shown, shown
     return steps
+
+
+def forced(pipe, host, service):
+    """What has Nagios or Icinga run a check at once."""
+    return f"printf '[%s] SCHEDULE_FORCED_SVC_CHECK;{host};{service};%s\\n' $(date +%s) $(date +%s) >{pipe}"

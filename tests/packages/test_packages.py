@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from debian_root import DebianRoot
-from packaged import MADE, give, install, make_site, packages
+from packaged import MADE, forced, give, install, make_site, packages
 
 NAMES = {"collectd-plugin-django-session", "django-session-cleanup", "monitoring-plugins-django-session"}
 CONFFILES = ["/etc/collectd/collectd.conf.d/django_session.conf", "/etc/nagios-plugins/config/django_session.cfg"]
@@ -146,10 +146,6 @@ def test_the_check_and_the_command_run_from_where_they_are_installed(debian, sit
     assert plan.count("Plan for") == 2, plan
     for page in ("1/check_django_session.1", "1/django_session_cleanup.1", "5/collectd-django_session.5", "7/django_session.7"):
         debian.type(f"gzip -t /usr/share/man/man{page}.gz")
-
-
-def forced(pipe, host, service):
-    return f"printf '[%s] SCHEDULE_FORCED_SVC_CHECK;{host};{service};%s\\n' $(date +%s) $(date +%s) >{pipe}"
 
 
 def test_nagios_runs_the_check_by_the_installed_command(debian, site):

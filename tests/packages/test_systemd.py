@@ -9,7 +9,7 @@ from debian_root import BootedDebian
 from packaged import install, make_site
 
 # Debian starts them after their installation; not needed here.
-OTHERS = ["nagios4.service", "icinga2.service", "nagios-nrpe-server.service"]
+OTHERS = ["nagios4.service", "icinga2.service", "nagios-nrpe-server.service", "icingaweb2-module-director.service"]
 SERVICE, TIMER = "django_session_cleanup@site.service", "django_session_cleanup@site.timer"
 START = "systemctl start collectd || { journalctl -o cat -u collectd -n 30; false; }"
 PLUGIN = "/etc/collectd/collectd.conf.d/django_session.conf"
