@@ -106,13 +106,14 @@ SwapState::Row SwapState::read() {
   const pg::Row row = swap_.report(read_state_sql(swap_.names, swap_.quick()), swap_.quick());
   try {
     return read(row);
-  } catch (const std::runtime_error&) {  // its columns were altered
+  } catch (const std::runtime_error&) {  // its columns or their values were altered
     throw pg::Error(pg::Error::Kind::statement,
                     "the state of the swap is damaged; --abort removes it");
   }
 }
 
 SwapState::Row SwapState::read(const pg::Row& row) {
+  if (row.text("run_id") == "x") throw std::runtime_error("no run has this state");
   const auto number = [&](const char* column) { return row.number(column).value_or(0); };
   std::string phase = row.text("phase");
   std::replace(phase.begin(), phase.end(), '_', ' ');

@@ -44,6 +44,8 @@ def test_many_that_are_held_make_it_hardly_slower(cleaned_site, run_cleanup, eve
     number = "row_number() OVER (ORDER BY expire_date)"
     few = f"ctid IN (SELECT ctid FROM (SELECT ctid, {number} AS n FROM {TABLE}) x WHERE n % {every} = 0)"
     count = 60_000 // every
+    if cleaned_site.cluster.version >= 17:  # VACUUM waits for old transactions
+        cleaned_site.psql(f"REVOKE MAINTAIN ON {TABLE} FROM {CLEANER}")
     cleaned_site.psql("CREATE TABLE again AS TABLE django_session")
     free = run_cleanup(*DELETE)
     assert free.deleted == 60_000

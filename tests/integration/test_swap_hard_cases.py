@@ -73,6 +73,18 @@ def test_what_another_run_has_compared_is_compared_again(site, cleanup, start_cl
     assert live(site) == rows and helpers(site) == []
 
 
+@pytest.mark.parametrize("run_id", ["a b", "a" * 32 + " b", "", "a=b"])
+def test_a_state_of_no_run_is_damaged_and_can_be_removed(site, cleanup, start_cleanup, run_id):  # noqa: F811
+    """Whatever its owner has written there: no cleanup waits for a run that can't be."""
+    site.fill(sessions=10_000, expired_share=0.5)
+    interrupt(site, start_cleanup)
+    site.psql(f"UPDATE djs_{oid(site)}_state SET run_id = '{run_id}'", OWNER)
+    rows = live(site)
+    assert "the state of the swap is damaged; --abort removes it" in cleanup(code=FAILED)
+    cleanup("--abort")
+    assert live(site) == rows and helpers(site) == []
+
+
 def test_helpers_out_of_a_dump_are_removed(site, cleanup, start_cleanup):  # noqa: F811
     site.fill(sessions=10_000, expired_share=0.5)
     interrupt(site, start_cleanup)

@@ -2,7 +2,7 @@
 --
 -- A part of a PL/pgSQL block, as the table's owner.
 -- Locks: none on the table.
--- Report: run_id, phase (with _ for spaces), shadow, keep_seconds, copied, rows_before, bytes_before,
+-- Report: run_id (x: of no run), phase (with _ for spaces), shadow, keep_seconds, copied, rows_before, bytes_before,
 -- age (seconds), lease (seconds left), backend_gone, is_vacuumed (shadow or log, by any session),
 -- and intact: table, triggers and helpers are as the run left them.
 --   {oid}, {table_literal}  the table's OID, and its name as a string
@@ -24,7 +24,8 @@
       AND {original_lines} = m.definition AS intact
   INTO item FROM {state} m;
   RAISE INFO 'djs: run_id=% phase=% shadow=% keep_seconds=% copied=% rows_before=% bytes_before=%',
-    item.run_id, replace(item.phase, ' ', '_'), item.shadow, item.keep_seconds, item.copied,
-    item.rows_before::numeric, item.bytes_before::numeric;  -- float8 has as many digits as is set
+    CASE WHEN item.run_id ~ '^[0-9a-f]{32}$' THEN item.run_id ELSE 'x' END, replace(item.phase, ' ', '_'),
+    item.shadow, item.keep_seconds, item.copied, item.rows_before::numeric,
+    item.bytes_before::numeric;  -- float8 has as many digits as is set
   RAISE INFO 'djs: age=% lease=% backend_gone=% is_vacuumed=% intact=%', item.age, item.lease,
     item.backend_gone, item.is_vacuumed, coalesce(item.intact, false);
