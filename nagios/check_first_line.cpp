@@ -31,6 +31,8 @@ std::vector<std::string> deciding_entries(const Measurement& m, const MetricValu
     entries.push_back(fmt::format("sessions can't be read or saved for {}{}",
                                   format_quantity(*m.lock.waited, Unit::seconds),
                                   m.lock.head.empty() ? "" : ", behind " + m.lock.head));
+  else if (m.locked && judgement.state != State::ok && !m.lock.head.empty())
+    entries.push_back((m.lock.waited ? "all wait behind " : "locked by ") + m.lock.head);
   if (swap_was_abandoned(m)) entries.emplace_back("an interrupted swap was left behind");
   std::vector<Metric> open = judgement.deciding;
   while (!open.empty()) {

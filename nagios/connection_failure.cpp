@@ -105,7 +105,7 @@ Route administrators_route(const Words& w, const std::string& database = "") {
 }
 
 std::string administrators_sql(const Words& w, const std::string& sql) {
-  return "  " + psql_statements(administrators_route(w), {sql});
+  return "  " + psql_statement(administrators_route(w), sql);
 }
 
 std::vector<std::string> of_password(const Words& w) {
@@ -125,7 +125,7 @@ std::vector<std::string> of_peer(const Words& w) {
         "certificate) doesn't let this role in: fix it there, or name another role with -U"};
   return {
       "Next: over its socket the server lets a system user log in only as the role of the same "
-      "name: map this check's user to the role in pg_ident.conf (README, Logging in), or connect "
+      "name: map this check's user to the role in pg_ident.conf (man 7 django_session), or connect "
       "with -H localhost and a password file"};
 }
 
@@ -134,7 +134,7 @@ std::vector<std::string> of_no_entry(const Words& w) {
                                          : "  host  {}  {}  ADDRESS/32  scram-sha-256";
   return {
       "Next: on the server, add this line to pg_hba.conf, above all that reject it (ADDRESS: this "
-      "machine's; the map: README, Logging in), and reload it:",
+      "machine's; the map: man 7 django_session), and reload it:",
       fmt::format(fmt::runtime(line), sql_identifier(or_placeholder(w.database, "DATABASE")),
                   sql_identifier(or_placeholder(w.role, "ROLE"))),
       administrators_sql(w, "SELECT pg_catalog.pg_reload_conf()")};

@@ -35,7 +35,7 @@ struct Case {
   }
   void add_sql(RunbookSection section, std::string finding, const std::string& sql,
                Advice::Place place = Advice::Place::next) {
-    add(section, std::move(finding), psql_statements(route, {sql}), place);
+    add(section, std::move(finding), psql_statement(route, sql), place);
   }
 };
 
@@ -67,10 +67,13 @@ void advise_on_lock(Case& c) {
       printable_string(regclass_text(c.m)));
   if (lock.end_it.empty())
     return c.add_sql(RunbookSection::locked, state + " Look who has it:", look);
-  c.add_sql(RunbookSection::locked,
-            fmt::format("{} Wait, or end {}, which undoes its work; as its role or a superuser:",
-                        state, lock.head),
-            lock.end_it);
+  c.add_sql(
+      RunbookSection::locked,
+      fmt::format("{} Wait, or end {}, which {}; as its role or a superuser:", state, lock.head,
+                  lock.end_it.starts_with("ROLLBACK PREPARED")
+                      ? "discards for good what was prepared: ask who did"
+                      : "undoes its work"),
+      lock.end_it);
   c.add_sql(RunbookSection::locked, "look at all who hold or await it:", look,
             Advice::Place::instead);
 }
@@ -89,6 +92,13 @@ void advise_on_rights(Case& c) {
                           "the right:",
                           table.role),
               fmt::format("GRANT SELECT (expire_date) ON {} TO {}", table_of(c.m), role));
+  else if (table.hides_rows)
+    c.add_sql(
+        RunbookSection::missing_right,
+        fmt::format("row security hides rows from role {}, so sessions can't be judged; let it "
+                    "see those of all tables that it may read:",
+                    table.role),
+        fmt::format("ALTER ROLE {} BYPASSRLS", role));
 }
 
 /// Where the statistics target is 0, ANALYZE alone would change nothing.
@@ -115,7 +125,8 @@ void advise_on_counters(Case& c) {
 
 void advise_on_statistics(Case& c) {
   const Measurement& m = c.m;
-  const bool missing = m.table.may_read_expire_date && !c.findings.values[Metric::live].number;
+  const bool missing = m.table.may_read_expire_date && !m.table.hides_rows &&
+                       !c.findings.values[Metric::live].number;
   if (m.table.may_read_expire_date && expire_date_is_never_analyzed(m))
     c.add_sql(RunbookSection::no_statistics,
               "expire_date's statistics target is 0, so ANALYZE passes it over, and sessions "
@@ -183,9 +194,8 @@ std::string freed_online(const Case& c, const Reclaimable& parts) {
 /// VACUUM FULL alone would write the expired sessions again, too.
 void advise_full(Case& c, bool expired) {
   const auto afresh = sizes_afresh(c.m);
-  const std::string full = psql_statements(  // who can't have the lock must not queue all others
-      c.route,
-      {"SET lock_timeout = '2s'", fmt::format("VACUUM (FULL, ANALYZE) {}", table_of(c.m))});
+  const std::string full =
+      psql_unless_locked(c.route, fmt::format("VACUUM (FULL, ANALYZE) {}", table_of(c.m)));
   c.add(expired ? RunbookSection::expired : RunbookSection::free_space,
         fmt::format("{}VACUUM FULL, which locks the table: the site stands still while {} written "
                     "again:",
@@ -265,10 +275,10 @@ void advise_on_live_sessions(Case& c, const std::vector<Metric>& alerting) {
   const std::string look =
       c.reading.user.empty()
           ? ""
-          : psql_statements(c.reading,
-                            {fmt::format("SELECT expire_date::date AS expire, count(*) AS "
-                                         "sessions FROM {} GROUP BY 1 ORDER BY 1",
-                                         table_of(c.m))});
+          : psql_statement(c.reading,
+                           fmt::format("SELECT expire_date::date AS expire, count(*) AS sessions "
+                                       "FROM {} GROUP BY 1 ORDER BY 1",
+                                       table_of(c.m)));
   c.add(RunbookSection::large,
         fmt::format("{} sessions are live, and cleaning gives next to nothing back. Raise the "
                     "threshold; or have fewer made, for a shorter time (SESSION_COOKIE_AGE): man 7 "
@@ -345,6 +355,7 @@ std::vector<Advice> diagnose(const Measurement& m, const Findings& findings, con
   if (m.facts.standby)
     c.add(RunbookSection::standby, "this server is a standby: run what follows on the primary", "");
   const std::size_t preface = c.advices.size();
+  advise_on_rights(c);  // without them the rest is half known
   advise_on_abandoned_swap(c);
   advise_on_invalid_indexes(c);  // with one of them, or without an index, a cleanup is refused
   advise_on_missing_index(c);
@@ -353,7 +364,6 @@ std::vector<Advice> diagnose(const Measurement& m, const Findings& findings, con
     advise_on_space(c, *findings.reclaimable);
     if (c.advices.size() == before) advise_on_live_sessions(c, alerting);
   }
-  advise_on_rights(c);
   advise_on_statistics(c);
   advise_on_widths(c);
   advise_on_schedule(c);

@@ -50,6 +50,7 @@ struct SessionTable {
   double fillfactor = 100;
   std::vector<Index> indexes;
   bool may_use_schema = true, may_read_expire_date = true;
+  bool hides_rows = false;  ///< from this role, by row security
   bool expire_date_indexed = true;
   std::optional<SwapUnderWay> swap;
 

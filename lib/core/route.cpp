@@ -87,15 +87,14 @@ std::string psql_command(const Route& route, const std::string& words) {
   return begin(route, "psql", "-h") + " " + words;
 }
 
-std::string psql_statements(const Route& route, const std::vector<std::string>& statements) {
-  std::string words;
-  const auto add = [&](const std::string& statement) {
-    words += (words.empty() ? "-c " : " -c ") + shell_word(statement);
-  };
-  if (std::any_of(statements.begin(), statements.end(), looks_up_names))
-    add("SET search_path = pg_catalog");
-  for (const std::string& statement : statements) add(statement);
-  return psql_command(route, words);
+std::string psql_statement(const Route& route, const std::string& statement) {
+  const char* lookup = looks_up_names(statement) ? "SET LOCAL search_path = pg_catalog; " : "";
+  return psql_command(route, "-c " + shell_word(lookup + statement));
+}
+
+std::string psql_unless_locked(const Route& route, const std::string& statement) {
+  return begin(route, "env PGOPTIONS='-c lock_timeout=2s' psql", "-h") + " -c " +
+         shell_word(statement);
 }
 
 std::string roles_file() { return DJANGO_SESSION_ROLES_FILE; }

@@ -24,8 +24,11 @@ std::string table_word(const std::string& schema, const std::string& table);
 
 /// A complete command: `psql`, its options, and `words`, quoted already.
 std::string psql_command(const Route& route, const std::string& words);
-/// The same with each of the statements in a transaction of its own.
-std::string psql_statements(const Route& route, const std::vector<std::string>& statements);
+/// The same with a statement. It leaves no setting behind in the connection, which a pooler gives to
+/// others.
+std::string psql_statement(const Route& route, const std::string& statement);
+/// The same where others would queue behind a wait for the table's lock: that ends after two seconds.
+std::string psql_unless_locked(const Route& route, const std::string& statement);
 /// The file that makes our roles, where it is installed.
 std::string roles_file();
 /// A complete command: `django_session_cleanup`, its options, and `words`, quoted already.

@@ -86,6 +86,7 @@ SessionTable read_table(const pg::Row& row, const pg::Rows& indexes) {
   table.fillfactor = number_or(row, "fillfactor", 100);
   table.may_use_schema = row.flag("may_use_schema");
   table.may_read_expire_date = table.may_use_schema && row.flag("may_read_expire_date");
+  table.hides_rows = row.flag("row_security");
   std::transform(indexes.begin(), indexes.end(), std::back_inserter(table.indexes), read_index);
   table.expire_date_indexed =
       std::any_of(table.indexes.begin(), table.indexes.end(), is_plain_index_on_expire_date);

@@ -71,7 +71,7 @@ TEST(Diagnosis, expired_sessions_are_deleted_and_then_the_space_is_given_back) {
   STRCMP_EQUAL(
       "django_session_cleanup -d site -T public.django_session --method swap --dry-run\n"
       "python manage.py clearsessions\n"
-      "python manage.py clearsessions && psql -d site -c 'SET lock_timeout = '\\''2s'\\''' -c "
+      "python manage.py clearsessions && env PGOPTIONS='-c lock_timeout=2s' psql -d site -c "
       "'VACUUM (FULL, ANALYZE) "
       "public.django_session'\n",
       commands(healthy(), findings_of({.expired = 90 * kMB})).c_str());
@@ -81,7 +81,7 @@ TEST(Diagnosis, free_space_is_given_back_and_the_lock_is_named) {
   const Findings findings = findings_of({.free = 50 * kMB});
   STRCMP_EQUAL(
       "django_session_cleanup -d site -T public.django_session --method swap --dry-run\n"
-      "psql -d site -c 'SET lock_timeout = '\\''2s'\\''' -c 'VACUUM (FULL, ANALYZE) "
+      "env PGOPTIONS='-c lock_timeout=2s' psql -d site -c 'VACUUM (FULL, ANALYZE) "
       "public.django_session'\n",
       commands(healthy(), findings).c_str());
   STRCMP_CONTAINS("VACUUM FULL, which locks the table", text_of(healthy(), findings).c_str());

@@ -10,17 +10,18 @@ TEST_GROUP(PrintedCommand){};
 TEST(PrintedCommand, has_host_port_database_and_role) {
   const Route route{.database = "site", .host = "db1", .port = "5433", .user = "django"};
   STRCMP_EQUAL("psql -h db1 -p 5433 -d site -U django -c 'ANALYZE x'",
-               psql_statements(route, {"ANALYZE x"}).c_str());
+               psql_statement(route, "ANALYZE x").c_str());
   STRCMP_EQUAL("django_session_cleanup -H db1 -p 5433 -d site -U django --dry-run",
                cleanup_command(route, "--dry-run").c_str());
 }
 
 TEST(PrintedCommand, looks_up_names_where_none_but_the_system_puts_them) {
   const Route route{.database = "site"};
-  STRCMP_EQUAL("psql -d site -c 'SET search_path = pg_catalog' -c 'SELECT count(*) FROM pg_locks'",
-               psql_statements(route, {"SELECT count(*) FROM pg_locks"}).c_str());
+  STRCMP_EQUAL(
+      "psql -d site -c 'SET LOCAL search_path = pg_catalog; SELECT count(*) FROM pg_locks'",
+      psql_statement(route, "SELECT count(*) FROM pg_locks").c_str());
   STRCMP_EQUAL("psql -d site -c 'SELECT pg_catalog.pg_reload_conf()'",
-               psql_statements(route, {"SELECT pg_catalog.pg_reload_conf()"}).c_str());
+               psql_statement(route, "SELECT pg_catalog.pg_reload_conf()").c_str());
 }
 
 TEST(PrintedCommand, over_a_socket_is_that_of_the_servers_administrator) {
@@ -33,7 +34,7 @@ TEST(PrintedCommand, over_a_socket_is_that_of_the_servers_administrator) {
 TEST(PrintedCommand, that_reads_the_table_is_typed_as_the_user_of_the_check) {
   const Route route{.database = "site", .user = "watcher", .system_user = "nagios"};
   STRCMP_EQUAL("sudo -u nagios psql -d site -U watcher -c 'SHOW x'",
-               psql_statements(route, {"SHOW x"}).c_str());
+               psql_statement(route, "SHOW x").c_str());
 }
 
 TEST(PrintedCommand, a_database_that_looks_like_a_connection_string_is_one_name) {
