@@ -582,7 +582,8 @@ def test_each_block_has_a_state_and_each_state_a_block():
 def test_no_query_finds_what_others_have_put_into_its_way(place):
     """An administrator types it. The database's owner decides where names are looked up there, unless it is said: for this
     statement alone, since behind a pooler the next to have the connection is the site."""
-    lines = [plain(line) for line in (paths.ROOT / place).read_text().splitlines() if "psql" in line]
+    as_typed = plain if place.endswith(".7") else str
+    lines = [as_typed(line) for line in (paths.ROOT / place).read_text().splitlines() if "psql" in line]
     statements = [statement for line in lines for _, statement in re.findall(r"""-c (['"])((?:SET|SELECT|SHOW) .*?)\1(?= -c|$)""", line)]
     assert len(statements) > 1
     assert not [statement for statement in statements if not statement.startswith("SET LOCAL search_path = pg_catalog; SELECT ")
