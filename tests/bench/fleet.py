@@ -5,9 +5,10 @@ import contextlib
 import socket
 import time
 
-from collectd_daemon import database_block, plugin_block
+import paths
+from collectd_daemon import database_block, plugin_block, running_collectd
 from processes import cpu_seconds, status
-from setting import Table, collectd, new_site, server, tell
+from setting import Table, new_site, server, tell
 
 INTERVAL = 10
 FLEETS = (1, 20, 100, 300)
@@ -26,7 +27,7 @@ def measure(options):
 
 def cost(cluster, databases, seconds):
     blocks = [database_block(cluster, "site", Instance=f"site{number}") for number in range(databases)]
-    with collectd(cluster, plugin_block(*blocks), INTERVAL) as daemon:
+    with running_collectd(plugin_block(*blocks), INTERVAL, paths.PLUGIN) as daemon:
         time.sleep(3 * INTERVAL)  # the first readings connect, and their threads go
         threads, start, before = [], time.monotonic(), cpu_seconds(daemon.pid)
         while time.monotonic() - start < seconds:
@@ -47,7 +48,7 @@ def hung(cluster, seconds):
         blocks = [f'<Database "site">\nHost "127.0.0.1"\nPort {silent.getsockname()[1]}\n'
                   f'Instance "hung{number}"\n</Database>\n' for number in range(HUNG)]
         blocks += [database_block(cluster, "site", Instance=name) for name in ("one", "two", "three")]
-        with collectd(cluster, "LoadPlugin load\n" + plugin_block(*blocks), INTERVAL) as daemon:
+        with running_collectd("LoadPlugin load\n" + plugin_block(*blocks), INTERVAL, paths.PLUGIN) as daemon:
             time.sleep(max(seconds, 4 * INTERVAL))
             history, threads = daemon.history(), status(daemon.pid, "Threads")
             start = time.monotonic()

@@ -4,9 +4,9 @@ import statistics
 import time
 
 import paths
-from collectd_daemon import database_block, plugin_block
+from collectd_daemon import database_block, plugin_block, running_collectd
 from processes import cpu_seconds
-from setting import Table, collectd, new_site, server, tell
+from setting import Table, new_site, server, tell
 
 POSTGRESQL_PLUGIN = """LoadPlugin postgresql
 <Plugin postgresql>
@@ -64,7 +64,7 @@ def backend_of(cluster, application):
 
 def cpu_of_readings(cluster, config, plugin, application):
     """CPU seconds of collectd and of its backend for each reading."""
-    with collectd(cluster, config, 1 / A_SECOND, plugin) as daemon:
+    with running_collectd(config, 1 / A_SECOND, plugin) as daemon:
         time.sleep(3)
         pids = daemon.pid, backend_of(cluster, application)
         start, before = time.monotonic(), [cpu_seconds(pid) for pid in pids]
@@ -92,7 +92,7 @@ def compare_cpu(cluster, builds):
 
 
 def reading_times(cluster, database, readings=40):
-    with collectd(cluster, plugin_block(database_block(cluster, database)), 0.2) as daemon:
+    with running_collectd(plugin_block(database_block(cluster, database)), 0.2, paths.PLUGIN) as daemon:
         name = f"django_session-{database}/response_time-read"
         daemon.wait_for_reads(name, readings + 3)
         return [value for _, value in daemon.history()[name]][3:]

@@ -15,7 +15,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
 
 import paths
 from cluster import Cluster, binaries
-from collectd_daemon import CollectdDaemon
 from django_site import OWNER, TABLE, DjangoSite
 from processes import PLAIN_ENVIRONMENT
 
@@ -129,17 +128,6 @@ def cost_of(site, way):
 
 def median_cost(costs):
     return Cost(*(statistics.median(getattr(cost, field.name) for cost in costs) for field in dataclasses.fields(Cost)))
-
-
-@contextlib.contextmanager
-def collectd(cluster, config, interval, plugin=paths.PLUGIN):
-    """A collectd that ends with the block."""
-    with temporary_folder() as folder:
-        daemon = CollectdDaemon(folder, config, interval, plugin).start()
-        try:
-            yield daemon
-        finally:
-            daemon.stop()
 
 
 def megabytes(number):

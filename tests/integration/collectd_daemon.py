@@ -1,7 +1,10 @@
 """Runs a real collectd in the foreground with the plugin, and reads back the values it wrote."""
 
+import contextlib
+import os
 import re
 import signal
+import tempfile
 from pathlib import Path
 
 import sanitizer
@@ -190,6 +193,18 @@ class CollectdDaemon:
         before = len(self.history().get(identifier, []))
         wait_for(lambda: len(self.history().get(identifier, [])) >= before + count,
                  f"{count} values of {identifier}", timeout)
+
+
+@contextlib.contextmanager
+def running_collectd(config, interval, plugin, parent=None):
+    """A collectd in a folder of its own, in `parent`, that ends with the block."""
+    with tempfile.TemporaryDirectory(prefix="collectd.", dir=parent) as folder:
+        os.chmod(folder, 0o755)
+        daemon = CollectdDaemon(folder, config, interval, plugin).start()
+        try:
+            yield daemon
+        finally:
+            daemon.stop()
 
 
 def _read_csv(path):

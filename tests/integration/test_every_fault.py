@@ -6,17 +6,15 @@ session is lost, no client fails or waits, and the next run ends what was begun.
 
 import concurrent.futures
 import itertools
-import os
 import queue
 import re
-import tempfile
 
 import psycopg2
 import pytest
 
 import paths
 from cleanup_command import CLEANER, DONE, FAILED, REFUSED, STOPPED, SWAPPER
-from collectd_daemon import CollectdDaemon, database_block, plugin_block
+from collectd_daemon import database_block, plugin_block, running_collectd
 from django_site import OWNER
 from gate import BEFORE_A_DRAIN
 from test_swap import HELPERS
@@ -165,15 +163,10 @@ class Lane:
     def _hook(self):
         name, method = self._site.database, self._task[-1]
         cleanup = f'    <Cleanup>\n Trigger "table=1"\n Method "{method}"\n User "{self._user}"\n </Cleanup>\n'
-        with tempfile.TemporaryDirectory(prefix="hook.", dir=self._folder) as folder:
-            os.chmod(folder, 0o755)
-            daemon = CollectdDaemon(folder, plugin_block(database_block(self._cluster, name, inner=cleanup)), 0.2, paths.PLUGIN)
-            daemon.start()
-            try:
-                end = daemon.wait_for_log(f"{name}: cleanup (ended|refused|failed|stopped).*", timeout=60)
-            finally:
-                daemon.stop()
-                log = daemon.log_text()
+        config = plugin_block(database_block(self._cluster, name, inner=cleanup))
+        with running_collectd(config, 0.2, paths.PLUGIN, self._folder) as daemon:
+            end = daemon.wait_for_log(f"{name}: cleanup (ended|refused|failed|stopped).*", timeout=60)
+            log = daemon.log_text()
         assert end[1] == "ended", log
         return end[0]
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from debian_root import make_archive
+from debian_root import DebianRoot, make_archive
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +15,12 @@ def archive(tmp_path_factory):
     made = tmp_path_factory.mktemp("archive") / "debian.tar"
     make_archive(made)
     return made
+
+
+@pytest.fixture(scope="module")
+def debian(request, tmp_path_factory, archive):
+    """A module's own, of the kind that it says (DEBIAN): as a rule one in which no systemd runs."""
+    kind = getattr(request.module, "DEBIAN", DebianRoot)
+    root = kind(tmp_path_factory.mktemp("debian") / "root", archive)
+    yield root
+    root.end()

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from debian_root import DebianRoot
 from packaged import forced, install, make_site
 
 # As its manual sets it up.
@@ -43,13 +42,6 @@ password = "$password"
 END
 """
 RESTORE = "icingacli director basket restore </usr/share/django_session/icinga2/django_session_director.json"
-
-
-@pytest.fixture(scope="module")
-def debian(tmp_path_factory, archive):
-    root = DebianRoot(tmp_path_factory.mktemp("director") / "root", archive)
-    yield root
-    root.end()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from debian_root import DebianRoot
 from packaged import MADE, forced, give, install, make_site, packages
 
 NAMES = {"collectd-plugin-django-session", "django-session-cleanup", "monitoring-plugins-django-session"}
@@ -25,13 +24,6 @@ esac
 
 def fields(package):
     return dict(re.findall(r"^([\w-]+): (.*)$", subprocess.check_output(["dpkg-deb", "-f", package], text=True), re.M))
-
-
-@pytest.fixture(scope="module")
-def debian(tmp_path_factory, archive):
-    root = DebianRoot(tmp_path_factory.mktemp("debian") / "root", archive)
-    yield root
-    root.end()
 
 
 def remove(debian):

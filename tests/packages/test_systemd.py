@@ -1,6 +1,7 @@
 """The packages on a Debian 12 that systemd has booted: the unit and the timer of the cleanup, and collectd by Debian's own unit,
 as it is and restricted. The tests build on each other."""
 
+import functools
 import re
 
 import pytest
@@ -10,6 +11,7 @@ from packaged import install, make_site
 
 # Debian starts them after their installation; not needed here.
 OTHERS = ["nagios4.service", "icinga2.service", "nagios-nrpe-server.service", "icingaweb2-module-director.service"]
+DEBIAN = functools.partial(BootedDebian, without=OTHERS)
 SERVICE, TIMER = "django_session_cleanup@site.service", "django_session_cleanup@site.timer"
 START = "systemctl start collectd || { journalctl -o cat -u collectd -n 30; false; }"
 PLUGIN = "/etc/collectd/collectd.conf.d/django_session.conf"
@@ -62,13 +64,6 @@ RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
 CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL
 TimeoutStopSec=30
 """
-
-
-@pytest.fixture(scope="module")
-def debian(tmp_path_factory, archive):
-    root = BootedDebian(tmp_path_factory.mktemp("booted") / "root", archive, without=OTHERS)
-    yield root
-    root.end()
 
 
 @pytest.fixture(scope="module")
