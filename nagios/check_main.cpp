@@ -131,8 +131,10 @@ CheckResult connection_failure(const Options& options, const pg::Error& error) {
 CheckResult timeout_failure(const Options& options, const pg::Error& error) {
   const bool connecting =
       std::string_view(error.what()).find("while connecting") != std::string_view::npos;
-  const auto explained = connecting ? explain_connection(error, options.connection)
-                                    : ConnectionFailure{"", {}, RunbookSection::timed_out};
+  const auto explained = connecting
+                             ? explain_connection(error, options.connection)
+                             : ConnectionFailure{"", look_at_slow_server(error, options.connection),
+                                                 RunbookSection::timed_out};
   CheckResult result = failure(State::critical, timeout_message(error.what(), options.timeout),
                                explained.section, explained.next);
   result.thread_may_be_stuck = true;
@@ -142,7 +144,7 @@ CheckResult timeout_failure(const Options& options, const pg::Error& error) {
 CheckResult statement_failure(const Options& options, const pg::Error& error) {
   if (error.statement_timed_out())
     return failure(State::critical, fmt::format("timed out: {}", error.what()),
-                   RunbookSection::timed_out);
+                   RunbookSection::timed_out, look_at_slow_server(error, options.connection));
   if (!error.insufficient_privilege())
     return failure(State::unknown, error.what(), RunbookSection::other_error);
   // Not on the table: of that the reading knows, and says so. An administrator has revoked a right

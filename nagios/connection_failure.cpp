@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <cstdlib>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -66,9 +67,15 @@ std::optional<Attempt> last_attempt(std::string_view message) {
   return attempt;
 }
 
+std::string from_environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value != nullptr ? value : "";
+}
+
 /// "while connecting to db1": the one of several that a time limit met.
 Attempt attempt_of(const pg::Parameters& parameters, const std::string& message) {
   Attempt attempt{parameters.host, parameters.port, message};
+  if (attempt.port.empty()) attempt.port = from_environment("PGPORT");
   const std::string_view host = between(message, "while connecting to ", "\n");
   if (!host.empty()) attempt.host = std::string(host);
   attempt.by_socket = attempt.host.starts_with('/');
@@ -143,8 +150,8 @@ std::vector<std::string> of_no_entry(const Words& w) {
 std::vector<std::string> of_role(const Words& w) {
   if (w.role.empty()) return {"Next: name a role that exists with -U"};
   return {
-      "Next: on the server, where roles.sql is needed, too, make the role a monitor that may log "
-      "in; or name another role with -U:",
+      "Next: if the name is mistyped, give the right one with -U; else, on the server, where "
+      "roles.sql is needed, too, make the role a monitor that may log in:",
       "  " + psql_command(
                  administrators_route(w, or_placeholder(w.database, "DATABASE")),
                  fmt::format("-v monitor={} -f {}", shell_word(w.role), shell_word(roles_file()))),
@@ -163,13 +170,33 @@ std::vector<std::string> of_database(const Words& w) {
           "  " + psql_command(administrators_route(w), "-l")};
 }
 
+struct Limit {
+  const char* of;
+  std::string owner;  ///< what ALTER would take; "": it takes a restart
+};
+
+Limit reached_limit(const Words& w) {
+  const std::string& function = w.error.login().function;
+  if (function == "InitializeSessionUserId" && !w.role.empty())
+    return {"the role", "ROLE " + sql_identifier(w.role)};
+  if (function == "CheckMyDatabase" && !w.database.empty())
+    return {"the database", "DATABASE " + sql_identifier(w.database)};
+  return {"the server", ""};
+}
+
 std::vector<std::string> of_connections(const Words& w) {
-  return {
-      "Next: the server, the database or the role has no connection left; on the server, this says "
-      "who has them:",
+  const Limit limit = reached_limit(w);
+  std::vector<std::string> next{
+      fmt::format("Next: {} has no connection left; on the server, this says who has them:",
+                  limit.of),
       administrators_sql(w,
                          "SELECT usename, datname, state, count(*), min(state_change) "
                          "FROM pg_stat_activity GROUP BY 1, 2, 3 ORDER BY 4 DESC")};
+  if (!limit.owner.empty()) {
+    next.emplace_back("Instead: if all of them are wanted, take its own limit away:");
+    next.push_back(administrators_sql(w, fmt::format("ALTER {} CONNECTION LIMIT -1", limit.owner)));
+  }
+  return next;
 }
 
 std::vector<std::string> of_silence(const Words& w) {
@@ -211,6 +238,15 @@ std::vector<std::string> of_start() {
       "Next: the server is starting or stopping: wait for it, and read its log if that takes long"};
 }
 
+/// PostgreSQL names the function of its source that refuses; a pooler, which has its own words, doesn't.
+std::vector<std::string> of_refusal(const Words& w) {
+  if (!w.error.login().function.empty()) return {};
+  return {
+      "Next: a pooler says this, not PostgreSQL: do the databases and users in PgBouncer's "
+      "configuration have these, and does PostgreSQL run behind it? On its machine, its log says:",
+      "  sudo tail -n 20 /var/log/postgresql/pgbouncer.log"};
+}
+
 struct Steps {
   RunbookSection section;
   std::vector<std::string> next;
@@ -230,7 +266,7 @@ Steps next_steps(const Words& w) {
   if (sqlstate == "3D000") return {RunbookSection::no_database, of_database(w)};
   if (sqlstate == "53300") return {RunbookSection::no_connection_left, of_connections(w)};
   if (sqlstate == "57P03") return {RunbookSection::starting, of_start()};
-  if (!sqlstate.empty()) return {RunbookSection::other_login, {}};
+  if (!sqlstate.empty()) return {RunbookSection::other_login, of_refusal(w)};
   if (says(w.error, "could not translate host name")) return {RunbookSection::no_host, of_name(w)};
   if (says(w.error, "definition of service")) return {RunbookSection::no_service, of_service()};
   if (says(w.error, "hot standby mode") || says(w.error, "session is "))
@@ -248,6 +284,24 @@ std::string place(const Words& w) {
 }
 
 }  // namespace
+
+std::vector<std::string> look_at_slow_server(const pg::Error& error,
+                                             const pg::Parameters& parameters) {
+  const Words w{error, attempt_of(parameters, ""), "", ""};
+  std::vector<std::string> next{
+      "Next: on the server, this says what everybody waits for:",
+      administrators_sql(w,
+                         "SELECT wait_event_type, wait_event, state, count(*), min(query_start) "
+                         "FROM pg_stat_activity WHERE pid <> pg_backend_pid() GROUP BY 1, 2, 3 "
+                         "ORDER BY 4 DESC")};
+  if (error.statement_timed_out()) {
+    next.emplace_back(
+        "Next: or is a statement_timeout set that is too short for the check's role? This says:");
+    next.push_back(administrators_sql(
+        w, "SELECT setdatabase, setrole::regrole, setconfig FROM pg_db_role_setting"));
+  }
+  return next;
+}
 
 ConnectionFailure explain_connection(const pg::Error& error, const pg::Parameters& parameters) {
   const auto attempt = last_attempt(error.what());

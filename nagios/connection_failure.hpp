@@ -17,4 +17,8 @@ struct ConnectionFailure {
 
 ConnectionFailure explain_connection(const pg::Error& error, const pg::Parameters& parameters);
 
+/// What to look at where the server let us in and then didn't answer in time.
+std::vector<std::string> look_at_slow_server(const pg::Error& error,
+                                             const pg::Parameters& parameters);
+
 }  // namespace django_session::nagios

@@ -188,8 +188,13 @@ void Probe::learn_definition(pg::Deadline deadline) {
 
 void Probe::explain_missing_table(pg::Deadline deadline) {
   const std::vector<std::string> tables = session_tables(deadline);
+  const bool elsewhere =
+      table_.schema.empty() && std::any_of(tables.begin(), tables.end(), [&](const auto& name) {
+        return name.ends_with("." + table_.table);
+      });
   throw NoSuchTable(fmt::format(
-      "no table {} in this database{}", table_.display(),
+      "no table {} in {}{}", table_.display(),
+      elsewhere ? "this role's search_path" : "this database",
       tables.empty() ? " (and none that looks like Django's session table)"
                      : fmt::format("; session tables here: {}", fmt::join(tables, ", "))));
 }

@@ -15,6 +15,7 @@ from cleanup_command import Cleanup
 from django_site import MONITOR, OWNER, TABLE, DjangoSite
 from gate import BEFORE_A_DRAIN, Gate
 from manual_pages import lint
+from pgbouncer_server import PgBouncer
 from processes import PLAIN_ENVIRONMENT, USER, private_folder, readable_copy, run, wait_for
 from runbook import BLOCKS, PAGE, PARTS, ROOT, SECTIONS, plain
 from test_check import MANY_TRANSACTIONS, queue_behind_a_reader
@@ -239,7 +240,7 @@ def no_connection_left(world):
     site = world.own_site()
     site.psql(f"ALTER ROLE {MONITOR} CONNECTION LIMIT 1")
     with contextlib.closing(site.cluster.connect("site", MONITOR)) as other:
-        yield State(site.cluster, site, words={"PID": str(other.info.backend_pid), "N": "5"})
+        yield State(site.cluster, site, words={"PID": str(other.info.backend_pid)})
 
 
 @contextlib.contextmanager
@@ -275,6 +276,23 @@ def tls(world):
 def another_reason(world):
     yield world.state(sql="UPDATE pg_database SET datallowconn = false WHERE datname = 'site'")
     world.cluster.psql("ALTER DATABASE site ALLOW_CONNECTIONS true")
+
+
+@contextlib.contextmanager
+def pooler(world):
+    """It doesn't know the role."""
+    server = PgBouncer(world.folder, world.cluster, [OWNER]).start()
+    yield State(world.cluster, world.site(), ("-d", f"host=127.0.0.1 port={server.port} dbname=site"),
+                words={"/var/log/postgresql/pgbouncer.log": str(server.folder / "pgbouncer.log")})
+    server.stop()
+
+
+@contextlib.contextmanager
+def row_security(world):
+    site = world.own_site()
+    site.fill(**FEW)
+    site.psql(f"ALTER TABLE {TABLE} ENABLE ROW LEVEL SECURITY")
+    yield State(site.cluster, site)
 
 
 def interfered(world, code, **more):
@@ -330,6 +348,7 @@ STATES = {
     "no index": no_index,
     "no right": simple(sql=f"REVOKE SELECT (expire_date) ON {TABLE} FROM {MONITOR}", **FEW),
     "no right on the schema": simple("-T", TABLE, sql=f"REVOKE USAGE ON SCHEMA public FROM PUBLIC, {MONITOR}", **FEW),
+    "row security": row_security,
     "no statistics": simple("-w", "expired=1", sessions=200_000, expired_share=0.5, data_bytes=20, vacuum=False),
     "no statistics by target": no_target,
     "counters": counters,
@@ -351,6 +370,7 @@ STATES = {
     "no service": simple("--service", "site"),
     "no host": simple("-H", NO_HOST),
     "another reason": another_reason,
+    "pooler": pooler,
     "timed out": lambda world: interfered(world, "query_canceled", stays=True),
     "no table": simple("-T", "nosuch"),
     "options": simple("-x"),

@@ -83,6 +83,25 @@ TEST(ConnectionFailure, each_kind_has_its_next_step) {
                       .c_str());
 }
 
+TEST(ConnectionFailure, a_limit_of_the_role_or_the_database_can_be_taken_away) {
+  pg::Parameters parameters;
+  parameters.dbname = "my site";
+  const char* at = "connection to server at \"db1\", port 5432 failed: FATAL:  words";
+  STRCMP_CONTAINS("ALTER ROLE watcher CONNECTION LIMIT -1",
+                  all(failure(at, "53300", "InitializeSessionUserId", parameters)).c_str());
+  STRCMP_CONTAINS("ALTER DATABASE \"my site\" CONNECTION LIMIT -1",
+                  all(failure(at, "53300", "CheckMyDatabase", parameters)).c_str());
+  STRCMP_CONTAINS("Next: the server has no connection left",
+                  all(failure(at, "53300", "InitProcess", parameters)).c_str());
+  CHECK(all(failure(at, "53300", "InitProcess", parameters)).find("ALTER") == std::string::npos);
+}
+
+TEST(ConnectionFailure, tells_a_poolers_words_from_postgresqls) {
+  const char* at = "connection to server at \"db1\", port 6432 failed: FATAL:  no such user";
+  STRCMP_CONTAINS("PgBouncer", all(failure(at, "08P01")).c_str());
+  CHECK(failure(at, "55000", "CheckMyDatabase").next.empty());
+}
+
 TEST(ConnectionFailure, over_a_socket_its_folder_is_in_the_commands) {
   const char* at = "connection to server on socket \"/run/pg/.s.PGSQL.5433\" failed: FATAL:  words";
   STRCMP_CONTAINS("psql -h /run/pg -p 5433 -l", all(failure(at, "3D000")).c_str());
