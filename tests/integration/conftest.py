@@ -41,8 +41,9 @@ def pytest_addoption(parser):
     parser.addoption("--reconnects", type=int, default=100, metavar="N", help="how many of them find their connection gone")
     parser.addoption("--postgresql", choices=VERSIONS, metavar="VERSION",
                      help="the servers' version; Debian's if not given")
-    parser.addoption("--in-turn", action="store_true",
-                     help="of the tests whose server's version matters, those alone whose turn it is on this one")
+    parser.addoption("--in-turn", choices=("test", "case"),
+                     help="of the tests whose server's version matters, those alone whose turn it is on this one: one case "
+                          "of each test, or each case")
 
 
 def pytest_configure(config):
@@ -61,7 +62,8 @@ def pytest_collection_modifyitems(config, items):
     chosen = [item for item in items if not why_not(item, version)]
     config.stash[LEFT_OUT] = collections.Counter(filter(None, (why_not(item, version) for item in items)))
     if config.getoption("--in-turn"):
-        turns = turns_of(item for item in items if item.get_closest_marker("sql"))
+        turns = turns_of([item for item in items if item.get_closest_marker("sql")],
+                         each_case=config.getoption("--in-turn") == "case")
         chosen = [item for item in chosen if turns.get(item) == version]
     config.hook.pytest_deselected(items=list(set(items).difference(chosen)))
     items[:] = chosen
@@ -82,15 +84,18 @@ def why_not(item, version):
     return next(iter(too_old + debians), None)
 
 
-def turns_of(items):
-    """On which version, beside Debian's, each test runs if it runs on one: by its name, and the cases of a test on one
+def turns_of(items, each_case):
+    """On which version, beside Debian's, each case runs if it runs on one: by its test's name, and the cases of a test on one
     after the other, so that the choice of no test depends on others."""
-    turns, cases = {}, collections.Counter()
+    turns, tests = {}, collections.defaultdict(list)
     for item in items:
-        test = item.nodeid.partition("[")[0]
-        versions = [version for version in VERSIONS if version != DEBIANS and not why_not(item, version)]
-        turns[item] = versions[(zlib.crc32(test.encode()) + cases[test]) % len(versions)] if versions else None
-        cases[test] += 1
+        tests[item.nodeid.partition("[")[0]].append(item)
+    for test, its_cases in tests.items():
+        start = zlib.crc32(test.encode())
+        for number, item in enumerate(its_cases):
+            versions = [version for version in VERSIONS if version != DEBIANS and not why_not(item, version)]
+            if versions and (each_case or number == start % len(its_cases)):
+                turns[item] = versions[(start + number) % len(versions)]
     return turns
 
 

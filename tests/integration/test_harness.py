@@ -209,8 +209,19 @@ def collected(*options):
     return [line for line in done.stdout.splitlines() if "::" in line]
 
 
-def test_each_test_has_its_turn_on_one_version():
-    turns = [test for version in VERSIONS if version != DEBIANS
-             for test in collected("--in-turn", "--postgresql", version)]
+def in_turn(choice):
+    return [case for version in VERSIONS if version != DEBIANS
+            for case in collected("--in-turn", choice, "--postgresql", version)]
+
+
+def test_each_case_has_its_turn_on_one_version():
+    turns = in_turn("case")
     assert sorted(turns) == sorted(collected("-m", "sql")) and len(turns) > 10
     assert len(turns) < len(collected())  # some have servers of their own choice
+
+
+def test_one_case_of_each_test_has_its_turn():
+    turns = in_turn("test")
+    tests = [case.partition("[")[0] for case in turns]
+    assert sorted(tests) == sorted({case.partition("[")[0] for case in collected("-m", "sql")})
+    assert len(turns) < len(in_turn("case"))
