@@ -244,6 +244,8 @@ def many_dead_sessions(site, *changes):
     site.psql(f"DELETE FROM {TABLE} WHERE session_key < '8'")
     site.psql(MANY_TRANSACTIONS)
     site.psql(f"VACUUM ANALYZE {TABLE}")
+    wait_for(lambda: site.value(f"SELECT n_dead_tup > 5000 FROM pg_stat_all_tables WHERE relid = '{TABLE}'::regclass"),
+             "the counter of dead rows, which servers before PostgreSQL 15 have half a second late")
 
 
 def ends_what_keeps_dead_rows(answer, who, end_it):
@@ -256,6 +258,11 @@ def ends_what_keeps_dead_rows(answer, who, end_it):
         check.typed(command)
 
 
+def without_dead_rows(answer):
+    """It, or None while the counter is late."""
+    return answer if answer.perfdata["dead"][0] == 0 else None
+
+
 def test_who_keeps_dead_rows_is_named_and_ended_by_what_is_printed(site, cluster, ask):
     with contextlib.closing(cluster.connect("site", OWNER, autocommit=False)) as reader:
         reader.set_session(isolation_level="REPEATABLE READ")
@@ -263,8 +270,8 @@ def test_who_keeps_dead_rows_is_named_and_ended_by_what_is_printed(site, cluster
         many_dead_sessions(site)
         answer = ask("-w", "reclaimable=1MB")
         ends_what_keeps_dead_rows(answer, f"pid {reader.info.backend_pid} of role {OWNER} (report)", "pg_terminate_backend")
-    after = ask("-w", "reclaimable=1MB")
-    assert after.perfdata["dead"][0] == 0 and "since this began" not in after.long_text
+    after = wait_for(lambda: without_dead_rows(ask("-w", "reclaimable=1MB")), "no dead row")
+    assert "since this began" not in after.long_text
 
 
 def test_a_prepared_transaction_that_keeps_dead_rows_is_named_and_ended(own_site, check_program):
@@ -273,7 +280,7 @@ def test_a_prepared_transaction_that_keeps_dead_rows_is_named_and_ended(own_site
     asked = {"environment": site.cluster.environment("site", OWNER)}
     answer = check.run_check(check_program, "-w", "reclaimable=1MB", **asked)
     ends_what_keeps_dead_rows(answer, f'prepared transaction "left" of role {OWNER}', "ROLLBACK PREPARED")
-    assert check.run_check(check_program, **asked).perfdata["dead"][0] == 0
+    wait_for(lambda: without_dead_rows(check.run_check(check_program, **asked)), "no dead row")
 
 
 def test_another_session_table_is_named(cluster, site, ask):
