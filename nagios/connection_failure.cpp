@@ -67,15 +67,17 @@ std::optional<Attempt> last_attempt(std::string_view message) {
   return attempt;
 }
 
-std::string from_environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value != nullptr ? value : "";
+/// "" where it isn't a number: a password may have got into its place.
+std::string port_of_environment() {
+  const char* value = std::getenv("PGPORT");
+  const std::string port = value != nullptr ? value : "";
+  return port.find_first_not_of("0123456789") == std::string::npos ? port : "";
 }
 
 /// "while connecting to db1": the one of several that a time limit met.
 Attempt attempt_of(const pg::Parameters& parameters, const std::string& message) {
   Attempt attempt{parameters.host, parameters.port, message};
-  if (attempt.port.empty()) attempt.port = from_environment("PGPORT");
+  if (attempt.port.empty()) attempt.port = port_of_environment();
   const std::string_view host = between(message, "while connecting to ", "\n");
   if (!host.empty()) attempt.host = std::string(host);
   attempt.by_socket = attempt.host.starts_with('/');
