@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-WORKERS = os.cpu_count() or 1
+WORKERS = (os.cpu_count() or 1) + 1  # most tests wait now and then
 SQL, CODE = "lib/cleanup/sql", "lib/cleanup"
 
 # What a defect is looked for with, the quick ones first.
