@@ -5,11 +5,12 @@
 --   {schema_renamer}  who can rename the schema of the table's owner o, but no superuser: a table is
 --                     found by its name, and no lock on it keeps that
 WITH RECURSIVE t AS (
-{this_table}), goes AS (  -- tables whose rows go with a session
+{this_table}), foreign_keys AS (  -- that do something; there is conenforced since PostgreSQL 18
+  SELECT * FROM pg_constraint n WHERE n.contype = 'f' AND to_jsonb(n) ->> 'conenforced' IS DISTINCT FROM 'false'
+), goes AS (  -- tables whose rows go with a session
   SELECT t.oid AS relation FROM t
   UNION
-  SELECT f.conrelid FROM goes JOIN pg_constraint f ON f.confrelid = goes.relation AND f.contype = 'f'
-    AND f.confdeltype = 'c'
+  SELECT f.conrelid FROM goes JOIN foreign_keys f ON f.confrelid = goes.relation AND f.confdeltype = 'c'
 )
 SELECT 'delete,full,swap' AS methods, 'the server' AS object,
   'is a standby; clean up on the primary' AS reason
@@ -31,8 +32,7 @@ UNION ALL
 SELECT 'delete,full', format('foreign key %I of %s', f.conname, f.conrelid::regclass),
   CASE WHEN f.confrelid = t.oid THEN 'forbids deleting sessions that are referred to'
     ELSE format('forbids deleting rows of %s, which go with their sessions', f.confrelid::regclass) END
-FROM t, goes JOIN pg_constraint f ON f.confrelid = goes.relation AND f.contype = 'f'
-  AND f.confdeltype IN ('a', 'r')
+FROM t, goes JOIN foreign_keys f ON f.confrelid = goes.relation AND f.confdeltype IN ('a', 'r')
 UNION ALL
 SELECT 'delete,full,swap', 'column expire_date', 'is not a timestamp with time zone'
 FROM t WHERE t.expiry_type IS DISTINCT FROM 'timestamptz'::regtype
