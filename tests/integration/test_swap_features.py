@@ -61,6 +61,8 @@ FEATURES = {
     "options of a column": ("ALTER TABLE django_session ALTER session_data SET (n_distinct = -0.5)", None),
     "default": ("ALTER TABLE django_session ALTER session_data SET DEFAULT 'd'", None),
     "options of the table": ("ALTER TABLE django_session SET (fillfactor = 70, toast.vacuum_truncate = off)", None),
+    "table for logical decoding": ("ALTER TABLE django_session SET (user_catalog_table = on)",
+                                   "storage parameter user_catalog_table"),
     "clustered": (f"ALTER TABLE django_session CLUSTER ON {INDEX}", None),
     "options of an index": (f"ALTER INDEX {INDEX} SET (fillfactor = 66)", None),
     "target of an index": ("CREATE INDEX long ON django_session ((length(session_data))); "

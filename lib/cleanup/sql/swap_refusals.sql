@@ -71,6 +71,11 @@ SELECT 'the table', 'is not an ordinary, logged heap table' FROM t
 WHERE t.relpersistence <> 'p' OR t.reloftype <> 0
   OR t.relam <> (SELECT oid FROM pg_am WHERE amname = 'heap')
 UNION ALL
+-- PostgreSQL has no INSERT ... ON CONFLICT for such a table.
+SELECT 'storage parameter user_catalog_table', format('is set; ALTER TABLE %s RESET (user_catalog_table)', t.name)
+FROM t, pg_options_to_table(t.reloptions)
+WHERE CASE option_name WHEN 'user_catalog_table' THEN option_value::bool END
+UNION ALL
 SELECT 'replica identity', 'is not the primary key' FROM t WHERE t.relreplident <> 'd'
 UNION ALL
 SELECT 'primary key', 'is not exactly session_key, checked at once' FROM t WHERE NOT EXISTS (
