@@ -416,6 +416,16 @@ def test_functions_that_were_revoked_are_noticed_before_anything_is_done(cleaned
     assert result.code == DONE, (result, not_needed)
 
 
+def test_a_key_that_an_extension_compares_is_refused_by_name(neglected, plan, run_cleanup):
+    """A swap would compare it as text."""
+    neglected.psql("DO $$ BEGIN EXECUTE (SELECT string_agg(format('DROP INDEX %s', i.indexrelid::regclass), ';') FROM pg_index i "
+                   f"WHERE i.indrelid = '{TABLE}'::regclass AND NOT i.indisprimary AND i.indkey[0] = 1); END $$; "
+                   f"CREATE EXTENSION citext; ALTER TABLE {TABLE} ALTER session_key TYPE citext")
+    planned = plan("--method", "swap")
+    assert planned.result.code == REFUSED and "session_key compares by public.citext_ops" in planned.text, planned.text
+    assert run_cleanup(user=SWAPPER).deleted == 29_100
+
+
 # -- whom a role is told to ask --------------------------------------------------------------------------
 
 

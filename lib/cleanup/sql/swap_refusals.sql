@@ -86,6 +86,12 @@ UNION ALL
 SELECT 'column session_key', 'is not of a character type'
 FROM t JOIN pg_type y ON y.oid = t.key_type WHERE y.typcategory <> 'S'
 UNION ALL
+-- Which `=` compares keys is looked up in pg_catalog alone: of citext it would be text's, and no use of the index.
+SELECT 'column session_key', format('compares by %s.%I, which is not PostgreSQL''s own',
+  o.opcnamespace::regnamespace, o.opcname)
+FROM pg_index i JOIN pg_opclass o ON o.oid = i.indclass[0]
+WHERE i.indrelid = {oid} AND i.indisprimary AND o.opcnamespace <> 'pg_catalog'::regnamespace
+UNION ALL
 SELECT 'column expire_date', 'may be NULL' FROM t WHERE NOT t.attnotnull
 UNION ALL
 SELECT 'column ' || quote_ident(a.attname), 'is generated' FROM pg_attribute a
