@@ -141,3 +141,16 @@ def test_a_server_that_speaks_german(own_site, start_cleanup, method):
         site.psql("SELECT 1 / 0")
     result = run().result()
     assert result.code == DONE and live(site) == before and site.value(EXPIRED) == 0, result
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_missing_file_is_told_from_what_refuses_a_session(own_site, run_cleanup, method):
+    """The server's words, which name it, may be those of a function of the table's owner, and aren't repeated."""
+    site = own_site()
+    site.fill(sessions=1000)
+    file = site.value(f"SELECT pg_relation_filepath('{TABLE}')")
+    site.cluster.stop()
+    (site.cluster.data / file).unlink()
+    site.cluster.start()
+    result = run_cleanup("--method", method, environment=site.cluster.environment("site", OWNER))
+    assert result.code == FAILED and "a file of the table or of an index is missing" in result.message, result
