@@ -53,6 +53,8 @@ def test_stopped_it_keeps_its_copy_and_the_next_run_goes_on(site, cleanup, start
 # {oid} is the table's. The log is emptied in the same transaction, so that no entry is seen by anyone.
 MEDDLING = {
     "sessions deleted from the copy": "DELETE FROM djs_{oid}_new WHERE session_key IN (SELECT session_key FROM djs_{oid}_new LIMIT 50)",
+    "a copy that holds something else": "UPDATE djs_{oid}_new SET session_data = 'else' WHERE session_key IN "
+                                        "(SELECT session_key FROM djs_{oid}_new LIMIT 50)",
     "a logout taken out of the log": "DELETE FROM django_session WHERE session_key IN (SELECT session_key FROM djs_{oid}_new LIMIT 50); "
                                      "DELETE FROM djs_{oid}_log",
 }
@@ -70,6 +72,26 @@ def test_what_another_run_has_compared_is_compared_again(site, cleanup, start_cl
     rows = live(site)
     text = cleanup("-v", code=FAILED)
     assert "resuming an interrupted swap" in text and "their copies are" in text, text
+    assert live(site) == rows and helpers(site) == []
+
+
+COPIED = "(SELECT session_key FROM djs_{oid}_new ORDER BY 1 LIMIT 5)"
+OF_A_REPLICA = {
+    "a new session": "INSERT INTO django_session VALUES ('new', 'data', now() + interval '5 days')",
+    "a save": f"UPDATE django_session SET session_data = 'saved' WHERE session_key IN {COPIED}",
+    "a logout": f"DELETE FROM django_session WHERE session_key IN {COPIED}",
+    "TRUNCATE": "TRUNCATE django_session",
+}
+
+
+@pytest.mark.parametrize("what", OF_A_REPLICA)
+def test_what_replication_changes_is_noted_too(site, cleanup, start_cleanup, what):  # noqa: F811
+    """In sessions like those of a subscription's worker, ordinary triggers don't fire."""
+    site.fill(sessions=10_000, expired_share=0.4)
+    interrupt(site, start_cleanup)
+    site.psql(f"SET session_replication_role = replica; {OF_A_REPLICA[what]}".format(oid=oid(site)))
+    rows = live(site)
+    assert "resuming an interrupted swap" in cleanup("-v")
     assert live(site) == rows and helpers(site) == []
 
 

@@ -9,7 +9,7 @@ import pytest
 from cluster import SUPERUSER
 from django_site import OWNER
 from test_swap import (FAILED, cleanup, cleanup_program, create_role, ended, held_in_the_copy, helpers, oid,  # noqa: F401
-                       start_cleanup)
+                       interrupt, live, start_cleanup)
 
 SWAPPER, OTHER = "two_owners_member", "other_owner"
 
@@ -150,3 +150,20 @@ def test_what_the_sites_own_code_does_not_find_is_no_table_of_the_swap(site, cle
     site.fill(sessions=100, expired_share=0.5, vacuum=False)
     text = cleanup(code=FAILED)
     assert "starting over" not in text and "key_ok" in text and "42P01" in text, text
+
+
+def test_what_a_role_changes_that_may_only_write_is_noted(site, cluster, cleanup, start_cleanup):  # noqa: F811
+    """It has no right on the log."""
+    create_role(cluster, OTHER)
+    site.psql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON django_session TO {OTHER}")
+    site.fill(sessions=10_000, expired_share=0.4)
+    interrupt(site, start_cleanup)
+    before = site.value(f"SELECT count(*) FROM djs_{oid(site)}_log")
+    for change in ("INSERT INTO django_session VALUES ('new', 'data', now() + interval '5 days')",
+                   "UPDATE django_session SET session_data = 'saved' WHERE session_key = 'new'",
+                   "DELETE FROM django_session WHERE session_key = (SELECT min(session_key) FROM django_session)"):
+        site.psql(change, OTHER)
+    assert site.value(f"SELECT count(*) FROM djs_{oid(site)}_log") > before + 1  # the last may have expired
+    rows = live(site)
+    cleanup()
+    assert live(site) == rows and helpers(site) == []
