@@ -94,12 +94,18 @@ def shared_site(site, cluster):
     cluster.psql(f"ALTER ROLE {WEB} RESET ALL")
 
 
+SO_LONG = "SET statement_timeout = '30s'"  # who waits without a limit fails the test, and doesn't hold it up
+
+
 def write_as_a_client(site):
-    site.psql("INSERT INTO django_session VALUES ('new', 'data', now() + interval '1 day'), "
-              "('gone', 'data', now() + interval '1 day')", WEB)
-    site.psql("UPDATE django_session SET session_data = 'changed' WHERE session_key = 'new'", WEB)
-    site.psql("UPDATE django_session SET session_key = 'newer' WHERE session_key = 'new'", WEB)
-    site.psql("DELETE FROM django_session WHERE session_key = 'gone'", WEB)
+    for change in ("INSERT INTO django_session VALUES ('new', 'data', now() + interval '1 day'), "
+                   "('gone', 'data', now() + interval '1 day')",
+                   "UPDATE django_session SET session_data = 'changed' WHERE session_key = 'new'",
+                   "UPDATE django_session SET session_key = 'newer' WHERE session_key = 'new'",
+                   "DELETE FROM django_session WHERE session_key = 'gone'"):
+        with site.cluster.asking(site.database, WEB) as ask:
+            ask(SO_LONG)
+            ask(change)
 
 
 @pytest.mark.parametrize("mishap", MISHAPS)
@@ -205,6 +211,7 @@ def test_a_statement_of_many_sessions_waits_once_for_a_locked_log(shared_site, c
     interrupt(site, start_cleanup)
     forty = "SELECT session_key FROM django_session WHERE expire_date > now() + '2 hours' ORDER BY session_key LIMIT 40"
     with cluster.asking(site.database, WEB) as ask:
+        ask(SO_LONG)
         ask(settings.format(oid=oid(site)))
         with cluster.locked(site.database, f"djs_{oid(site)}_log", mode="SHARE"):
             start = time.monotonic()
