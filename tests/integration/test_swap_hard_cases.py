@@ -176,7 +176,7 @@ def test_many_changes_neither_bloat_the_new_table_nor_the_log(site, cleanup, sta
         site.psql("UPDATE django_session SET expire_date = expire_date + interval '1 s' WHERE expire_date > now()")
     # What is in the log last of a key isn't what was first.
     site.psql("DELETE FROM django_session WHERE session_key IN "
-              "(SELECT session_key FROM django_session ORDER BY expire_date DESC LIMIT 20)")
+              f"(SELECT session_key FROM djs_{oid(site)}_new ORDER BY expire_date LIMIT 20)")
     log = f"djs_{oid(site)}_log"
     assert site.value(f"SELECT pg_relation_size('{log}')") > 16 * 1024 * 1024  # else this tests nothing
     rows = live(site)
