@@ -1,11 +1,13 @@
 """Keeps the house in order: what includes what, what is exported, and that samples, README and
 code name the same options."""
 
+import ast
 import json
 import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -237,6 +239,44 @@ def test_no_file_names_a_place_of_the_machine_it_was_written_on():
     found = [f"{name(path)}: {match.group()}" for path in files_of_the_repository()
              for match in places.finditer(path.read_text(errors="replace"))]
     assert not found, found
+
+
+def imported_by(path):
+    """The first part of each module's name that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.partition(".")[0]
+
+
+def needed_by(path, folders, seen):
+    """Modules that are neither Python's nor in the folders: those of Debian's packages."""
+    seen.add(path)
+    for module in imported_by(path):
+        own = next((folder / f"{module}.py" for folder in folders if (folder / f"{module}.py").exists()), None)
+        if own and own not in seen:
+            yield from needed_by(own, folders, seen)
+        elif not own and module not in sys.stdlib_module_names:
+            yield module
+
+
+def installed_with(*groups):
+    text = (ROOT / "tests" / "install_packages").read_text()
+    return {package for group in groups for package in re.search(rf"^{group}=\((.*?)\)", text, re.M | re.S)[1].split()}
+
+
+@pytest.mark.parametrize("folder, programs, groups", [
+    ("tests", ["demo.py", "defects.py"], ["build", "demo"]),
+    ("tests/packages", ["*.py"], ["build", "packaging"]),
+    ("tests/integration", ["*.py"], ["build", "demo", "tests"]),
+    ("tests/bench", ["*.py"], ["build", "demo", "tests", "bench"])])
+def test_what_is_imported_is_installed(folder, programs, groups):
+    """By what is installed for it alone: on a machine that has more, nothing would show that it is missing."""
+    folders = [ROOT / folder, ROOT / "tests" / "integration"]
+    files = [path for pattern in programs for path in (ROOT / folder).glob(pattern)]
+    modules = {module for path in files for module in needed_by(path, folders, set())}
+    assert files and not {f"python3-{module}" for module in modules} - installed_with(*groups), modules
 
 
 def lines_of_collectd(text):
