@@ -9,7 +9,7 @@ import pytest
 from cluster import SUPERUSER
 from django_site import OWNER
 from test_swap import (FAILED, cleanup, cleanup_program, clients, ended, helpers, interrupt, live,  # noqa: F401
-                       start_cleanup)
+                       start_cleanup, wait_for_phase)
 
 # All words that the swap's own SQL uses for something.
 COLUMNS = ["k", "n", "live", "there", "different", "run", "schema", "keys", "table_name", "item", "lines", "differs",
@@ -118,6 +118,20 @@ def test_sessions_that_the_primary_key_lacks_are_not_lost(site, cleanup, start_c
     text = cleanup(code=None)
     assert {row[0] for row in rows} == {row[0] for row in live(site)}, text
     assert helpers(site) == [], text
+
+
+def test_sessions_that_the_primary_key_comes_to_lack_at_the_end_are_not_lost(site, start_cleanup):  # noqa: F811
+    """After the comparison, which goes by the table itself."""
+    like = site.value("SELECT indexname FROM pg_indexes WHERE indexname LIKE 'django_session%like'")
+    site.psql(f"DROP INDEX {like}")  # which would do instead
+    site.fill(sessions=20_000, expired_share=0.4)
+    with site.cluster.locked(site.database, mode="ROW SHARE"):  # in the way of the exchange alone
+        process = start_cleanup()
+        wait_for_phase(site, "ready")
+        insert_unseen_by(site, "django_session_pkey")
+        rows = live(site)
+    assert ended(process) == FAILED and "does not find 50 of its sessions" in process.log_text(), process.log_text()
+    assert live(site) == rows and helpers(site) == []
 
 
 # What could end the text that the columns' names stand in, and what runs the rest as whoever started us.
