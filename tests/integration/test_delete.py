@@ -481,7 +481,7 @@ def test_a_vacuum_that_never_gets_its_lock_names_the_holder(neglected, run_clean
 
 
 @pytest.mark.parametrize("options, why", [
-    (("-t", "0.4"), "no progress for"), (("-t", "1", "--max-duration", "12"), "max-duration reached")])
+    (("-t", "1"), "no progress for"), (("-t", "1", "--max-duration", "12"), "max-duration reached")])  # on a busy machine, too
 def test_a_frozen_server_process_is_given_up(neglected, start_cleanup, running_cluster, options, why):
     """The server itself answers, and the process reacts neither to a cancel request nor to a time limit."""
     with neglected.cluster.locked("site", mode="SHARE UPDATE EXCLUSIVE") as holder:
@@ -492,7 +492,7 @@ def test_a_frozen_server_process_is_given_up(neglected, start_cleanup, running_c
         os.kill(pid, signal.SIGSTOP)
         try:
             holder.rollback()
-            result = cleanup.result(60)
+            result = cleanup.result(120)
         finally:
             os.kill(pid, signal.SIGCONT)
     assert result.code == FAILED and result.deleted == 29_100, result
