@@ -1,4 +1,4 @@
-// Why the check can't connect, the reason first, and what to do about it.
+// Why the check can't connect, or gets no answer in time: the reason first, and what to do about it.
 #pragma once
 
 #include <string>

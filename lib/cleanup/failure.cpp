@@ -15,6 +15,12 @@ SELECT session_user AS role, reset_val AS ms FROM pg_settings
 WHERE name = 'statement_timeout' AND reset_val::int8 BETWEEN 1 AND {};
 )";
 
+// The server's own words, which name the file, may be a function's, and aren't repeated.
+constexpr const char* kUndefinedFile = "58P01";
+constexpr const char* kMissingFile =
+    "; where this is the server's error, a file of the table or of an index is missing: is its "
+    "disk there? VACUUM in psql names the file";
+
 /// The first statements of a transaction come before its own limits, and behind a pooler some have
 /// none; then a limit of the role or of the database ends them. Empty where it wasn't that.
 std::string whose_limit(Run& run) {
@@ -54,12 +60,6 @@ std::string what_was_ended(Run& run) {
       "can keep one from ending by itself",
       *pid);
 }
-
-/// The server's own words, which name the file, may be a function's, and aren't repeated.
-constexpr const char* kUndefinedFile = "58P01";
-constexpr const char* kMissingFile =
-    "; where this is the server's error, a file of the table or of an index is missing: is its disk "
-    "there? VACUUM in psql names the file";
 
 }  // namespace
 

@@ -204,47 +204,45 @@ def test_an_index_that_is_not_kept_up_to_date_is_named(cleaned_site, run_cleanup
     assert (result.code, result.deleted) == (DONE, 550), result
 
 
-def test_a_constraint_that_is_not_enforced_is_not_to_be_validated(cluster_of_version, cleanup_program):
+@pytest.fixture
+def server_18(cluster_of_version):
+    """PostgreSQL 18, with an empty database `shop` of the site's owner."""
     server = cluster_of_version("18")
     server.create_role(OWNER)
     server.create_database("shop", OWNER)
-    try:
-        server.psql("""CREATE TABLE django_session (session_key varchar(40) PRIMARY KEY, session_data text NOT NULL,
-            expire_date timestamptz NOT NULL, CONSTRAINT small CHECK (length(session_data) < 9) NOT ENFORCED,
-            CONSTRAINT full_ CHECK (length(session_data) > 0));
-            CREATE INDEX ON django_session (expire_date);
-            ALTER TABLE django_session ADD CONSTRAINT later CHECK (length(session_key) > 9) NOT VALID""", "shop", OWNER)
-        result = Cleanup(cleanup_program, "--dry-run", "--method", "swap",
-                         environment=server.environment("shop", OWNER)).result()
-        assert "constraint small is not enforced; DROP CONSTRAINT" in result.stdout, result
-        assert "constraint later has not been validated; VALIDATE CONSTRAINT" in result.stdout, result
-        assert "full_" not in result.stdout, result
-    finally:
-        server.drop_database("shop")
+    yield server
+    server.drop_database("shop")
 
 
-def test_a_foreign_key_that_is_not_enforced_forbids_no_delete(cluster_of_version, cleanup_program):
-    server = cluster_of_version("18")
-    server.create_role(OWNER)
-    server.create_database("shop", OWNER)
-    try:
-        server.psql("""CREATE TABLE django_session (session_key varchar(40) PRIMARY KEY, session_data text NOT NULL,
-            expire_date timestamptz NOT NULL);
-            CREATE INDEX ON django_session (expire_date);
-            INSERT INTO django_session VALUES ('old', 'x', now() - interval '1 day');
-            CREATE TABLE cart (id int PRIMARY KEY,
-                session_key varchar(40) REFERENCES django_session ON DELETE CASCADE NOT ENFORCED);
-            CREATE TABLE line (cart int REFERENCES cart, session_key varchar(40) REFERENCES django_session NOT ENFORCED);
-            INSERT INTO cart VALUES (1, 'old');
-            INSERT INTO line VALUES (1, 'old')""", "shop", OWNER)
-        result = Cleanup(cleanup_program, "--method", "delete", environment=server.environment("shop", OWNER)).result()
-        assert (result.code, result.deleted) == (DONE, 1), result
-        assert server.psql("SELECT (SELECT count(*) FROM cart), (SELECT count(*) FROM line)", "shop") == [(1, 1)]
-        server.psql("ALTER TABLE line ADD FOREIGN KEY (session_key) REFERENCES django_session NOT VALID", "shop", OWNER)
-        result = Cleanup(cleanup_program, "--method", "delete", environment=server.environment("shop", OWNER)).result()
-        assert result.code == REFUSED and "forbids deleting sessions that are referred to" in result.stderr, result
-    finally:
-        server.drop_database("shop")
+def test_a_constraint_that_is_not_enforced_is_not_to_be_validated(server_18, cleanup_program):
+    server_18.psql("""CREATE TABLE django_session (session_key varchar(40) PRIMARY KEY, session_data text NOT NULL,
+        expire_date timestamptz NOT NULL, CONSTRAINT small CHECK (length(session_data) < 9) NOT ENFORCED,
+        CONSTRAINT full_ CHECK (length(session_data) > 0));
+        CREATE INDEX ON django_session (expire_date);
+        ALTER TABLE django_session ADD CONSTRAINT later CHECK (length(session_key) > 9) NOT VALID""", "shop", OWNER)
+    result = Cleanup(cleanup_program, "--dry-run", "--method", "swap",
+                     environment=server_18.environment("shop", OWNER)).result()
+    assert "constraint small is not enforced; DROP CONSTRAINT" in result.stdout, result
+    assert "constraint later has not been validated; VALIDATE CONSTRAINT" in result.stdout, result
+    assert "full_" not in result.stdout, result
+
+
+def test_a_foreign_key_that_is_not_enforced_forbids_no_delete(server_18, cleanup_program):
+    server_18.psql("""CREATE TABLE django_session (session_key varchar(40) PRIMARY KEY, session_data text NOT NULL,
+        expire_date timestamptz NOT NULL);
+        CREATE INDEX ON django_session (expire_date);
+        INSERT INTO django_session VALUES ('old', 'x', now() - interval '1 day');
+        CREATE TABLE cart (id int PRIMARY KEY,
+            session_key varchar(40) REFERENCES django_session ON DELETE CASCADE NOT ENFORCED);
+        CREATE TABLE line (cart int REFERENCES cart, session_key varchar(40) REFERENCES django_session NOT ENFORCED);
+        INSERT INTO cart VALUES (1, 'old');
+        INSERT INTO line VALUES (1, 'old')""", "shop", OWNER)
+    result = Cleanup(cleanup_program, "--method", "delete", environment=server_18.environment("shop", OWNER)).result()
+    assert (result.code, result.deleted) == (DONE, 1), result
+    assert server_18.psql("SELECT (SELECT count(*) FROM cart), (SELECT count(*) FROM line)", "shop") == [(1, 1)]
+    server_18.psql("ALTER TABLE line ADD FOREIGN KEY (session_key) REFERENCES django_session NOT VALID", "shop", OWNER)
+    result = Cleanup(cleanup_program, "--method", "delete", environment=server_18.environment("shop", OWNER)).result()
+    assert result.code == REFUSED and "forbids deleting sessions that are referred to" in result.stderr, result
 
 
 @pytest.mark.parametrize("user", [SWAPPER, OWNER, SUPERUSER, CLEANER])
