@@ -8,18 +8,20 @@ import tempfile
 from pathlib import Path
 
 import sanitizer
-from processes import Process, private_file, private_folder, program, readable_copy, run, wait_for
+from processes import Process, hand_over, private_file, private_folder, program, readable_copy, run, wait_for
 
 HOST = "testhost"
 
-# csv writes counters as they are (StoreRates false) and closes its files after each value.
+# csv writes counters as they are (StoreRates false) and closes its files after each value. One thread
+# writes values in the order in which they were given: the last one of a reading comes last.
 CONFIG = """
 Hostname "{host}"
 FQDNLookup false
-BaseDir "{folder}"
+BaseDir "{base}"
 PIDFile "{folder}/collectd.pid"
 TypesDB "/usr/share/collectd/types.db"
 Interval {interval}
+WriteThreads {write_threads}
 PluginDir "{plugins}"
 
 LoadPlugin logfile
@@ -64,12 +66,15 @@ class CollectdDaemon:
     """One collectd. `config` is what follows the basics: LoadPlugin lines and blocks."""
 
     def __init__(self, folder, config, interval=1, plugin=None, name="collectd", as_root=False,
-                 environment=None):
+                 environment=None, write_threads=1):
         self.folder = private_folder(folder, name)
+        # In memory: what the hook keeps there is fsynced, which can take as long as other tests write.
+        self._memory = tempfile.TemporaryDirectory(prefix="collectd.", dir="/dev/shm")
+        self.base = hand_over(Path(self._memory.name))
         self._log = self.folder / "collectd.log"
         plugins = private_folder(self.folder, "plugins")
-        text = CONFIG.format(host=HOST, folder=self.folder, interval=interval, config=config,
-                             plugins=plugins)
+        text = CONFIG.format(host=HOST, folder=self.folder, base=self.base, interval=interval,
+                             write_threads=write_threads, config=config, plugins=plugins)
         self._conf = private_file(self.folder / "collectd.conf", text)
         self._gather_plugins(plugins, text, plugin)
         self._process = None
@@ -145,8 +150,11 @@ class CollectdDaemon:
 
     def wait_for_log(self, pattern, since=0, timeout=20):
         """Waits for a regular expression in the log, returns the match."""
-        return wait_for(lambda: re.search(pattern, self.log_text(since)),
-                        f"{pattern!r} in collectd's log", timeout)
+        try:
+            return wait_for(lambda: re.search(pattern, self.log_text(since)),
+                            f"{pattern!r} in collectd's log", timeout)
+        except AssertionError as error:
+            raise AssertionError(f"{error}, which says:\n{self.log_text(since)}") from None
 
     # -- its values ------------------------------------------------------------------------------
 
@@ -197,10 +205,11 @@ class CollectdDaemon:
 
 @contextlib.contextmanager
 def running_collectd(config, interval, plugin, parent=None):
-    """A collectd in a folder of its own, in `parent`, that ends with the block."""
+    """A collectd in a folder of its own, in `parent`, that ends with the block. It writes by as many
+    threads as one that nobody has configured."""
     with tempfile.TemporaryDirectory(prefix="collectd.", dir=parent) as folder:
         os.chmod(folder, 0o755)
-        daemon = CollectdDaemon(folder, config, interval, plugin).start()
+        daemon = CollectdDaemon(folder, config, interval, plugin, write_threads=5).start()
         try:
             yield daemon
         finally:

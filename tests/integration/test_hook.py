@@ -520,7 +520,7 @@ def listening(collectd, cluster):
 
 def past_of(daemon):
     """The file in which the hook keeps its waits."""
-    return daemon.folder / "django_session-site.cleanups"
+    return daemon.base / "django_session-site.cleanups"
 
 
 def test_waits_outlast_a_restart(collectd, cluster, neglected, script):
