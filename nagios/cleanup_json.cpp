@@ -86,7 +86,7 @@ Json object_of(const std::string& table, const DryRun& dry_run) {
       {"locks", text_or_null(outline.locks)},
       {"keeps", text_or_null(outline.keeps)},
       {"undo", text_or_null(outline.undo)},
-      {"notes", plan.notes},
+      {"notes", all_notes(plan)},
       {"refusals", refusals(plan)},
       {"sql", outline.sql},
   };

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/cleanup_plan.hpp"
 #include "core/metric.hpp"
 #include "core/perfdata.hpp"
 #include "core/printable.hpp"
@@ -53,7 +54,7 @@ std::string refusals_text(const CleanupPlan& plan) {
 
 std::string notes_text(const CleanupPlan& plan) {
   std::string text;
-  for (const std::string& note : plan.notes) text += line("note", note);
+  for (const std::string& note : all_notes(plan)) text += line("note", note);
   return text;
 }
 

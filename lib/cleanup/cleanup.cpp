@@ -150,7 +150,8 @@ void Cleanup::plan_and_carry_out() {
     return;
   }
   if (run_.options().rehearse && refuse_rehearsal()) return;
-  run_.note(fmt::format("{}: {}", method_name(plan.method), plan.reason));
+  if (run_.options().method == Method::automatic)
+    run_.note(fmt::format("{}: {}", method_name(plan.method), plan.reason));
   for (const std::string& note : plan.notes) run_.note(note);
   claim(pg::Deadline::after(patience::kForOtherCleanup));
   clear_the_way();

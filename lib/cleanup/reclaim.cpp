@@ -44,7 +44,7 @@ void reclaim_after_delete(Run& run, const LookAround& look_around) {
   const ReclaimRights rights = reclaim_rights(run);
   if (!rights.vacuum) {
     run.result().message = why_nothing_is_reclaimed(rights, run.target());
-    return run.note(run.result().message);
+    return;
   }
   remove_reindex_leftovers(run);
   // VACUUM is worth its half of the time all the same.

@@ -55,6 +55,9 @@ struct CleanupPlan {
   std::vector<Refusal> refusals;  ///< of every method that is not possible
   std::vector<std::string>
       notes;  ///< what will slow it down or be of little use, say an old transaction and whose
+  /// What our role may not do after a deletion, and who may. A run's summary has it, so that a run
+  /// by the clock has nothing to note of what is the same each time.
+  std::string left_to_others;
   bool nothing_to_do = false;    ///< nothing has expired, and nothing is worth giving back
   std::chrono::seconds keep{0};  ///< what has expired less than this ago counts as live
   // Nothing where it isn't known.

@@ -333,7 +333,7 @@ constexpr double kGrows = 1.05;  // the forecast is no better than this
 /// Of the method that was chosen.
 void add_notes(CleanupPlan& plan, const Circumstances& c) {
   const bool locks = plan.method != Method::remove;
-  if (!locks && !c.giving_back.who_can.empty()) plan.notes.push_back(c.giving_back.who_can);
+  if (!locks) plan.left_to_others = c.giving_back.who_can;
   if (plan.method == Method::full)
     plan.notes.push_back("the site is blocked while the table is rewritten: VACUUM FULL locks it");
   if (locks && plan.bytes_after.value_or(0) > kGrows * plan.bytes_before.value_or(0))
@@ -379,6 +379,12 @@ std::string why_refused(const Refusal& refusal, const CleanupPlan& plan) {
 }  // namespace
 
 std::string describe(const Refusal& refusal) { return refusal.object + " " + refusal.reason; }
+
+std::vector<std::string> all_notes(const CleanupPlan& plan) {
+  std::vector<std::string> notes = plan.notes;
+  if (!plan.left_to_others.empty()) notes.push_back(plan.left_to_others);
+  return notes;
+}
 
 CleanupPlan plan_from(const Circumstances& circumstances, const CleanupOptions& options) {
   CleanupPlan plan;

@@ -63,6 +63,9 @@ struct Circumstances {
 
 CleanupPlan plan_from(const Circumstances& circumstances, const CleanupOptions& options);
 
+/// With what is left to others: what a plan shows.
+std::vector<std::string> all_notes(const CleanupPlan& plan);
+
 /// "view public.v depends on the table"
 std::string describe(const Refusal& refusal);
 

@@ -28,7 +28,7 @@ def plain(line):
 def read():
     """Sections with the names of their parts, all blocks, in the order of the page, and what the last chapter shows."""
     text, last = PAGE.read_text().split("\n.Sh STOPPING IT AT THE ROOT\n")
-    sections, blocks, section, state = {}, [], "", None
+    sections, blocks, section, states = {}, [], "", []
     for line in text.splitlines():
         if line.startswith(".Ss "):
             section = plain(line[4:])
@@ -36,13 +36,14 @@ def read():
         elif part := re.match(r"\.Sy (\w+) :$", line):
             sections[section].append(part[1])
         elif marked := re.match(r'\.\\" state: (.*)$', line):
-            state = marked[1]
+            states = marked[1].split(", ")
         elif line.startswith(".Bd -literal"):
-            blocks.append(Block(section, sections[section][-1], state))
+            blocks += [Block(section, sections[section][-1], state) for state in states or [None]]
         elif line == ".Ed":
-            state = None
-        elif blocks and state is not None:
-            blocks[-1].commands.append(plain(line))
+            states = []
+        elif states:
+            for block in blocks[-len(states):]:
+                block.commands.append(plain(line))
     shown = re.findall(r'^\.\\" state: (.*)\n\.Bd .*\n((?:.*\n)*?)\.Ed$', last, re.M)
     return sections, blocks, {name: "\n".join(map(plain, lines.splitlines())) for name, lines in shown}
 
