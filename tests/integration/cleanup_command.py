@@ -1,5 +1,6 @@
 """Runs django_session_cleanup to its end, or in the background, and takes its summary apart."""
 
+import contextlib
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -36,12 +37,32 @@ class Result:
 class Cleanup:
     """One running django_session_cleanup."""
 
+    started = []  # by the test that is running
+
     def __init__(self, program, *options, environment=None):
+        self._words = options
         self._start = time.monotonic()
         self._process = subprocess.Popen(
             ordinary([program, *options]), cwd="/", text=True, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env={**PLAIN_ENVIRONMENT, **sanitizer.environment(), **(environment or {})})
+        Cleanup.started.append(self)
+
+    @classmethod
+    def end_all(cls):
+        """Ends what a test has left running; returns the options of each."""
+        left = [cleanup for cleanup in cls.started if cleanup._outlives(seconds=1)]
+        for cleanup in left:
+            cleanup._process.kill()
+            cleanup._process.communicate()
+        cls.started.clear()
+        return [cleanup._words for cleanup in left]
+
+    def _outlives(self, seconds):
+        """A signal that was just sent takes a moment."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return self.running
 
     @property
     def running(self):

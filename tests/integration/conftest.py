@@ -330,6 +330,14 @@ def cleanup_program(session_folder):
     return readable_copy(paths.CLEANUP, session_folder)
 
 
+@pytest.fixture(autouse=True)
+def no_cleanup_is_left_running():
+    """It would connect again and clean the next test's table, which has the same name."""
+    yield
+    left = cleanup_command.Cleanup.end_all()
+    assert not left, f"cleanups were left running: {left}"
+
+
 @pytest.fixture
 def start_cleanup(cleanup_program, cluster):
     """Starts the cleanup in the background, as the deleting role on the shared server's database

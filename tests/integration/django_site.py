@@ -90,6 +90,12 @@ class DjangoSite:
         if self.cluster.version >= 17:
             self.psql(f"REVOKE MAINTAIN ON {TABLE} FROM {role}")
 
+    def is_claimed(self):
+        """Whether a cleanup has a table of this database for itself."""
+        return self.value("""
+            SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted
+              AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))""")
+
     def flush(self):
         """A statement at whose end the server's counters learn what this session has changed."""
         return "SELECT pg_stat_force_next_flush()" if self.cluster.version >= 15 else "SELECT pg_sleep(0.6)"

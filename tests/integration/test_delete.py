@@ -539,7 +539,7 @@ def test_killed_at_any_moment_the_next_run_goes_on(cleaned_site, start_cleanup, 
 
 def test_of_two_at_once_one_stops(neglected, slot, start_cleanup):
     first = start_cleanup(*DELETE, "--max-lag", "1MB")  # it waits for the slot
-    wait_for(lambda: neglected.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 1, "its claim")
+    wait_for(neglected.is_claimed, "its claim")
     second = start_cleanup(*DELETE).result()
     assert second.code == STOPPED and "another cleanup of this table" in second.message, second
     neglected.psql(f"SELECT pg_drop_replication_slot('{slot}')")

@@ -436,8 +436,7 @@ def test_a_cleanup_elsewhere_is_neither_useless_nor_a_failure(
         built_in, start_cleanup, cluster, neglected, nagios_file):
     with cluster.locked("site", mode="ACCESS SHARE"):
         elsewhere = start_cleanup("-d", "site", "--method", "swap", user=OWNER)
-        wait_for(lambda: neglected.value(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted") == 1, "its claim")
+        wait_for(neglected.is_claimed, "its claim")
         daemon = built_in(Timeout=5, Cooldown=600)
         daemon.wait_for_log("site: cleanup put off: another cleanup of this table is ")
         daemon.wait_for_reads(RUNS, 2)
