@@ -52,14 +52,14 @@ def readings(cluster, since):
 def read(collectd, cluster, site):
     """A collectd that has read a site of 5,000 sessions some times."""
     site.fill(sessions=5000)
-    daemon = collectd(plugin_block(database_block(cluster, "site", Timeout=2)), interval=0.2)
+    daemon = collectd(plugin_block(database_block(cluster, "site")), interval=0.2)
     daemon.wait_for_reads(READ, 6)
     return daemon
 
 
 def reads_on(daemon, site, count=5):
     daemon.wait_for_reads(READ, count)
-    assert {up for _, up in daemon.history()[UP]} == {1}
+    assert {up for _, up in daemon.history()[UP]} == {1}, daemon.log_text()
     assert daemon.values()[TOTAL] == site.sizes()["total"]
     assert "[error]" not in daemon.log_text()
 

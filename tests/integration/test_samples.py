@@ -223,7 +223,7 @@ def test_the_samples_clean_by_what_their_method_can_end(collectd, cluster, site)
 
 @pytest.mark.parametrize("sample", [paths.CRON_SAMPLE, *paths.SYSTEMD_SAMPLES.glob("*.service")],
                          ids=lambda path: path.name)
-def test_a_weekly_sample_says_what_its_method_ends(sample):
+def test_a_nightly_sample_says_what_its_method_ends(sample):
     text = sample.read_text()
     assert "django_session_cleaner --method delete" in text
     assert "`delete` ends what the check calls overdue and expired_percent" in text
