@@ -69,7 +69,9 @@ class CollectdDaemon:
                  environment=None, write_threads=1):
         self.folder = private_folder(folder, name)
         # In memory: what the hook keeps there is fsynced, which can take as long as other tests write.
-        self._memory = tempfile.TemporaryDirectory(prefix="collectd.", dir="/dev/shm")
+        # Named after tests/run's folder, so that it goes with that even where we are killed.
+        run_folder = Path(os.environ.get("DJANGO_SESSION_TMP", "tests")).name
+        self._memory = tempfile.TemporaryDirectory(prefix=f"{run_folder}.", dir="/dev/shm")
         self.base = hand_over(Path(self._memory.name))
         self._log = self.folder / "collectd.log"
         plugins = private_folder(self.folder, "plugins")
