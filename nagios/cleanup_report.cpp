@@ -139,7 +139,7 @@ std::string sql_text(const CleanupOutline& outline) {
   return text;
 }
 
-/// "DONE" ... "REFUSED"
+/// "DONE", "STOPPED", "FAILED"
 std::string capitals(std::string_view word) {
   std::string text(word);
   std::transform(text.begin(), text.end(), text.begin(),
