@@ -87,4 +87,5 @@ class Cleanup:
             text, _, perfdata = lines[0].partition("|")
             result.word, _, result.message = text.split(" ", 1)[1].strip().partition(" - ")
             result.perfdata = parse_perfdata(perfdata)
+            assert result.message, stdout
         return result

@@ -289,6 +289,15 @@ class Truncation:
 
 
 TRUNCATIONS = list(itertools.product(ENDS, (False, True)))
+
+
+def some_truncations(steps):
+    """One that has ended before each message that changes something (as a function that lasts as long as its transaction), and
+    by turns the others, anywhere."""
+    changing = [(number, ("COMMIT", False)) for number, step in enumerate(steps) if "CREATE FUNCTION" in step.text]
+    return changing + list(zip(range(0, len(steps), 9), itertools.cycle(TRUNCATIONS[1:])))
+
+
 BEFORE = f"""INSERT INTO {SESSIONS} SELECT 'before ' || i, 'data', now() + interval '1 day' FROM generate_series(1, 200) i;
 INSERT INTO {SESSIONS} SELECT 'expired ' || i, 'data', now() - interval '1 day' FROM generate_series(1, 600) i"""
 
@@ -320,7 +329,7 @@ def test_a_truncation_before_every_message(cleaned_site, cluster, start_cleanup,
     with WireProxy(cluster) as proxy:
         assert run(proxy).code == DONE
     every = itertools.product(range(len(proxy.steps) - 2), TRUNCATIONS)
-    cases = list(every) if every_case else list(zip(range(0, len(proxy.steps) - 2, 5), itertools.cycle(TRUNCATIONS)))
+    cases = list(every) if every_case else some_truncations(proxy.steps[:-2])
     done = sum(truncate(at, *how) for at, how in cases)
     print(f"\n{method}: {len(proxy.steps)} messages, {done} truncations")
     assert done > 0.9 * len(cases)

@@ -15,6 +15,7 @@ from processes import wait_for
 from test_swap import (DONE, FAILED, STOPPED, cleanup, cleanup_program, create_role, ended,  # noqa: F401
                        held_before_it_catches_up, held_in_the_copy, helpers, interrupt, live, oid, start_cleanup, wait_for_phase)
 from traffic import Traffic
+from wire_proxy import WireProxy
 
 HEIR, WEB = "heir", "web"  # a new owner, and one who may only write sessions
 
@@ -166,23 +167,50 @@ def test_what_could_not_be_noted_is_not_lost(shared_site, cleanup, start_cleanup
     assert live(site) == rows and helpers(site) == []
 
 
-def test_a_change_that_could_not_be_noted_in_the_last_moment_is_not_lost(site, cluster, start_cleanup):  # noqa: F811
-    site.fill(sessions=2000)
-    with contextlib.closing(cluster.connect(site.database, autocommit=False)) as reader:
-        reader.cursor().execute("LOCK TABLE django_session IN ACCESS SHARE MODE")
-        process = start_cleanup()
-        wait_for(lambda: "waiting for the lock to exchange" in process.log_text(), "the wait for the lock")
-        log = f"djs_{oid(site)}_log"
-        # Of all that this leaves behind the catalogue tells nothing.
-        site.psql(f"BEGIN; DELETE FROM {log}; CREATE UNIQUE INDEX once ON {log} ((1)); "
-                  f"INSERT INTO {log} (k, live) VALUES ('other', false); "
-                  "INSERT INTO django_session VALUES ('new', 'changed', now() + interval '1 day'); "
-                  "DROP INDEX once; COMMIT")
-        rows = live(site)
-        reader.commit()
-    assert ended(process) == DONE, process.log_text()
-    assert live(site) == rows and any(row[:2] == ("new", "changed") for row in rows) and helpers(site) == []
-    assert "starting over" in process.log_text(), process.log_text()
+# What a transaction does that has begun, and holds a lock, before the exchange asks for its own, and what it does while that
+# one waits: nothing but the exchange itself can notice it.
+BEGUN = "INSERT INTO django_session VALUES ('begun', 'data', now() + interval '1 day'); "
+WHILE_THE_EXCHANGE_WAITS = {
+    "a change that can't be noted": (  # the function's own sign that the log was locked
+        BEGUN + "SELECT set_config('djs.locked_{oid}', pg_current_xact_id()::text, true)",
+        "INSERT INTO django_session VALUES ('late', 'data', now() + interval '1 day')"),
+    "a truncation": ("LOCK TABLE django_session IN ACCESS EXCLUSIVE MODE",
+                     "TRUNCATE django_session; INSERT INTO django_session VALUES ('late', 'data', now() + interval '1 day')"),
+    "a right": (BEGUN, "GRANT SELECT ON django_session TO web"),
+    "a right to a column": (BEGUN, "GRANT UPDATE (session_data) ON django_session TO web"),
+    "many changes": (BEGUN, "UPDATE django_session SET session_data = 'late' WHERE expire_date > now()"),
+}
+RIGHTS = """SELECT relacl::text FROM pg_class WHERE oid = 'django_session'::regclass UNION ALL
+    SELECT attname || attacl::text FROM pg_attribute WHERE attrelid = 'django_session'::regclass AND attacl IS NOT NULL"""
+
+
+@pytest.mark.parametrize("what", WHILE_THE_EXCHANGE_WAITS)
+def test_what_happens_while_the_exchange_waits_is_noticed(site, cluster, start_cleanup, what):  # noqa: F811
+    create_role(cluster, WEB)
+    site.fill(sessions=20_000, expired_share=0.5)
+    site.psql(f"ALTER DATABASE {site.database} SET deadlock_timeout = '20s'")  # bounds the exchange's wait for its lock
+    begin, go_on = (sql.format(oid=oid(site)) for sql in WHILE_THE_EXCHANGE_WAITS[what])
+    exchanges = []
+    with contextlib.closing(cluster.connect(site.database, autocommit=False)) as writer:
+        def at(step, _):
+            if "too many sessions changed" in step.text:
+                exchanges.append(step)
+                if len(exchanges) == 1:
+                    writer.cursor().execute(begin)
+        with WireProxy(cluster, on_step=at) as proxy:
+            process = start_cleanup("--lock-timeout", "8", conninfo=proxy.conninfo(site.database, OWNER))
+            wait_for(lambda: site.psql("SELECT 1 FROM pg_locks WHERE relation = 'django_session'::regclass AND NOT granted"),
+                     "the exchange to wait for its lock")
+            writer.cursor().execute(go_on)
+            writer.commit()
+            assert ended(process) == DONE, process.log_text()
+    rights = site.psql(RIGHTS)
+    keys = {key for key, in site.psql("SELECT session_key FROM django_session")}
+    late = site.value("SELECT count(*) FROM django_session WHERE session_data = 'late'")
+    assert len(exchanges) > 1, process.log_text()  # the first one was given up
+    assert ("web=r/" in str(rights)) == (what == "a right") and ("web=w/" in str(rights)) == (what == "a right to a column")
+    assert len(keys) == {"a truncation": 1, "a change that can't be noted": 10_002}.get(what, 10_001)
+    assert late == (10_001 if what == "many changes" else 0) and helpers(site) == []
 
 
 def test_nobody_waits_for_a_locked_log(shared_site, cluster, start_cleanup):  # noqa: F811

@@ -99,9 +99,11 @@ class Client(threading.Thread):
             raise
 
     def check_all(self):
-        """Looks at every session once more."""
+        """Looks at every session once more; again where the connection breaks."""
         for key in list(self.sessions):
-            self._guarded(lambda key=key: self._check(key))
+            if not any(self._guarded(lambda key=key: self._check(key)) for _ in range(20)):
+                self.count.errors += 1
+                self.messages.add("a session could not be looked at")
         if self._connection:
             self._connection.close()
 
@@ -179,13 +181,16 @@ class Client(threading.Thread):
         return result
 
     def _guarded(self, action):
+        """Whether it was done."""
         try:
             action()
+            return True
         except self._driver.Error as error:
             if not isinstance(error, self._tolerate):
                 self.count.errors += 1
                 self.messages.add(f"{type(error).__name__}: {error}".splitlines()[0])
             self._recover()
+            return False
 
     def _recover(self):
         try:
@@ -219,6 +224,7 @@ class Traffic:
             client.stopped.set()
         for client in self.clients:
             client.join()
+        assert exception[0] or all(client.sessions for client in self.clients), "a client did nothing"
         total = Count()
         for client in self.clients:
             client.check_all()
