@@ -130,6 +130,7 @@ CheckResult connection_failure(const Options& options, const pg::Error& error) {
 
 CheckResult timeout_failure(const Options& options, const pg::Error& error) {
   const bool connecting =
+      error.looked_up_too_long() ||
       std::string_view(error.what()).find("while connecting") != std::string_view::npos;
   const auto explained = connecting
                              ? explain_connection(error, options.connection)

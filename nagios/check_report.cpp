@@ -124,7 +124,6 @@ void add_largest_tables(const Report& report, Lines& lines) {
                               fmt::join(names, ", ")));
 }
 
-/// Reasons of what was judged, or is part of the picture, and isn't known.
 /// Each table takes a check of its own.
 void add_other_tables(const Report& report, Lines& lines) {
   const SessionTable& table = report.measurement.table;
@@ -137,6 +136,7 @@ void add_other_tables(const Report& report, Lines& lines) {
                   fmt::join(others, ", -T ")));
 }
 
+/// Reasons of what was judged, or is part of the picture, and isn't known.
 void add_unknown(const Report& report, Lines& lines) {
   for (const MetricInfo& metric : all_metrics()) {
     const MetricValue& value = report.findings.values[metric.metric];

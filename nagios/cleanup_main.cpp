@@ -42,7 +42,6 @@ void listen_to_signals() {
   action.sa_flags = static_cast<int>(SA_RESETHAND);  // the second one has its usual effect
   for (const int number : {SIGINT, SIGTERM, SIGHUP})
     if (!is_ignored(number)) sigaction(number, &action, nullptr);
-  std::signal(SIGPIPE, SIG_IGN);
 }
 
 /// Shows the notes, and keeps them for the end.
@@ -82,15 +81,18 @@ int print_plan(const CleanupCommand& command) {
   return code_of(dry_run.plan.refused ? Outcome::refused : Outcome::done);
 }
 
-/// Where the table is locked there is none: the run says so itself.
+/// Where the table is locked or the server isn't there, there is none: the run says so itself.
 std::optional<DryRun> plan_of_run(const CleanupCommand& command) try {
   if (command.verbosity == 0 || command.task != CleanupCommand::Task::clean) return std::nullopt;
   return plan_of(command);
 } catch (const sessions::Stopped&) {
   return std::nullopt;
+} catch (const pg::Error&) {
+  return std::nullopt;
 }
 
 void execute(const CleanupCommand& command, EndedRun& run) {
+  listen_to_signals();
   NotesKept display(stderr, command.progress ? style_for(stderr) : ProgressDisplay::Style::none,
                     [] { return stop_signal != 0; });
   run.result =
@@ -174,7 +176,7 @@ int main(int argc, char** argv) {
   for (const int descriptor : {STDOUT_FILENO, STDERR_FILENO})
     if (fcntl(descriptor, F_GETFD) == -1) return nagios::kFailed;
   try {
-    nagios::listen_to_signals();
+    std::signal(SIGPIPE, SIG_IGN);
     const int code = nagios::run({argv + std::min(argc, 1), argv + argc});
     const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
     // After a failure a thread may be stuck in a name lookup, and use what exit() would tear down.

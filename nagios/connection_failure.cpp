@@ -117,14 +117,21 @@ std::string administrators_sql(const Words& w, const std::string& sql) {
   return "  " + psql_statement(administrators_route(w), sql);
 }
 
+/// In a password file.
+std::string field(const std::string& text) {
+  std::string field;
+  for (const char c : text) field += c == ':' || c == '\\' ? std::string{'\\', c} : std::string{c};
+  return or_placeholder(field, "*");
+}
+
+/// Of a socket's folder libpq looks for "localhost" where it is its own default, else for its name.
 std::vector<std::string> of_password(const Words& w) {
   return {
       "Next: give the user that runs this check the role's password, where it is read from: "
       "PGPASSWORD or the service file, if they have one, else the password file (~/.pgpass, mode "
       "600), as the line:",
-      fmt::format("  {}:{}:{}:{}:PASSWORD", or_placeholder(w.attempt.host, "*"),
-                  or_placeholder(w.attempt.port, "*"), or_placeholder(w.database, "*"),
-                  or_placeholder(w.role, "*"))};
+      fmt::format("  {}:{}:{}:{}:PASSWORD", w.attempt.by_socket ? "*" : field(w.attempt.host),
+                  field(w.attempt.port), field(w.database), field(w.role))};
 }
 
 std::vector<std::string> of_peer(const Words& w) {
@@ -231,8 +238,12 @@ std::vector<std::string> of_service() {
 }
 
 std::vector<std::string> of_name(const Words& w) {
-  return {"Next: the host's name is not known here; check it, or give -H its address:",
-          fmt::format("  getent hosts {}", shell_word(or_placeholder(w.attempt.host, "HOST")))};
+  return {
+      w.error.looked_up_too_long()
+          ? "Next: a name service doesn't answer (or the LDAP or Kerberos that the login needs); "
+            "does this end at once? If not, give -H the address:"
+          : "Next: the host's name is not known here; check it, or give -H its address:",
+      fmt::format("  getent hosts {}", shell_word(or_placeholder(w.attempt.host, "HOST")))};
 }
 
 std::vector<std::string> of_start() {
@@ -269,7 +280,8 @@ Steps next_steps(const Words& w) {
   if (sqlstate == "53300") return {RunbookSection::no_connection_left, of_connections(w)};
   if (sqlstate == "57P03") return {RunbookSection::starting, of_start()};
   if (!sqlstate.empty()) return {RunbookSection::other_login, of_refusal(w)};
-  if (says(w.error, "could not translate host name")) return {RunbookSection::no_host, of_name(w)};
+  if (w.error.looked_up_too_long() || says(w.error, "could not translate host name"))
+    return {RunbookSection::no_host, of_name(w)};
   if (says(w.error, "definition of service")) return {RunbookSection::no_service, of_service()};
   if (says(w.error, "hot standby mode") || says(w.error, "session is "))
     return {RunbookSection::kind_of_server, of_kind_of_server()};

@@ -99,7 +99,7 @@ class Running {
     Pipe report = make_pipe();
     guard_ = start_guard({word_pointers.data(), environment_pointers.data(),
                           command_.user ? &*command_.user : nullptr, null.number(),
-                          output.write_end.number(), report.write_end.number()});
+                          output.write_end.number(), report.write_end.number(), getpid()});
     setpgid(guard_, guard_);  // either side may come first: from here on the group exists
     output_ = std::move(output.read_end);
     report_ = std::move(report.read_end);
@@ -173,7 +173,8 @@ class Running {
     report_.reset();
     while (output_.number() >= 0 && Clock::now() < enough) {
       pollfd wait = {output_.number(), POLLIN, 0};
-      const auto left = std::chrono::ceil<milliseconds>(enough - Clock::now());
+      const auto left =
+          std::max(std::chrono::ceil<milliseconds>(enough - Clock::now()), milliseconds::zero());
       if (poll(&wait, 1, static_cast<int>(left.count())) > 0) read_output();
     }
   }
@@ -197,6 +198,12 @@ class Running {
   std::optional<GuardReport> told_;
 };
 
+/// The C library has no description of a real-time signal.
+std::string name_of_signal(int number) {
+  if (const char* description = sigdescr_np(number)) return description;
+  return "real-time signal";
+}
+
 }  // namespace
 
 std::string describe(const CommandEnd& end) {
@@ -204,7 +211,7 @@ std::string describe(const CommandEnd& end) {
     case CommandEnd::How::exited:
       return fmt::format("exit code {}", end.number);
     case CommandEnd::How::killed:
-      return fmt::format("ended by signal {} ({})", end.number, sigdescr_np(end.number));
+      return fmt::format("ended by signal {} ({})", end.number, name_of_signal(end.number));
     case CommandEnd::How::timed_out:
       return "ended at its time limit";
     case CommandEnd::How::stopped:

@@ -10,9 +10,9 @@
 
 namespace django_session::plugin {
 
-void Descriptor::reset() {
-  if (number_ >= 0) close(number_);
-  number_ = -1;
+bool Descriptor::reset() {
+  const int number = std::exchange(number_, -1);
+  return number < 0 || close(number) == 0;
 }
 
 Pipe make_pipe() {

@@ -15,7 +15,7 @@ class Descriptor {
     return *this;
   }
   int number() const { return number_; }  ///< -1: none
-  void reset();
+  bool reset();                           ///< false: it was open, and close() failed
 
  private:
   int number_;

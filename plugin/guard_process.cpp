@@ -79,12 +79,13 @@ void let_go_of_output() {
 
 void kill_group(int /*signal*/) { kill(0, SIGKILL); }
 
-/// Should the daemon die, its commands go with it.
-void end_with_parent() {
+/// Should the daemon die, its commands go with it; it may have died before we were told to notice.
+void end_with_parent(pid_t parent) {
   const int parent_died = SIGRTMIN + 1;
   set_signal(parent_died, kill_group);
   unblock_signals();
   prctl(PR_SET_PDEATHSIG, parent_died);
+  if (getppid() != parent) kill_group(parent_died);
 }
 
 [[noreturn]] void guard(GuardPlan plan) {
@@ -92,7 +93,7 @@ void end_with_parent() {
   setpgid(0, 0);
   set_signals(SIG_IGN);          // the group's SIGTERM is for the program
   set_signal(SIGCHLD, SIG_DFL);  // else there were no exit code
-  end_with_parent();
+  end_with_parent(plan.parent);
   plan.report = arrange_descriptors(plan);
   if (plan.report < 0) _exit(1);
   const pid_t program = _Fork();

@@ -21,6 +21,7 @@ struct GuardPlan {
   char* const* environment;  ///< both end in a null pointer
   const ProgramUser* user;   ///< null: the daemon's own
   int null, output, report;  ///< descriptors
+  pid_t parent;              ///< the daemon
 };
 
 /// Starts the guard, and through it the program. Only a wait with __WALL finds it. Throws

@@ -334,7 +334,8 @@ void register_hook(std::shared_ptr<Hook> hook) {
 
 void register_database(const ConfigItem& block) {
   const DatabaseSettings settings = read_database_block(block);
-  const std::string name = fmt::format("{}-{}", kPlugin, settings.instance);
+  // Instances that differ in a slash alone are one for collectd.
+  const std::string name = fmt::format("{}-{}", kPlugin, arriving(settings.instance));
   const cdtime_t interval =
       settings.interval_seconds ? DOUBLE_TO_CDTIME_T(*settings.interval_seconds) : 0;
   const std::shared_ptr<Hook> hook = settings.cleanup ? make_hook(settings) : nullptr;

@@ -13,6 +13,8 @@
 #include <cstdio>
 #include <system_error>
 
+#include "plugin/descriptor.hpp"
+
 namespace django_session::plugin {
 namespace {
 
@@ -117,21 +119,6 @@ bool read_line(std::string_view line, CleanupPast& past) {
   return past.trouble.has_value();
 }
 
-class Descriptor {
- public:
-  explicit Descriptor(int number) : number_(number) {}
-  ~Descriptor() {
-    if (number_ >= 0) ::close(number_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int number() const { return number_; }
-  bool close() { return ::close(std::exchange(number_, -1)) == 0; }
-
- private:
-  int number_;
-};
-
 [[noreturn]] void fail(const std::string& path, int error) {
   throw PastFileError(fmt::format("{}: {}", path, std::generic_category().message(error)));
 }
@@ -210,7 +197,7 @@ void write_past(const std::string& path, const CleanupPast& past) {
       open(made.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR));
   if (file.number() < 0) fail(made, errno);
   write_all(file.number(), past_text(past), made);
-  if (fsync(file.number()) != 0 || !file.close()) fail(made, errno);
+  if (fsync(file.number()) != 0 || !file.reset()) fail(made, errno);
   if (rename(made.c_str(), path.c_str()) != 0) fail(path, errno);
 }
 

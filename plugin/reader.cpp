@@ -28,7 +28,7 @@ std::string reasons_of(const Findings& findings) {
 /// beginning: one cause. One that can't even be looked up is another.
 std::string outage_cause(const pg::Error& error) {
   const std::string_view message = error.what();
-  if (error.kind() == pg::Error::Kind::timeout && message.find("looking up") == message.npos)
+  if (error.kind() == pg::Error::Kind::timeout && !error.looked_up_too_long())
     return "no answer in time";
   return cause_of(message);
 }
@@ -108,8 +108,8 @@ void Reader::note_abandoned_swap(bool abandoned, const Output& output) {
   swap_abandoned_ = abandoned;
   if (abandoned)
     output.log(LogLevel::warning,
-               fmt::format("{}: an interrupted swap left triggers whose log grows: run it again, "
-                           "or run django_session_cleanup --abort",
+               fmt::format("{}: an interrupted swap left triggers whose log grows: run it again "
+                           "with the same --keep, or run django_session_cleanup --abort",
                            instance_));
 }
 

@@ -55,6 +55,11 @@ std::string instance_of(const Index& index, const std::vector<Index>& all) {
   return in_identifier(name, kLongestName - mark.size()) + mark;
 }
 
+/// A standby's counters are its own, and stand at 0.
+bool counts_changes(const Measurement& m) {
+  return !m.facts.standby && m.facts.counters.stand_still.empty();
+}
+
 }  // namespace
 
 Sample sample_of(PluginValue value, double number) {
@@ -70,9 +75,11 @@ Samples samples_of(const Measurement& measurement, const Findings& findings) {
       samples.push_back({info(PluginValue::index).collectd_type,
                          instance_of(index, measurement.table.indexes), index.bytes});
   }
-  samples.push_back(sample_of(PluginValue::created, measurement.facts.rows_inserted));
-  samples.push_back(sample_of(PluginValue::changed, measurement.facts.rows_updated));
-  samples.push_back(sample_of(PluginValue::deleted, measurement.facts.rows_deleted));
+  if (counts_changes(measurement)) {
+    samples.push_back(sample_of(PluginValue::created, measurement.facts.rows_inserted));
+    samples.push_back(sample_of(PluginValue::changed, measurement.facts.rows_updated));
+    samples.push_back(sample_of(PluginValue::deleted, measurement.facts.rows_deleted));
+  }
   samples.push_back(sample_of(PluginValue::locked, measurement.locked ? 1 : 0));
   return samples;
 }

@@ -14,7 +14,7 @@
 
 namespace django_session::plugin {
 
-/// Lines and notifications begin with the hook's Instance.
+/// Notifications and lines, but those of an exception, begin with the hook's Instance.
 class Voice {
  public:
   Voice(std::string instance, HookOutput output)

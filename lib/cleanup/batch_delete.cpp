@@ -18,6 +18,7 @@
 #include "cleanup/patience.hpp"
 #include "cleanup/replicas.hpp"
 #include "core/batch_size.hpp"
+#include "core/quantity.hpp"
 
 namespace django_session::sessions {
 namespace {
@@ -34,6 +35,8 @@ constexpr int kPatientAfter = 20;
 constexpr std::size_t kMostLockedInARow = 10'000;
 // Addresses of what was left; beyond, sessions are counted alone.
 constexpr std::size_t kMostRemembered = 50'000;
+// In a full page of a table: a row's header and its line pointer.
+constexpr double kLeastBytesOfARow = 28, kAnyTable = 10'000;
 constexpr double kFewLocked = 1000, kFewOfAHundred = 1;
 
 void append(std::vector<std::string>& all, const std::vector<std::string>& more) {
@@ -95,10 +98,19 @@ class BatchDelete {
     rows_deleted = rows_deleted.value_or(0) + report.deleted;
     if (report.free > 0) fruitless_ = report.deleted > 0 ? 0 : fruitless_ + 1;
     if (fruitless_ >= kMostFruitlessBatches) throw_that_nothing_goes();
+    if (deleted_ > run_.target().bytes_before / kLeastBytesOfARow + kAnyTable)
+      throw_that_they_come_back();
     progress_.rows += report.deleted;
     progress_.bytes = progress_.rows * order_.bytes_per_row.value_or(0);
     progress_.rows_total = std::max(progress_.rows, progress_.rows_total);
     run_.show(progress_);
+  }
+
+  [[noreturn]] void throw_that_they_come_back() const {
+    throw std::runtime_error(fmt::format(
+        "{} expired sessions of {} were deleted, more than it had room for: a trigger, or another "
+        "session, puts expired ones back",
+        format_quantity(static_cast<double>(deleted_), Unit::rows), run_.target().sql_name));
   }
 
   [[noreturn]] void throw_that_nothing_goes() const {
@@ -198,8 +210,7 @@ class BatchDelete {
   BatchReport report_of_batch(const pg::Rows& rows) {
     pg::Row last = rows.empty() ? pg::Row() : rows.back();
     if (access_.in_a_block) last = report_of(run_.connection());
-    if (!last.has("seen"))
-      throw pg::Error(pg::Error::Kind::connection, "the answer was incomplete");
+    if (!last.has("seen")) throw pg::Error(pg::Error::Kind::statement, "the answer was incomplete");
     BatchReport report = read_batch_report(last);
     for (const pg::Row& row : rows)
       if (row.has("table_is_locked")) report.wal_bytes -= row.number("wal_before").value_or(0);

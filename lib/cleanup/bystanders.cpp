@@ -112,15 +112,6 @@ std::string holders_of(Run& run, const std::string& which) {
                          : fmt::format("{}", fmt::join(holders, "; "));
 }
 
-/// A condition on the cleanup's advisory lock in pg_locks, called `name`.
-std::string is_cleanup_lock(Run& run, const char* name) {
-  return fmt::format(
-      "{0}.locktype = 'advisory' AND {0}.granted AND {0}.objsubid = 2 AND {0}.classid = {1} "
-      "AND {0}.objid = {2} AND {0}.database = (SELECT b.oid FROM pg_database b "
-      "WHERE b.datname = current_database())",
-      name, kCleanupLock, run.target().oid);
-}
-
 }  // namespace
 
 std::string lock_holders(Run& run, const std::string& table) {
@@ -129,10 +120,13 @@ std::string lock_holders(Run& run, const std::string& table) {
 
 std::string lock_holders(Run& run) { return lock_holders(run, run.target().oid.text()); }
 
-std::string cleanup_lock_holder(Run& run) { return holders_of(run, is_cleanup_lock(run, "l")); }
+std::string cleanup_lock_holder(Run& run) {
+  return holders_of(run, is_cleanup_lock("l", run.target().oid.text()));
+}
 
 std::string blockers_of_cleanup(Run& run, pg::Connection& asked) {
-  const std::string which = fmt::format(kKeepsUsWaiting, is_cleanup_lock(run, "ours"));
+  const std::string which =
+      fmt::format(kKeepsUsWaiting, is_cleanup_lock("ours", run.target().oid.text()));
   const pg::Rows rows = ask_catalog(asked, fmt::format(kLockHolders, which), run.soon());
   return fmt::format("{}", fmt::join(describe_all(rows), "; "));
 }

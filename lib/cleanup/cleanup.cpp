@@ -205,7 +205,12 @@ bool Cleanup::try_to_claim(const char* scope) {
 
 void Cleanup::look_again() {
   const CleanupTarget before = run_.target();
-  planned_.preflight = look(run_, {before.schema, before.table});
+  try {
+    planned_.preflight = look(run_, {before.schema, before.table});
+  } catch (const NoSuchTable&) {
+    if (began_) throw Stopped("the table was dropped or renamed meanwhile");
+    throw;
+  }
   const Oid now = run_.target().oid;
   if (now == before.oid || now == shadow_oid_) return;
   if (began_) throw Stopped("the table was replaced meanwhile");

@@ -36,7 +36,7 @@ struct DeleteAccess {
   std::vector<Obstacle> obstacles;  ///< none: it is possible
   std::vector<Trigger> triggers;
 
-  /// "trigger t runs f(), ...": what to do where they don't find what they name; empty where there
+  /// "trigger t calls f(), ...": what to do where they don't find what they name; empty where there
   /// are none.
   std::string about_triggers() const;
   /// The words for a DELETE that was refused: with about_triggers() where something isn't found,

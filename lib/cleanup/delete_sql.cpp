@@ -15,7 +15,7 @@ namespace {
 
 // The table's lock comes in a statement of its own, so that a lock on the table and a lock on a row
 // can be told apart when one of them isn't granted. From then on nobody gives the table another
-// owner; nor had it got one before, or the division by zero ends it (kOtherTable).
+// owner; nor had it got one before, or the division by zero ends it (is_of_another_table()).
 constexpr const char* kLock = R"(
 LOCK TABLE ONLY {table} IN ROW EXCLUSIVE MODE;
 SELECT 1 / count(*) AS is_the_same FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner

@@ -8,10 +8,13 @@
 
 namespace django_session::sessions {
 
-/// What a DELETE of one session that expired before `cutoff` ends with, which is rolled back; empty
-/// where it works, or where nothing can be said now. Runs the triggers. Throws pg::Error if the
-/// connection is lost.
-std::string why_a_delete_would_fail(Run& run, const DeleteAccess& access,
-                                    const std::string& cutoff);
+struct DeleteTrial {
+  std::string failure;  ///< what it ended with; empty where it works, or nothing can be said now
+  bool stays = false;   ///< it works, and the session is still there: of others that isn't known
+};
+
+/// A DELETE of one session that expired before `cutoff`, which is rolled back. Runs the triggers.
+/// Throws pg::Error if the connection is lost.
+DeleteTrial try_a_delete(Run& run, const DeleteAccess& access, const std::string& cutoff);
 
 }  // namespace django_session::sessions

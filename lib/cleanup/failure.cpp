@@ -21,6 +21,11 @@ constexpr const char* kMissingFile =
     "; where this is the server's error, a file of the table or of an index is missing: is its "
     "disk there? VACUUM in psql names the file";
 
+constexpr const char* kDamage =
+    "; the table, its TOAST table or an index is damaged: man 7 django_session, section \"The "
+    "cleanup "
+    "failed\"";
+
 /// The first statements of a transaction come before its own limits, and behind a pooler some have
 /// none; then a limit of the role or of the database ends them. Empty where it wasn't that.
 std::string whose_limit(Run& run) {
@@ -67,6 +72,7 @@ Failure explain(Run& run, const TableName& table, const pg::Error& error) {
   if (error.lock_not_available()) return {true, "the table is locked: " + lockers(run, table)};
   if (error.kind() == pg::Error::Kind::timeout) return {false, error.what() + what_was_ended(run)};
   if (error.sqlstate() == kUndefinedFile) return {false, error.what() + std::string(kMissingFile)};
+  if (error.damaged()) return {false, error.what() + std::string(kDamage)};
   const bool is_limit = error.statement_timed_out() && run.is_connected();
   return {false, error.what() + (is_limit ? whose_limit(run) : "")};
 }

@@ -158,27 +158,31 @@ std::string why_the_swap_would_fail(Run& run, const Preflight& preflight) {
 
 /// Where a trigger runs under another search_path than it has at the site's DELETEs. Behind a
 /// pooler the deleting role's trial could take the turn of a cleanup that is running.
-std::string why_the_delete_would_fail(Run& run, bool pooled) {
+DeleteTrial delete_trial(Run& run, bool pooled) {
   const DeleteAccess access = delete_access(run);
   const auto is_contained = [](const auto& trigger) { return trigger.is_contained; };
   if (!access.obstacles.empty() || access.triggers.empty() ||
       (pooled && access.way == DeleteAccess::Way::function) ||
       !std::all_of(access.triggers.begin(), access.triggers.end(), is_contained))
-    return "";
-  return why_a_delete_would_fail(run, access, cutoff_of(run));
+    return {};
+  return try_a_delete(run, access, cutoff_of(run));
 }
 
 /// Of what the plan would do.
-std::vector<Refusal> refusals_by_trial(Run& run, const Planned& planned, bool pooled) {
+std::vector<Refusal> refusals_by_trial(Run& run, Planned& planned, bool pooled) {
   if (planned.plan.refused) return {};
   if (planned.plan.method == Method::swap) {
     const std::string why = why_the_swap_would_fail(run, planned.preflight);
     if (why.empty()) return {};
     return {{Method::swap, "its new table", "can't be made: " + why}};
   }
-  const std::string why = why_the_delete_would_fail(run, pooled);
-  if (why.empty()) return {};
-  const std::string reason = "of an expired session fails: " + why;
+  const DeleteTrial trial = delete_trial(run, pooled);
+  if (trial.stays)
+    planned.plan.notes.emplace_back(
+        "the session that expired first is still there after its DELETE: a trigger or a rule "
+        "prevents it");
+  if (trial.failure.empty()) return {};
+  const std::string reason = "of an expired session fails: " + trial.failure;
   return {{Method::remove, "a DELETE", reason}, {Method::full, "a DELETE", reason}};
 }
 

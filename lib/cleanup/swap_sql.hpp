@@ -32,7 +32,6 @@ struct SwapNames {
   std::string state() const { return helper("state"); }
   std::string shadow() const { return helper("new"); }
   std::string log() const { return helper("log"); }
-  std::string old() const { return helper("old"); }
   std::string function() const { return helper("note"); }
   std::string shadow_name() const { return "djs_" + oid.text() + "_new"; }
 

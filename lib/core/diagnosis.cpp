@@ -55,16 +55,30 @@ bool worth_it(double part, const Measurement& m) {
   return part >= kAlwaysWorth || (part >= kNeverWorth && part >= kWorthShare * m.total_bytes());
 }
 
+std::string look_at_locks(const Case& c) {
+  return fmt::format(
+      "SELECT l.pid, l.mode, l.granted, a.usename, a.application_name, a.state, a.xact_start FROM "
+      "pg_locks l LEFT JOIN pg_stat_activity a USING (pid) WHERE l.relation = {}::regclass",
+      printable_string(regclass_text(c.m)));
+}
+
+/// A standby replays what the primary did under a lock; the site's sessions are not held up.
+void advise_on_replay(Case& c) {
+  c.add(RunbookSection::locked,
+        "on this standby the table is locked by the replay of a change that needs it alone, which "
+        "waits for those who read here, for max_standby_streaming_delay at most: wait, or end the "
+        "readers. Look who they are:",
+        psql_statement(c.reading, look_at_locks(c)));
+}
+
 void advise_on_lock(Case& c) {
+  if (c.m.facts.standby) return advise_on_replay(c);
   const LockQueue& lock = c.m.lock;
   const std::string by = lock.by.empty() ? "" : " by " + lock.by;
   const std::string state =
       fmt::format("the table is locked{}: {}; sizes may be out of date until it is free.", by,
                   lock.waited ? "all who read or save a session wait" : "nobody waits yet");
-  const std::string look = fmt::format(
-      "SELECT l.pid, l.mode, l.granted, a.usename, a.application_name, a.state, a.xact_start FROM "
-      "pg_locks l LEFT JOIN pg_stat_activity a USING (pid) WHERE l.relation = {}::regclass",
-      printable_string(regclass_text(c.m)));
+  const std::string look = look_at_locks(c);
   if (lock.end_it.empty())
     return c.add_sql(RunbookSection::locked, state + " Look who has it:", look);
   c.add_sql(
@@ -167,6 +181,10 @@ std::string table_option(const Measurement& m) {
   return "-T " + table_word(m.table.schema, m.table.name);
 }
 
+std::string keep_option(const SwapUnderWay& swap) {
+  return swap.keep_seconds > 0 ? fmt::format(" --keep {:.0f}s", swap.keep_seconds) : "";
+}
+
 void advise_on_abandoned_swap(Case& c) {
   if (!swap_was_abandoned(c.m)) return;
   c.add(
@@ -174,7 +192,8 @@ void advise_on_abandoned_swap(Case& c) {
       fmt::format("an interrupted swap left triggers that log each change ({} so far): resume it, "
                   "which ends it:",
                   format_quantity(c.m.table.swap->logged, Unit::rows)),
-      cleanup_command(c.route, table_option(c.m) + " --method swap"));
+      cleanup_command(c.route,
+                      table_option(c.m) + " --method swap" + keep_option(*c.m.table.swap)));
   c.add(RunbookSection::interrupted_swap,
         "remove what it left:", cleanup_command(c.route, table_option(c.m) + " --abort"),
         Advice::Place::instead);
@@ -335,6 +354,20 @@ void advise_on_invalid_indexes(Case& c) {
   }
 }
 
+/// What reads expire_date goes by its index first.
+void advise_on_damage(Case& c) {
+  const auto& indexes = c.m.table.indexes;
+  const auto index = std::find_if(indexes.begin(), indexes.end(), [](const Index& one) {
+    return one.valid && one.plain_btree && !one.columns.empty() && one.columns[0] == "expire_date";
+  });
+  if (index != indexes.end())
+    c.add_sql(
+        RunbookSection::unknown_value,
+        "what a reading needs is damaged, and each cleanup would fail: rebuild the index on "
+        "expire_date; if that fails, too, the table itself is damaged:",
+        fmt::format("REINDEX INDEX CONCURRENTLY {}", sql_table(c.m.table.schema, index->name)));
+}
+
 void advise_on_missing_index(Case& c) {
   if (!c.m.table.expire_date_indexed)
     c.add_sql(
@@ -359,6 +392,10 @@ std::vector<Advice> diagnose(const Measurement& m, const Findings& findings, con
   advise_on_abandoned_swap(c);
   advise_on_invalid_indexes(c);  // with one of them, or without an index, a cleanup is refused
   advise_on_missing_index(c);
+  if (m.damaged) {
+    advise_on_damage(c);
+    return c.advices;
+  }
   if (findings.reclaimable && !swap_was_abandoned(m)) {
     const std::size_t before = c.advices.size();
     advise_on_space(c, *findings.reclaimable);

@@ -405,8 +405,9 @@ bool site_stands_still(const Measurement& m) {
 }
 
 bool swap_was_abandoned(const Measurement& m) {
-  constexpr double kLongestSwap = 3600;
-  return m.table.swap && m.facts.now - m.table.swap->started.value_or(0) >= kLongestSwap;
+  constexpr double kLongestPause = 3600;  // of one that was stopped and is to be run again
+  return m.table.swap && !m.table.swap->runs &&
+         m.facts.now - m.table.swap->started.value_or(0) >= kLongestPause;
 }
 
 }  // namespace django_session

@@ -40,6 +40,8 @@ struct Index {
 struct SwapUnderWay {
   double logged = 0;              ///< changes so far
   std::optional<double> started;  ///< seconds since 1970
+  double keep_seconds = 0;        ///< its --keep: with another one it isn't resumed
+  bool runs = false;              ///< its cleanup has the table's lock
 };
 
 /// What the table is, and what this role may do with it: changes seldom.
@@ -112,6 +114,7 @@ struct Measurement {
   // Rows
   std::optional<double> counted_live, counted_expired;  ///< where they were counted
   double least_live = 0, least_expired = 0;  ///< so many have been seen, where not all were counted
+  bool damaged = false;     ///< a page or a file that was read: of the table or of an index
   std::string not_counted;  ///< why counting, though asked for, ended in an estimate
   Known<std::optional<double>> oldest_expire_date = Unknown{"not asked for"};  ///< none: no rows
   /// Read where counters or statistics are in doubt; with no reason where they aren't.
@@ -169,7 +172,7 @@ std::optional<SizesAfresh> sizes_afresh(const Measurement& measurement);
 /// ANALYZE collects nothing of expire_date: its statistics target is 0.
 bool expire_date_is_never_analyzed(const Measurement& measurement);
 
-/// A swap that began so long ago (an hour) that it was interrupted, and its log grows for nothing.
+/// A swap that began more than an hour ago and isn't running: its log grows for nothing.
 bool swap_was_abandoned(const Measurement& measurement);
 
 }  // namespace django_session

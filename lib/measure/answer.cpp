@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <ctime>
 
 #include "core/quantity.hpp"
@@ -52,15 +53,23 @@ Index read_index(const pg::Row& row) {
   return index;
 }
 
-/// From the comment on the swap's state table: "django_session_cleanup, started 2026-01-02
-/// 03:04:05Z".
-std::optional<double> start_of_swap(const std::string& comment) {
-  const auto at = comment.rfind("started ");
+/// The comment on its state table says "django_session_cleanup, keeping 0 s, started 2026-01-02
+/// 03:04:05Z"; anyone may have edited it.
+SwapUnderWay read_swap(const pg::Row& row) {
+  SwapUnderWay swap;
+  swap.logged = number_or(row, "swap_logged", 0);
+  swap.runs = row.flag("swap_runs");
+  const std::string comment = row.text("swap_comment");
+  const auto started = comment.rfind("started "), keeping = comment.rfind("keeping ");
   std::tm time{};
-  if (at == std::string::npos ||
-      strptime(comment.c_str() + at, "started %Y-%m-%d %H:%M:%SZ", &time) == nullptr)
-    return std::nullopt;
-  return static_cast<double>(timegm(&time));
+  if (started != std::string::npos &&
+      strptime(comment.c_str() + started, "started %Y-%m-%d %H:%M:%SZ", &time) != nullptr)
+    swap.started = static_cast<double>(timegm(&time));
+  long long seconds = 0;
+  if (keeping != std::string::npos &&
+      std::sscanf(comment.c_str() + keeping, "keeping %10lld s,", &seconds) == 1 && seconds > 0)
+    swap.keep_seconds = static_cast<double>(seconds);
+  return swap;
 }
 
 bool has_indexes(const SessionTable& table, const std::vector<double>& oids) {
@@ -90,9 +99,7 @@ SessionTable read_table(const pg::Row& row, const pg::Rows& indexes) {
   std::transform(indexes.begin(), indexes.end(), std::back_inserter(table.indexes), read_index);
   table.expire_date_indexed =
       std::any_of(table.indexes.begin(), table.indexes.end(), is_plain_index_on_expire_date);
-  if (row.flag("swap_logs"))
-    table.swap =
-        SwapUnderWay{number_or(row, "swap_logged", 0), start_of_swap(row.text("swap_comment"))};
+  if (row.flag("swap_logs")) table.swap = read_swap(row);
   return table;
 }
 

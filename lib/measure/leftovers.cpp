@@ -10,6 +10,14 @@
 
 namespace django_session::sessions {
 
+std::string is_cleanup_lock(std::string_view lock, std::string_view oid) {
+  return fmt::format(
+      "{0}.locktype = 'advisory' AND {0}.granted AND {0}.objsubid = 2 AND {0}.classid = {1} "
+      "AND {0}.objid = {2} AND {0}.database = (SELECT b.oid FROM pg_database b "
+      "WHERE b.datname = current_database())",
+      lock, kCleanupLock, oid);
+}
+
 std::string left_behind_query(Oid oid) { return sql::fill<sql::left_behind>(sql::arg<"oid">(oid)); }
 
 std::string taken_names_query(Oid oid) { return sql::fill<sql::taken_names>(sql::arg<"oid">(oid)); }

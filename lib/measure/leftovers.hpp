@@ -12,6 +12,13 @@
 
 namespace django_session::sessions {
 
+/// The first key of the advisory lock that a cleanup holds while it runs: "djsc" in ASCII.
+constexpr int kCleanupLock = 0x646a7363;
+
+/// A condition on that lock of table `oid` in pg_locks; `lock` is what pg_locks is called there.
+/// `oid`: SQL. Behind a pooler in transaction mode it is held by each batch of a deletion alone.
+std::string is_cleanup_lock(std::string_view lock, std::string_view oid);
+
 struct Leftovers {
   std::vector<std::string>
       objects;           ///< for people: "trigger djs_16400_changed", "table public.djs_16400_log"

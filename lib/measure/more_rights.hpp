@@ -21,7 +21,7 @@ inline constexpr const char* kSetRole =
 std::string more_rights();
 
 /// The same, without the catalogues that have no list of rights in which this role was named when
-/// granted_catalogs_query() was asked. It is planned in half of the time. Where a right in another
+/// kGrantedCatalogs was asked. It is planned in half of the time. Where a right in another
 /// one has come since, it says that there is more.
 std::string more_rights(const std::vector<std::string>& granted_catalogs);
 

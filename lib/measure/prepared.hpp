@@ -23,7 +23,6 @@ class PreparedStatements {
   /// is.
   void begin();
   void end() { in_use_ = false; }
-  bool in_use() const { return in_use_; }
 
   /// `select`, one statement with its semicolon, as part of a message that begins with
   /// verification(): EXECUTE, or as it is until it is prepared.

@@ -89,6 +89,7 @@ bool says_that_it_has_changed(const pg::Error& error) {
 /// What is missing after a statement failed, and why.
 void explain_gaps(Measurement& m, const pg::Error& error) {
   m.locked = error.lock_not_available();
+  m.damaged = error.damaged();
   const std::string reason = m.locked ? "the table is locked" : error.what();
   if (m.sizes_are_exact && !m.seen.reason().empty())
     m.seen = Unknown{"reading some of its pages ended: " + reason};
@@ -389,7 +390,9 @@ bool Probe::read_answers(const Reading& asked, Measurement& m, pg::Deadline dead
   }
   if (asks_unguarded(asked) && !(is_still_harmless(deadline) && is_still_harmless(deadline)))
     return false;
-  read_sizes(row_of(next()), m);
+  const pg::Row sizes = row_of(next());
+  if (sizes.text("index_sizes").find("NULL") != std::string::npos) return false;  // one is gone
+  read_sizes(sizes, m);
   if (!asked.may_read_expire_date) return true;
   if (asked.expire_date_indexed) read_expiry(row_of(next()), m);
   if (asked.exact) read_counts(row_of(next()), m);

@@ -29,7 +29,7 @@ enum class Counting {
   estimate,   ///< from the planner's statistics
   calibrate,  ///< the same, after one count of the live rows (where they are few) for each ANALYZE
               ///< or VACUUM, and for many changes: for repeated readings
-  exact,      ///< count all rows, by an index-only scan
+  exact,      ///< count all rows, by an index-only scan where an index leads with expire_date
 };
 
 /// A measurement, and what follows from it.

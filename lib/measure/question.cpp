@@ -8,6 +8,7 @@
 
 #include "core/sql_text.hpp"
 #include "measure/holders.hpp"
+#include "measure/leftovers.hpp"
 #include "measure/more_rights.hpp"
 #include "measure/schema_renamer.hpp"
 #include "measure/sql_files.hpp"
@@ -316,7 +317,8 @@ std::string definition_message(const std::string& schema_literal, const std::str
           : fmt::format("c.relname = {} AND n.nspname = {}", table_literal, schema_literal);
   return begin(budget.count(), kRememberPath) +
          sql::fill<sql::definition>(sql::arg<"where">(where), sql::arg<"more_rights">(more_rights),
-                                    sql::arg<"could_rule_the_server">(kCouldRuleTheServer)) +
+                                    sql::arg<"could_rule_the_server">(kCouldRuleTheServer),
+                                    sql::arg<"is_cleanup_lock">(is_cleanup_lock("k", "c.oid"))) +
          fmt::format(kIndexes, where) + "COMMIT;\n";
 }
 

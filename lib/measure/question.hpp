@@ -1,4 +1,4 @@
-// What the server is asked: the SQL of a measurement, as two simple-protocol messages.
+// What the server is asked: the SQL of a measurement, in simple-protocol messages.
 //
 // definition_message() learns what changes seldom: what the table is, which rights this role has,
 // the indexes. reading_message() is what each reading costs: sizes, counters, the oldest session;

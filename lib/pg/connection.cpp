@@ -290,8 +290,21 @@ void Connection::lose(Error::Kind kind, const std::string& message) {
 }
 
 void Connection::wait_for(short events, Deadline deadline) {
-  if (!wait_for_socket(handle_.get(), events, deadline))
-    lose(Error::Kind::timeout, timeout_message("waiting for the server's answer"));
+  if (!wait_for_socket(handle_.get(), events, deadline)) lose_by_time();
+}
+
+void Connection::lose_by_time() {
+  lose(Error::Kind::timeout, timeout_message("waiting for the server's answer"));
+}
+
+void Connection::consume() {
+  if (PQconsumeInput(handle_.get()) == 0)
+    lose(Error::Kind::connection, one_line(PQerrorMessage(handle_.get())));
+}
+
+/// Of a server that sends without end, notices for instance, there is always something to read.
+void Connection::end_at(Deadline deadline) {
+  if (deadline.passed()) lose_by_time();
 }
 
 void Connection::send(const std::string& message, Deadline deadline) {
@@ -309,16 +322,16 @@ void Connection::start(const std::string& message, Deadline deadline) {
     if (unsent == 0) return;
     if (unsent < 0) lose(Error::Kind::connection, one_line(PQerrorMessage(handle_.get())));
     wait_for(POLLIN | POLLOUT, deadline);
-    if (PQconsumeInput(handle_.get()) == 0)
-      lose(Error::Kind::connection, one_line(PQerrorMessage(handle_.get())));
+    consume();
+    end_at(deadline);
   }
 }
 
 void Connection::drain(Deadline deadline) {
   while (PQisBusy(handle_.get()) != 0) {
     wait_for(POLLIN, deadline);
-    if (PQconsumeInput(handle_.get()) == 0)
-      lose(Error::Kind::connection, one_line(PQerrorMessage(handle_.get())));
+    consume();
+    if (PQisBusy(handle_.get()) != 0) end_at(deadline);
   }
 }
 
@@ -327,8 +340,8 @@ bool Connection::answered_by(Deadline deadline) {
   while (!arrived_) {
     while (PQisBusy(handle_.get()) != 0) {
       if (!wait_for_socket(handle_.get(), POLLIN, deadline)) return false;
-      if (PQconsumeInput(handle_.get()) == 0)
-        lose(Error::Kind::connection, one_line(PQerrorMessage(handle_.get())));
+      consume();
+      if (PQisBusy(handle_.get()) != 0 && deadline.passed()) return false;
     }
     arrived_.reset(PQgetResult(handle_.get()));
     if (!arrived_) return true;  // the end
@@ -568,7 +581,7 @@ void Connector::start_attempt(Deadline deadline) try {
 }
 
 Connection Connector::connect(Deadline deadline) {
-  static const std::string kStuck = timeout_message("looking up the server's name or credentials");
+  static const std::string kStuck = timeout_message(Error::kLookingUp);
   if (stuck_ && !stuck_->wait(deadline)) throw Error(Error::Kind::timeout, kStuck);
   start_attempt(deadline);
   // The attempt ends by itself at the deadline unless it is stuck in a call without one: a little

@@ -146,6 +146,9 @@ class Connection {
   void pass_over_the_rest(Deadline deadline);
   void roll_back_if_failed(Deadline deadline);
   void wait_for(short events, Deadline deadline);
+  void consume();
+  void end_at(Deadline deadline);
+  [[noreturn]] void lose_by_time();
   void drain(Deadline deadline);
   [[noreturn]] void lose(Error::Kind kind, const std::string& message);
 

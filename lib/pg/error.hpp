@@ -3,6 +3,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace django_session::pg {
 
@@ -24,11 +25,20 @@ class Error : public std::runtime_error {
 
   static constexpr const char* kLockNotAvailable = "55P03";
   bool lock_not_available() const { return sqlstate_ == kLockNotAvailable; }
+  /// Our deadline passed before anything was sent to a server.
+  static constexpr const char* kLookingUp = "looking up the server's name or credentials";
+  bool looked_up_too_long() const {
+    return std::string_view(what()).find(kLookingUp) != std::string_view::npos;
+  }
   /// The server chose us.
   bool deadlock() const { return sqlstate_ == "40P01"; }
   bool statement_timed_out() const { return sqlstate_ == "57014"; }
   static constexpr const char* kInsufficientPrivilege = "42501";
   bool insufficient_privilege() const { return sqlstate_ == kInsufficientPrivilege; }
+  /// A page or a file of the table or of an index is damaged, or an extension's code says so.
+  bool damaged() const {
+    return sqlstate_ == "XX001" || sqlstate_ == "XX002" || sqlstate_ == "58P01";
+  }
   bool undefined_table() const { return sqlstate_ == "42P01"; }
   /// A name has a character that the connection's encoding lacks.
   bool untranslatable_character() const { return sqlstate_ == "22P05"; }

@@ -624,7 +624,26 @@ def test_the_locale_changes_nothing(site, ask, cluster):
     assert "." in ask("-v", environment=german).line
 
 
-def test_an_interrupted_swap_is_reported(site, ask):
+def test_a_damaged_index_is_rebuilt_and_not_cleaned_by(own_site, check_program):
+    site = own_site()
+    site.apply_roles()
+    site.fill(sessions=4000, expired_share=0.9)
+    index, path = site.psql("SELECT indexrelid::regclass, pg_relation_filepath(indexrelid) FROM pg_index "
+                            f"WHERE indrelid = '{TABLE}'::regclass AND indkey[0] = 3")[0]
+    site.cluster.stop()
+    with open(site.cluster.data / path, "r+b") as file:
+        file.seek(3 * 8192)
+        file.write(bytes((i * 37 + 11) & 255 for i in range(8192)) * 8)
+    site.cluster.start()
+    answer = check.run_check(check_program, environment=site.cluster.environment("site", MONITOR))
+    assert answer.state == "UNKNOWN" and "invalid page" in answer.line, answer.stdout
+    assert f"REINDEX INDEX CONCURRENTLY public.{index}" in answer.stdout and "--method" not in answer.stdout, answer.stdout
+    site.psql(f"REINDEX INDEX CONCURRENTLY {index}")
+    answer = check.run_check(check_program, environment=site.cluster.environment("site", MONITOR))
+    assert answer.state == "WARNING" and answer.perfdata["overdue"][0] > 0, answer.stdout
+
+
+def test_an_interrupted_swap_is_reported(site, ask, cluster):
     site.fill(sessions=1000, expired_share=0)
     oid = site.value(f"SELECT '{TABLE}'::regclass::oid")
     site.psql(f"""CREATE TABLE djs_{oid}_log (k text); CREATE TABLE djs_{oid}_state (i int);
@@ -637,5 +656,12 @@ def test_an_interrupted_swap_is_reported(site, ask):
     assert answer.state == "WARNING"
     assert answer.line.startswith("DJANGO_SESSION WARNING - an interrupted swap was left behind: ")
     assert advised(answer, f" -d site -T {TABLE} --method swap") and advised(answer, f" -d site -T {TABLE} --abort")
+    site.psql(f"COMMENT ON TABLE djs_{oid}_state IS 'django_session_cleanup, keeping 604800 s, started 2026-01-02 03:04:05Z'")
+    assert advised(ask(), f" -d site -T {TABLE} --method swap --keep 604800s")
     site.psql(f"COMMENT ON TABLE djs_{oid}_state IS 'django_session_cleanup, started '")
     assert ask().state == "WARNING"
+    with cluster.asking("site") as keep:
+        keep(f"SELECT pg_advisory_lock(1684697955, {oid})")  # what a cleanup holds while it runs
+        assert ask().state == "OK"
+    site.psql(f"ALTER TRIGGER djs_{oid}_changed ON {TABLE} RENAME TO djs_mine")
+    assert ask().state == "OK"

@@ -10,7 +10,7 @@ import time
 import psycopg2
 import pytest
 
-from cleanup_command import CLEANER, DONE, FAILED, STOPPED, SWAPPER, Cleanup
+from cleanup_command import CLEANER, DONE, FAILED, REFUSED, STOPPED, SWAPPER, Cleanup
 from django_site import OWNER, TABLE, DjangoSite
 from gate import after_two_batches
 from pgbouncer_server import PgBouncer
@@ -396,6 +396,30 @@ def test_a_trigger_that_prevents_the_delete_is_found_out(neglected, run_cleanup)
     result = run_cleanup(*DELETE, timeout=30)
     assert result.code == FAILED, result
     assert "a trigger or a rule must have prevented it" in result.message
+    planned = run_cleanup(*DELETE, "--dry-run", user="postgres")
+    assert planned.code == DONE and "a trigger or a rule prevents it" in planned.stdout, planned
+
+
+@pytest.mark.parametrize("user", [CLEANER, "postgres"])
+def test_a_trigger_that_puts_expired_sessions_back_ends_it(cleaned_site, run_cleanup, user):
+    cleaned_site.fill(sessions=500)
+    cleaned_site.psql(f"""CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+          INSERT INTO {TABLE} VALUES (OLD.session_key, OLD.session_data, now() - interval '1 minute'); RETURN NULL; END $$;
+        CREATE TRIGGER again AFTER DELETE ON {TABLE} FOR EACH ROW EXECUTE FUNCTION again()""", OWNER)
+    result = run_cleanup(*DELETE, user=user, timeout=100)
+    assert result.code == FAILED and "puts expired ones back" in result.message, result
+
+
+def test_a_table_without_a_replica_identity_is_refused_where_deletions_are_published(cleaned_site, run_cleanup):
+    cleaned_site.fill(sessions=500)
+    cleaned_site.psql(f"ALTER TABLE {TABLE} REPLICA IDENTITY NOTHING; CREATE PUBLICATION feed FOR TABLE {TABLE}")
+    try:
+        refused = run_cleanup(*DELETE)
+        assert refused.code == REFUSED and "REPLICA IDENTITY DEFAULT" in refused.stderr, refused
+        cleaned_site.psql("ALTER PUBLICATION feed SET (publish = 'insert, update, truncate')")
+        assert run_cleanup(*DELETE).deleted == 485
+    finally:
+        cleaned_site.psql("DROP PUBLICATION feed")
 
 
 # -- slowing down ----------------------------------------------------------------------------------------

@@ -469,3 +469,19 @@ def test_a_superuser_reads_no_rows_on_a_standby(primary, standby, folder, check_
     assert answer.perfdata["total"][0] > 0 and "overdue" not in answer.perfdata
     answer = check.run_check(check_program, "-w", "overdue=9999d", environment=standby.environment("site", MONITOR))
     assert answer.state == "OK" and answer.perfdata["overdue"][0] > 0
+
+
+def test_on_a_standby_a_lock_is_the_replays(primary, standby, folder, check_program):  # noqa: F811
+    """What the primary's locks are doesn't help, nor would it to end the process that replays."""
+    new_site(primary, folder, sessions=1000)
+    standby.psql("ALTER SYSTEM SET max_standby_streaming_delay = -1")
+    standby.reload()
+    wait_for(lambda: primary.psql(CAUGHT_UP) == [(True,)], "the standby to catch up")
+    with contextlib.closing(standby.connect("site", autocommit=False)) as reader:
+        reader.cursor().execute("SELECT count(*) FROM django_session")
+        primary.psql("BEGIN; LOCK TABLE django_session; COMMIT", "site")
+        wait_for(lambda: standby.psql("SELECT 1 FROM pg_locks WHERE NOT granted"), "the replay to wait")
+        answer = check.run_check(check_program, environment=standby.environment("site", MONITOR))
+        command = next(line for line in answer.stdout.splitlines() if line.startswith("  "))
+        assert answer.state == "UNKNOWN" and "on this standby" in answer.stdout and "terminate" not in answer.stdout
+        assert f"-p {standby.port}" in command and "pg_locks" in command, answer.stdout

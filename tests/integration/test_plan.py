@@ -414,6 +414,27 @@ def test_functions_that_were_revoked_are_noticed_before_anything_is_done(cleaned
     assert result.code == DONE, (result, not_needed)
 
 
+def test_a_swap_is_refused_where_the_server_passes_over_damaged_pages(neglected, plan, run_cleanup):
+    """They would be gone with the replaced table."""
+    for setting in ("zero_damaged_pages", "ignore_checksum_failure"):
+        neglected.psql(f"ALTER DATABASE site SET {setting} = on")
+        try:
+            planned = plan("--method", "swap")
+            assert planned.result.code == REFUSED and f"setting {setting} is on" in planned.text, planned.text
+        finally:
+            neglected.psql(f"ALTER DATABASE site RESET {setting}")
+    assert plan("--method", "swap").result.code == DONE
+
+
+def test_a_schema_whose_name_has_a_newline_is_refused_where_the_owners_code_is_locked_in(cleaned_site, plan):
+    cleaned_site.psql('CREATE SCHEMA "a\nb"; GRANT ALL ON SCHEMA "a\nb" TO django')
+    cleaned_site.psql(f'CREATE TABLE "a\nb".django_session (LIKE {TABLE} INCLUDING ALL)', OWNER)
+    for method in ("delete", "full"):
+        planned = plan("-T", '"a\nb".django_session', "--method", method)
+        assert planned.result.code == REFUSED and "has a newline in it" in planned.text, planned.text
+    cleaned_site.psql('DROP SCHEMA "a\nb" CASCADE')
+
+
 def test_a_key_that_an_extension_compares_is_refused_by_name(neglected, plan, run_cleanup):
     """A swap would compare it as text."""
     neglected.psql("DO $$ BEGIN EXECUTE (SELECT string_agg(format('DROP INDEX %s', i.indexrelid::regclass), ';') FROM pg_index i "

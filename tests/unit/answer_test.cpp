@@ -32,35 +32,37 @@ pg::Row index_row(const char* oid, const char* name, const char* columns, const 
 }
 
 pg::Row definition_row() {
-  return row({{"oid", "16400"},
-              {"schema_oid", "2200"},
-              {"schema", "public"},
-              {"table", "django_session"},
-              {"relkind", "r"},
-              {"reltuples", "-1"},
-              {"toast_oid", "16403"},
-              {"toast_index_pages", "2"},
-              {"swap_logs", "t"},
-              {"swap_logged", "17"},
-              {"swap_comment", "django_session_cleanup, started 2026-02-31 10:00:00Z"},
-              {"fillfactor", "100"},
-              {"database", "site"},
-              {"role", "watcher"},
-              {"has_expire_date", "t"},
-              {"expire_date_is_time", "t"},
-              {"expire_date_has_zone", "t"},
-              {"may_use_schema", "t"},
-              {"may_read_expire_date", "t"},
-              {"owner", "site"},
-              {"row_security", "f"},
-              {"is_superuser", "f"},
-              {"has_more_rights", "f"},
-              {"could_rule_the_server", "f"},
-              {"may_lock", "f"},
-              {"counters_stand_still", nullptr},
-              {"standby", "f"},
-              {"statistics_oid", nullptr},
-              {"statistics_function", nullptr}});
+  return row(
+      {{"oid", "16400"},
+       {"schema_oid", "2200"},
+       {"schema", "public"},
+       {"table", "django_session"},
+       {"relkind", "r"},
+       {"reltuples", "-1"},
+       {"toast_oid", "16403"},
+       {"toast_index_pages", "2"},
+       {"swap_logs", "t"},
+       {"swap_logged", "17"},
+       {"swap_runs", "f"},
+       {"swap_comment", "django_session_cleanup, keeping 604800 s, started 2026-02-31 10:00:00Z"},
+       {"fillfactor", "100"},
+       {"database", "site"},
+       {"role", "watcher"},
+       {"has_expire_date", "t"},
+       {"expire_date_is_time", "t"},
+       {"expire_date_has_zone", "t"},
+       {"may_use_schema", "t"},
+       {"may_read_expire_date", "t"},
+       {"owner", "site"},
+       {"row_security", "f"},
+       {"is_superuser", "f"},
+       {"has_more_rights", "f"},
+       {"could_rule_the_server", "f"},
+       {"may_lock", "f"},
+       {"counters_stand_still", nullptr},
+       {"standby", "f"},
+       {"statistics_oid", nullptr},
+       {"statistics_function", nullptr}});
 }
 
 pg::Row facts_row(const char* table, const char* indexes = "{1}", const char* toast = "16403") {
@@ -119,12 +121,16 @@ TEST(Answer, notices_a_swap_and_when_it_was_abandoned) {
   Measurement m = begin_measurement(read_definition(definition_row(), {}), {});
   CHECK_TRUE(m.table.swap.has_value());
   DOUBLES_EQUAL(17, m.table.swap->logged, 0);
+  DOUBLES_EQUAL(604800, m.table.swap->keep_seconds, 0);
   DOUBLES_EQUAL(1772532000, m.table.swap->started.value_or(0),
                 0);  // the 31st of February is the 3rd of March
   m.facts.now = *m.table.swap->started + 60;
   CHECK_FALSE(swap_was_abandoned(m));
   m.facts.now += 7200;
   CHECK_TRUE(swap_was_abandoned(m));
+  m.table.swap->runs = true;
+  CHECK_FALSE(swap_was_abandoned(m));
+  m.table.swap->runs = false;
   m.table.swap->started.reset();  // nobody says when it began
   CHECK_TRUE(swap_was_abandoned(m));
   m.table.swap.reset();

@@ -282,7 +282,8 @@ TEST(Report, knows_its_own_table_better_than_the_catalogue) {
 TEST(Report, of_a_site_that_stands_still_for_minutes_is_critical) {
   Case c = healthy();
   c.m.locked = true;
-  c.m.lock = {"pid 8, which waits for pid 7", "pid 7", "SELECT pg_catalog.pg_terminate_backend(7)", 119};
+  c.m.lock = {"pid 8, which waits for pid 7", "pid 7", "SELECT pg_catalog.pg_terminate_backend(7)",
+              119};
   STRCMP_CONTAINS("DJANGO_SESSION OK - django_session (locked)", c.text().c_str());
   c.m.lock.waited = 300;
   STRCMP_CONTAINS(

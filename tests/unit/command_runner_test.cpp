@@ -75,6 +75,7 @@ TEST(CommandRunner, tells_the_exit_code) {
 
 TEST(CommandRunner, tells_the_signal_that_ended_the_program) {
   STRCMP_EQUAL("ended by signal 9 (Killed)", end_of("kill -9 $$").c_str());
+  STRCMP_EQUAL("ended by signal 40 (real-time signal)", end_of("kill -40 $$").c_str());
 }
 
 TEST(CommandRunner, tells_why_a_program_cannot_be_started) {

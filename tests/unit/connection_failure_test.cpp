@@ -114,6 +114,20 @@ TEST(ConnectionFailure, of_a_time_limit_asks_the_host_that_it_met) {
   STRCMP_CONTAINS("pg_isready -h db2 ", all(failure("timed out while connecting to db2")).c_str());
 }
 
+TEST(ConnectionFailure, of_a_name_service_that_hangs_is_not_the_servers) {
+  const auto stuck = failure("timed out while looking up the server's name or credentials");
+  CHECK(stuck.section == RunbookSection::no_host);
+  STRCMP_CONTAINS("getent hosts ", all(stuck).c_str());
+}
+
+TEST(ConnectionFailure, the_line_of_a_password_file_is_as_libpq_looks_for_it) {
+  const char* at =
+      "connection to server on socket \"/var/run/postgresql/.s.PGSQL.5432\" failed: FATAL:  words";
+  STRCMP_CONTAINS("\n  *:5432:", all(failure(at, "28P01")).c_str());
+  const char* v6 = "connection to server at \"::1\", port 5432 failed: FATAL:  words";
+  STRCMP_CONTAINS("\n  \\:\\:1:5432:", all(failure(v6, "28P01")).c_str());
+}
+
 TEST(ConnectionFailure, of_a_service_that_is_not_there_names_the_file) {
   STRCMP_CONTAINS("service file",
                   all(failure("definition of service \"nosuch\" not found")).c_str());

@@ -110,13 +110,15 @@ TEST(Diagnosis, names_that_a_line_would_change_are_escaped_for_shell_and_regclas
 TEST(Diagnosis, an_interrupted_swap_is_removed) {
   Measurement m = healthy();
   m.facts.now = 10000;
-  m.table.swap = SwapUnderWay{17, 9940};
+  m.table.swap = SwapUnderWay{17, 9940, 0, false};
   STRCMP_EQUAL("", commands(m, findings_of()).c_str());
   m.table.swap->started = 2000;
   STRCMP_EQUAL(
       "django_session_cleanup -d site -T public.django_session --method swap\n"
       "django_session_cleanup -d site -T public.django_session --abort\n",
       commands(m, findings_of()).c_str());
+  m.table.swap->keep_seconds = 604800;  // with another one it would start over, and delete more
+  STRCMP_CONTAINS("--method swap --keep 604800s\n", commands(m, findings_of()).c_str());
 }
 
 TEST(Diagnosis, dead_rows_are_vacuumed) {

@@ -26,6 +26,17 @@ SELECT 'delete,full', 'type boolean',
 FROM t WHERE NOT has_type_privilege(t.relowner, 'bool'::regtype, 'USAGE')
   AND pg_has_role(t.relowner, 'MEMBER') AND session_user <> pg_get_userbyid(t.relowner)
 UNION ALL
+-- In that jail functions are known by their names, which the server's messages quote.
+SELECT 'delete,full', 'name ' || quote_ident(t.nspname), 'has a newline in it'
+FROM t WHERE strpos(t.nspname, E'\n') > 0
+  AND pg_has_role(t.relowner, 'MEMBER') AND session_user <> pg_get_userbyid(t.relowner)
+UNION ALL
+SELECT 'delete,full', 'replica identity', format('is missing, and publication %I publishes what is deleted; '
+  'ALTER TABLE %s REPLICA IDENTITY DEFAULT', min(p.pubname), t.name)
+FROM t JOIN pg_publication_tables m ON m.schemaname = t.nspname AND m.tablename = t.relname
+JOIN pg_publication p ON p.pubname = m.pubname AND p.pubdelete
+WHERE t.relreplident = 'n' GROUP BY t.name
+UNION ALL
 SELECT 'delete,full', 'rule ' || quote_ident(r.rulename), 'replaces or follows each DELETE'
 FROM t JOIN pg_rewrite r ON r.ev_class = t.oid AND r.ev_type = '4' AND r.ev_enabled <> 'D'
 UNION ALL

@@ -2,8 +2,8 @@
 -- people.
 -- Locks: none.
 --   {oid}  the table's
-SELECT format('pid %s of role %s (%s) has had a lock on the table for %s s: an exclusive lock '
-    'has to wait for it',
+SELECT format('pid %s of role %s (%s) has a lock on the table, in a transaction of %s s: an exclusive '
+    'lock has to wait for it',
   a.pid, a.usename, a.application_name, round(extract(epoch FROM now() - a.xact_start))) AS note
 FROM pg_stat_activity a
 WHERE a.pid <> pg_backend_pid() AND a.xact_start < now() - interval '5 minutes' AND EXISTS (

@@ -56,16 +56,20 @@ SELECT 'function ' || p.oid::regprocedure, format('the owner may not call it; GR
 FROM t, pg_proc p
 WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.prokind <> 'p'
   AND NOT has_function_privilege(t.relowner, p.oid, 'EXECUTE') AND p.proname IN (  -- all that a swap calls
-    'aclexplode', 'acldefault', 'array_agg', 'array_position', 'clock_timestamp',
-    'col_description', 'concat', 'concat_ws', 'count', 'current_setting', 'extract',
+    'aclexplode', 'acldefault', 'array_position', 'clock_timestamp', 'col_description', 'concat',
+    'concat_ws', 'count', 'current_database', 'current_setting', 'extract',
     'format', 'format_type', 'has_schema_privilege', 'has_sequence_privilege',
     'hashtextextended', 'left', 'length', 'max', 'min', 'nextval', 'now', 'obj_description',
-    'pg_backend_pid', 'pg_describe_object', 'pg_get_constraintdef', 'pg_get_expr',
+    'pg_backend_pid', 'pg_current_xact_id', 'pg_describe_object', 'pg_get_constraintdef', 'pg_get_expr',
     'pg_get_indexdef', 'pg_get_serial_sequence', 'pg_get_userbyid', 'pg_options_to_table',
     'pg_relation_size', 'pg_sequence_last_value', 'pg_sleep', 'pg_stat_force_next_flush',
-    'quote_ident', 'replace', 'right', 'row_number', 'set_config', 'string_agg', 'substr',
+    'quote_ident', 'replace', 'right', 'row_number', 'set_config', 'string_agg', 'strpos', 'substr',
     'substring', 'sum', 'to_char', 'to_jsonb', 'to_regclass', 'to_regproc',
     'to_regprocedure', 'unnest')
+UNION ALL
+-- What the server then passes over would be gone with the replaced table.
+SELECT 'setting ' || name, 'is on: sessions on a damaged page would be passed over; turn it off'
+FROM pg_settings WHERE name IN ('zero_damaged_pages', 'ignore_checksum_failure') AND setting = 'on'
 UNION ALL
 SELECT 'the table', 'is not an ordinary, logged heap table' FROM t
 WHERE t.relpersistence <> 'p' OR t.reloftype <> 0

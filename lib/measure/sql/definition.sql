@@ -5,6 +5,7 @@
 --   {where}                  which row of pg_class c and pg_namespace n is meant
 --   {more_rights}            more_rights.sql
 --   {could_rule_the_server}  a condition on me, the session's role
+--   {is_cleanup_lock}        is_cleanup_lock() of pg_locks k and the table
 SELECT c.oid, n.oid AS schema_oid, n.nspname AS schema, c.relname AS "table", c.relkind, c.reltuples,
   c.reltoastrelid AS toast_oid,
   (SELECT pg_catalog.sum(ic.relpages) FROM pg_catalog.pg_index i
@@ -22,8 +23,7 @@ SELECT c.oid, n.oid AS schema_oid, n.nspname AS schema, c.relname AS "table", c.
   {more_rights} IS NOT NULL AS has_more_rights, {could_rule_the_server} AS could_rule_the_server,
   has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE') AS may_lock, pg_is_in_recovery() AS standby,
   f.oid AS statistics_oid, f.name AS statistics_function,
-  EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal
-          AND g.tgname LIKE E'djs\\_%') AS swap_logs,
+  swap.logs AS swap_logs, swap.logs AND EXISTS (SELECT FROM pg_locks k WHERE {is_cleanup_lock}) AS swap_runs,
   (SELECT pg_catalog.pg_stat_get_tuples_inserted(l.oid) FROM pg_catalog.pg_class l
    WHERE l.relnamespace = n.oid AND l.relowner = c.relowner AND l.relname = 'djs_' || c.oid || '_log') AS swap_logged,
   (SELECT pg_catalog.obj_description(l.oid, 'pg_class') FROM pg_catalog.pg_class l
@@ -33,6 +33,9 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_roles me ON me.rolname = session_user
 JOIN pg_roles o ON o.oid = c.relowner
 JOIN pg_database d ON d.datname = current_database()
+CROSS JOIN LATERAL (
+  SELECT count(*) > 0 AS logs FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal
+    AND g.tgname ~ '^djs_[1-9][0-9]*_(changed|deleted|truncated)$') swap
 LEFT JOIN pg_catalog.pg_attribute e ON e.attrelid = c.oid AND e.attname = 'expire_date' AND e.attnum > 0
   AND NOT e.attisdropped
 LEFT JOIN LATERAL (
