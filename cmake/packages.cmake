@@ -35,7 +35,7 @@ of one round trip. Optionally it cleans up when a value passes a
 threshold. Its configuration is installed all commented out.")
 set(monitoring_summary "Django's session table checked by Nagios and Icinga")
 set(monitoring_text "The check check_django_session, its commands for Nagios and Icinga 2, and
-examples of services, event handlers and of NRPE. It alerts past
+examples for services, event handlers, mails and NRPE. It alerts past
 thresholds, with what to type next.")
 set(cleanup_summary "Delete expired Django sessions from PostgreSQL, online")
 set(cleanup_text "The command django_session_cleanup gives the space back while the site

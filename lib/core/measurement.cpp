@@ -303,6 +303,8 @@ MetricValue overdue(const Measurement& m) {
         "no index leads with expire_date: finding the oldest session would scan the table");
   if (!m.oldest_expire_date) return MetricValue::unknown(m.oldest_expire_date.reason());
   const auto oldest = m.oldest();
+  if (!oldest && m.counted_expired.value_or(0) > 0)
+    return MetricValue::unknown("what has expired did so at -infinity");
   return {oldest ? std::max(0.0, m.facts.now - *oldest) : 0, Certainty::exact, ""};
 }
 

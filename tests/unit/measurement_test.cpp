@@ -144,6 +144,16 @@ TEST(Measurement, never_calls_an_unknown_size_zero) {
     STRCMP_EQUAL("locked", evaluate(m).values[metric].reason.c_str());
 }
 
+TEST(Measurement, what_expired_at_minus_infinity_has_no_age) {
+  Measurement m = measured();
+  m.oldest_expire_date = std::optional<double>();
+  m.counted_expired = 0;
+  DOUBLES_EQUAL(0, *evaluate(m).values[Metric::overdue].number, 0);
+  m.counted_expired = 5;
+  STRCMP_EQUAL("what has expired did so at -infinity",
+               evaluate(m).values[Metric::overdue].reason.c_str());
+}
+
 TEST(Measurement, says_why_the_oldest_or_the_database_is_not_known) {
   Measurement m = measured();
   m.oldest_expire_date = Unknown{"dead entries"};
