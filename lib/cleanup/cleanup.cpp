@@ -250,6 +250,7 @@ void Cleanup::carry_out() {
       const bool lost = error.kind() == pg::Error::Kind::connection;
       if (!lost || ++losses > kMostLosses || planned_.plan.method == Method::full) throw;
       loss = error.what();
+      result_.message.clear();  // all is said again
       run_.note(loss + "; connecting again");
     }
   }

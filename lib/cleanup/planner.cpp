@@ -85,6 +85,7 @@ void count_what_stays(Run& run, Planned& planned, ReadingAs who) {
     measurement.counted_live.reset();
     measurement.counted_expired.reset();
     measurement.least_expired = 0;
+    measurement.seen = Unknown{};  // counted what has expired by now
   }
   const std::string query =
       fmt::format(kCounts, run.target().sql_name, keep, kCountLiveUpTo, kCountExpiredUpTo);
@@ -144,6 +145,7 @@ Circumstances circumstances_of(Run& run, const Planned& planned) {
   circumstances.giving_back = giving_back(run);
   circumstances.standbys = preflight.standbys;
   circumstances.interrupted_swap_age = interrupted_swap_age(run, preflight);
+  circumstances.interrupted_swap_bytes = preflight.leftovers.bytes;
   return circumstances;
 }
 

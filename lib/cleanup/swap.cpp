@@ -524,7 +524,11 @@ void Swap::wait_for_writers() {
   while (!given_up.passed() && !run_.end().passed() && !run_.observer().stop_requested()) {
     if (!has_old_writers(run_, mark)) return;
     swap_.renew_lease();
-    run_.rest(patience::kShortestPause);
+    try {
+      run_.rest(patience::kShortestPause);
+    } catch (const Paused&) {
+      if (run_.observer().stop_requested()) throw;  // the time is over: what is left takes no time
+    }
   }
 }
 

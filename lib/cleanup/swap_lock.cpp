@@ -83,7 +83,10 @@ bool SwapLock::was_refused(const pg::Error& error, bool hopeless, Tries& tries) 
 void SwapLock::wait_for_table(const pg::Error& error) {
   if (!locked_out_) locked_out_ = Clock::now();
   if (Clock::now() - *locked_out_ > patience::kForSwapsLock) throw;
-  swap_.run.note(fmt::format("waiting: {}", error.what()));
+  if (Clock::now() - noted_ >= patience::kBetweenLockNotes) {
+    swap_.run.note(fmt::format("waiting: {}", error.what()));
+    noted_ = Clock::now();
+  }
   swap_.run.rest(patience::kLongTransaction);
   swap_.renew_lease();
 }

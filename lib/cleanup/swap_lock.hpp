@@ -49,6 +49,7 @@ class SwapLock {
 
   SwapRun& swap_;
   std::optional<Clock::time_point> locked_out_;  ///< since when the table is locked
+  Clock::time_point noted_;                      ///< when that was last said
   double more_keys_ = 1;
 };
 

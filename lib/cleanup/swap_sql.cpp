@@ -162,6 +162,7 @@ constexpr const char* kIsVacuumed = R"(EXISTS (
 
 constexpr std::string_view kTakeOver = R"(
   UPDATE ONLY {state} m SET run_id = {run_id},
+    phase = CASE WHEN m.phase = '{ready}' AND m.run_id <> {run_id} THEN '{catching_up}' ELSE m.phase END,
     lease_until = clock_timestamp() + interval '{lease} seconds', backend = pg_backend_pid()
   WHERE m.run_id = {former};
   RAISE INFO 'djs: taken=%', FOUND;

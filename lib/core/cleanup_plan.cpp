@@ -99,6 +99,11 @@ const DiskNeed* unseen(const std::vector<DiskNeed>& disks) {
   return found == disks.end() ? nullptr : &*found;
 }
 
+/// An interrupted swap is resumed, whatever would be chosen afresh.
+bool is_to_be_resumed(const Circumstances& c) {
+  return c.interrupted_swap_age && *c.interrupted_swap_age <= kOldestSwapToResume;
+}
+
 /// The figures that the methods share.
 class Outlook {
  public:
@@ -127,13 +132,17 @@ class Outlook {
 
   Forecast of_rewriting(Method method) const {
     const double after = c_.afresh->total(), sorting = temporary(c_.afresh->indexes);
-    const double wal = method == Method::swap ? after * kWalPerNewByte : wal_of_deleting() + after;
+    const bool resumed = method == Method::swap && is_to_be_resumed(c_);
+    const double there = resumed ? std::min(c_.interrupted_swap_bytes, after) : 0;
+    const double wal =
+        method == Method::swap ? (after - there) * kWalPerNewByte : wal_of_deleting() + after;
     DiskNeeds disks;
-    disks.add(c_.room.table, c_.afresh->table + c_.afresh->toast, "the new table");
+    disks.add(c_.room.table, std::max(0.0, c_.afresh->table + c_.afresh->toast - there),
+              "the new table");
     for (const IndexBloat& index : c_.afresh->indexes)
       disks.add(room_of(index), index.compact_bytes, "its indexes");
     add_passing(disks, sorting, wal);
-    return {after, after + sorting, sorting, wal, disks.all()};
+    return {after, after - there + sorting, sorting, wal, disks.all()};
   }
 
   const DiskRoom& room_of(const IndexBloat& index) const {
@@ -201,11 +210,6 @@ std::string not_worth_a_swap(const Outlook& outlook) {
         bytes_text(more), format_quantity(100 * swapped / total, Unit::percent),
         format_quantity(100 * kSwapMostWritten, Unit::percent));
   return "";
-}
-
-/// An interrupted swap is resumed, whatever would be chosen afresh.
-bool is_to_be_resumed(const Circumstances& c) {
-  return c.interrupted_swap_age && *c.interrupted_swap_age <= kOldestSwapToResume;
 }
 
 void choose(CleanupPlan& plan, const Circumstances& c, const Outlook& outlook) {

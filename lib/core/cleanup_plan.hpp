@@ -59,6 +59,7 @@ struct Circumstances {
   GivingBack giving_back;
   std::vector<std::string> standbys;           ///< their names, for people
   std::optional<double> interrupted_swap_age;  ///< seconds, where its shadow is still there
+  double interrupted_swap_bytes = 0;           ///< which a resumed swap needs no more
 };
 
 CleanupPlan plan_from(const Circumstances& circumstances, const CleanupOptions& options);

@@ -303,7 +303,7 @@ MetricValue overdue(const Measurement& m) {
         "no index leads with expire_date: finding the oldest session would scan the table");
   if (!m.oldest_expire_date) return MetricValue::unknown(m.oldest_expire_date.reason());
   const auto oldest = m.oldest();
-  if (!oldest && m.counted_expired.value_or(0) > 0)
+  if ((!oldest || *oldest >= m.facts.now) && m.counted_expired.value_or(0) > 0)
     return MetricValue::unknown("what has expired did so at -infinity");
   return {oldest ? std::max(0.0, m.facts.now - *oldest) : 0, Certainty::exact, ""};
 }
@@ -408,6 +408,7 @@ bool site_stands_still(const Measurement& m) {
 
 bool swap_was_abandoned(const Measurement& m) {
   constexpr double kLongestPause = 3600;  // of one that was stopped and is to be run again
+  if (m.facts.standby) return false;      // whether it runs is known on the primary
   return m.table.swap && !m.table.swap->runs &&
          m.facts.now - m.table.swap->started.value_or(0) >= kLongestPause;
 }

@@ -359,6 +359,8 @@ void Probe::learn_from(const Reckoned& reckoned, bool with_statistics) {
   if (went_through_) last_ = m;
   calibration_is_due_ = calibration_is_due_ || calibration_has_aged(m);
   sample_is_due_ = sample_is_due_ || reckoned.findings.contradicted;
+  if (!went_through_ || !m.oldest_expire_date)
+    return;  // a lock says nothing about how many there are
   last_live_ = reckoned.findings.values[Metric::live].number;
   last_expired_ = reckoned.findings.values[Metric::expired].number;
 }

@@ -9,6 +9,7 @@ from cleanup_command import CLEANER
 from django_site import OWNER, TABLE
 from test_swap import (DONE, FAILED, STOPPED, cleanup, cleanup_program, create_role, ended, held_in_the_copy, helpers,  # noqa: F401
                        interrupt, live, oid, phase, start_cleanup, wait_for_phase)
+from wire_proxy import Fault, WireProxy
 
 
 def rename_helpers(site, number):
@@ -74,6 +75,23 @@ def test_what_another_run_has_compared_is_compared_again(site, cleanup, start_cl
     rows = live(site)
     text = cleanup("-v", code=FAILED)
     assert "resuming an interrupted swap" in text and "their copies are" in text, text
+    assert live(site) == rows and helpers(site) == []
+
+
+def test_nor_is_it_believed_after_a_lost_connection(site, cluster, start_cleanup):  # noqa: F811
+    site.fill(sessions=2000, expired_share=0.5)
+    with cluster.locked(site.database, mode="ROW SHARE"):
+        process = start_cleanup()
+        wait_for_phase(site, "ready")
+        process.end(signal.SIGKILL)
+    site.psql(MEDDLING["sessions deleted from the copy"].format(oid=oid(site)), OWNER)
+    rows = live(site)
+    with WireProxy(cluster, Fault.CUT_BEFORE, at=lambda step: "VACUUM (ANALYZE)" in step.text) as proxy:
+        process = start_cleanup(conninfo=proxy.conninfo(site.database, OWNER))
+        assert ended(process) == FAILED, process.log_text()
+        assert proxy.happened
+    text = process.log_text()
+    assert "connecting again" in text and "their copies are" in text, text
     assert live(site) == rows and helpers(site) == []
 
 

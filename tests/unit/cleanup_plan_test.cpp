@@ -189,6 +189,17 @@ void one_disk(Circumstances& c, double free) {
 
 }  // namespace
 
+TEST(CleanupPlan, a_swap_that_is_resumed_needs_no_room_for_what_is_there) {
+  Circumstances c = neglected();
+  one_disk(c, 10 * kMb);
+  CHECK_TRUE(planned(c, Method::swap).refused);
+  c.interrupted_swap_age = 60;
+  c.interrupted_swap_bytes = c.afresh->total();
+  CHECK_FALSE(planned(c, Method::swap).refused);
+  c.interrupted_swap_age = 9 * 24 * 3600;  // begun afresh
+  CHECK_TRUE(planned(c, Method::swap).refused);
+}
+
 TEST(CleanupPlan, a_new_table_needs_room_on_the_disk) {
   Circumstances c = neglected();
   one_disk(c, 63 * kMb);  // 30 MB for the table, 33 for its WAL

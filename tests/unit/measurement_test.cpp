@@ -152,6 +152,9 @@ TEST(Measurement, what_expired_at_minus_infinity_has_no_age) {
   m.counted_expired = 5;
   STRCMP_EQUAL("what has expired did so at -infinity",
                evaluate(m).values[Metric::overdue].reason.c_str());
+  m.oldest_expire_date = std::optional<double>(m.facts.now + 60);
+  STRCMP_EQUAL("what has expired did so at -infinity",
+               evaluate(m).values[Metric::overdue].reason.c_str());
 }
 
 TEST(Measurement, says_why_the_oldest_or_the_database_is_not_known) {
