@@ -189,11 +189,17 @@ def is_true(metric, answer, right):
     return abs(value - right[metric]) <= slack
 
 
+def in_time(ask):
+    """A reading holds its locks for half a second at most: on a busy machine it may give up, and say so."""
+    answers = (ask() for _ in range(5))
+    return next((answer for answer in answers if "statement timeout" not in answer.stdout), None) or ask()
+
+
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
 def test_the_check_tells_the_truth_or_that_it_is_unknown(site, cluster, run_check, roles, state):
     right = truth(site, state(site))
-    answers = {role: run_check("-v", *(f"-w{metric}=0:" for metric in JUDGED),
-                               environment=cluster.environment("site", user))
+    answers = {role: in_time(lambda user=user: run_check("-v", *(f"-w{metric}=0:" for metric in JUDGED),
+                                                         environment=cluster.environment("site", user)))
                for role, user in roles.items()}
     right["reclaimable"] = given_back(site)
     for role, answer in answers.items():
