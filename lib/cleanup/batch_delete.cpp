@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <optional>
 
-#include "cleanup/as_owner.hpp"
 #include "cleanup/bystanders.hpp"
 #include "cleanup/delete_sql.hpp"
 #include "cleanup/living_swap.hpp"
@@ -208,8 +207,7 @@ class BatchDelete {
   }
 
   BatchReport report_of_batch(const pg::Rows& rows) {
-    pg::Row last = rows.empty() ? pg::Row() : rows.back();
-    if (access_.in_a_block) last = report_of(run_.connection());
+    const pg::Row last = row_of_batch(run_, access_, rows);
     if (!last.has("seen")) throw pg::Error(pg::Error::Kind::statement, "the answer was incomplete");
     BatchReport report = read_batch_report(last);
     for (const pg::Row& row : rows)

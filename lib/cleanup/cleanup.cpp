@@ -317,10 +317,8 @@ bool Cleanup::is_swapped() const {
 /// Of auto, which would else choose the same swap again and again: what is damaged among the live
 /// sessions, or in an index, keeps nobody from deleting the expired ones.
 bool Cleanup::may_delete_instead(const pg::Error& error) const {
-  constexpr const char *kDataCorrupted = "XX001", *kIndexCorrupted = "XX002";
   const auto& refusals = planned_.plan.refusals;
-  const bool unsound = error.sqlstate() == kUnsound || error.sqlstate() == kDataCorrupted ||
-                       error.sqlstate() == kIndexCorrupted;
+  const bool unsound = error.sqlstate() == kUnsound || error.corrupted();
   return unsound && run_.options().method == Method::automatic && !run_.options().rehearse &&
          std::none_of(refusals.begin(), refusals.end(),
                       [](const Refusal& refusal) { return refusal.method == Method::remove; });

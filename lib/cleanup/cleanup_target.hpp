@@ -13,8 +13,8 @@
 namespace django_session::sessions {
 
 /// Both keys of the advisory lock of a cleanup, as SQL; the second is the table's OID as a signed
-/// number. Each batch of a deletion takes it for its transaction, which holds behind a pooler, too; on a direct connection every run
-/// takes it for the session.
+/// number. Each batch of a deletion takes it for its transaction, which holds behind a pooler, too; on
+/// a direct connection every run takes it for the session.
 inline std::string cleanup_lock(Oid oid) {
   return fmt::format("{}, {}", kCleanupLock, static_cast<std::int32_t>(oid.number()));
 }

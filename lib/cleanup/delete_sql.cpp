@@ -184,6 +184,11 @@ bool is_of_another_table(Run& run, const DeleteAccess& access, const pg::Answer&
          run.ask(same_functions(run, access, "count(*)")).front().number("is_the_same") == 0.0;
 }
 
+pg::Row row_of_batch(Run& run, const DeleteAccess& access, const pg::Rows& rows) {
+  if (access.in_a_block) return report_of(run.connection());
+  return rows.empty() ? pg::Row() : rows.back();
+}
+
 BatchReport read_batch_report(const pg::Row& row) {
   const auto count = [&](const char* column) {
     return std::max(0.0, row.number(column).value_or(0));

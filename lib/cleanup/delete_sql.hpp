@@ -47,4 +47,8 @@ bool is_of_another_table(Run& run, const DeleteAccess& access, const pg::Answer&
 /// What isn't of the right form is taken for empty: it may be the owner's word.
 BatchReport read_batch_report(const pg::Row& row);
 
+/// The row that it reads, of a batch that has just answered with `rows`; without "seen" where the
+/// answer was incomplete.
+pg::Row row_of_batch(Run& run, const DeleteAccess& access, const pg::Rows& rows);
+
 }  // namespace django_session::sessions

@@ -1,7 +1,6 @@
 // A batch of one session, which passes over what others hold and takes no turn of a cleanup.
 #include "cleanup/delete_trial.hpp"
 
-#include "cleanup/as_owner.hpp"
 #include "cleanup/delete_sql.hpp"
 
 namespace django_session::sessions {
@@ -14,13 +13,6 @@ bool says_nothing(Run& run, const DeleteAccess& access, const pg::Answer& answer
          is_of_another_table(run, access, answer);
 }
 
-BatchReport trial_report(Run& run, const DeleteAccess& access, const pg::Rows& rows) {
-  const pg::Row last = access.in_a_block ? report_of(run.connection())
-                       : rows.empty()    ? pg::Row()
-                                         : rows.back();
-  return last.has("seen") ? read_batch_report(last) : BatchReport{};
-}
-
 }  // namespace
 
 DeleteTrial try_a_delete(Run& run, const DeleteAccess& access, const std::string& cutoff) {
@@ -30,7 +22,9 @@ DeleteTrial try_a_delete(Run& run, const DeleteAccess& access, const std::string
   const pg::Answer answer =
       run.connection().try_run(batch_sql(run, access, order, limits), run.soon());
   if (!answer.refusal) {
-    const BatchReport report = trial_report(run, access, answer.rows);
+    const pg::Row row = row_of_batch(run, access, answer.rows);
+    if (!row.has("seen")) return {};
+    const BatchReport report = read_batch_report(row);
     return {"", report.free > 0 && report.deleted == 0};
   }
   if (says_nothing(run, access, answer)) return {};

@@ -16,7 +16,6 @@ WHERE name = 'statement_timeout' AND reset_val::int8 BETWEEN 1 AND {};
 )";
 
 // The server's own words, which name the file, may be a function's, and aren't repeated.
-constexpr const char* kUndefinedFile = "58P01";
 constexpr const char* kMissingFile =
     "; where this is the server's error, a file of the table or of an index is missing: is its "
     "disk there? VACUUM in psql names the file";
@@ -71,8 +70,8 @@ std::string what_was_ended(Run& run) {
 Failure explain(Run& run, const TableName& table, const pg::Error& error) {
   if (error.lock_not_available()) return {true, "the table is locked: " + lockers(run, table)};
   if (error.kind() == pg::Error::Kind::timeout) return {false, error.what() + what_was_ended(run)};
-  if (error.sqlstate() == kUndefinedFile) return {false, error.what() + std::string(kMissingFile)};
-  if (error.damaged()) return {false, error.what() + std::string(kDamage)};
+  if (error.file_missing()) return {false, error.what() + std::string(kMissingFile)};
+  if (error.corrupted()) return {false, error.what() + std::string(kDamage)};
   const bool is_limit = error.statement_timed_out() && run.is_connected();
   return {false, error.what() + (is_limit ? whose_limit(run) : "")};
 }

@@ -357,9 +357,7 @@ void advise_on_invalid_indexes(Case& c) {
 /// What reads expire_date goes by its index first.
 void advise_on_damage(Case& c) {
   const auto& indexes = c.m.table.indexes;
-  const auto index = std::find_if(indexes.begin(), indexes.end(), [](const Index& one) {
-    return one.valid && one.plain_btree && !one.columns.empty() && one.columns[0] == "expire_date";
-  });
+  const auto index = std::find_if(indexes.begin(), indexes.end(), is_plain_index_on_expire_date);
   if (index != indexes.end())
     c.add_sql(
         RunbookSection::unknown_value,

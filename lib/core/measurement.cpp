@@ -394,6 +394,11 @@ std::optional<SizesAfresh> sizes_afresh(const Measurement& measurement) {
   return afresh;
 }
 
+bool is_plain_index_on_expire_date(const Index& index) {
+  return index.valid && index.plain_btree && !index.columns.empty() &&
+         index.columns.front() == "expire_date";
+}
+
 bool expire_date_is_never_analyzed(const Measurement& m) {
   return std::any_of(
       m.statistics.columns.begin(), m.statistics.columns.end(),

@@ -169,6 +169,9 @@ struct SizesAfresh {
 /// Nothing where sizes or rows aren't known.
 std::optional<SizesAfresh> sizes_afresh(const Measurement& measurement);
 
+/// Which finds the oldest sessions.
+bool is_plain_index_on_expire_date(const Index& index);
+
 /// ANALYZE collects nothing of expire_date: its statistics target is 0.
 bool expire_date_is_never_analyzed(const Measurement& measurement);
 

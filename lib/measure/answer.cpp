@@ -79,11 +79,6 @@ bool has_indexes(const SessionTable& table, const std::vector<double>& oids) {
          });
 }
 
-bool is_plain_index_on_expire_date(const Index& index) {
-  return index.valid && index.plain_btree && !index.columns.empty() &&
-         index.columns.front() == "expire_date";
-}
-
 SessionTable read_table(const pg::Row& row, const pg::Rows& indexes) {
   SessionTable table;
   table.oid = row.oid("oid");

@@ -35,10 +35,10 @@ class Error : public std::runtime_error {
   bool statement_timed_out() const { return sqlstate_ == "57014"; }
   static constexpr const char* kInsufficientPrivilege = "42501";
   bool insufficient_privilege() const { return sqlstate_ == kInsufficientPrivilege; }
-  /// A page or a file of the table or of an index is damaged, or an extension's code says so.
-  bool damaged() const {
-    return sqlstate_ == "XX001" || sqlstate_ == "XX002" || sqlstate_ == "58P01";
-  }
+  /// The server, or code that it runs, says that a page of the table or of an index is damaged.
+  bool corrupted() const { return sqlstate_ == "XX001" || sqlstate_ == "XX002"; }
+  bool file_missing() const { return sqlstate_ == "58P01"; }
+  bool damaged() const { return corrupted() || file_missing(); }
   bool undefined_table() const { return sqlstate_ == "42P01"; }
   /// A name has a character that the connection's encoding lacks.
   bool untranslatable_character() const { return sqlstate_ == "22P05"; }
