@@ -6,11 +6,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <optional>
+#include <string>
+#include <system_error>
 
 #include "captured_stderr.hpp"
 #include "check_options.hpp"
@@ -20,6 +23,7 @@
 #include "core/runbook.hpp"
 #include "core/sql_name.hpp"
 #include "measure/probe.hpp"
+#include "pg/bounded_call.hpp"
 
 namespace django_session::nagios {
 namespace {
@@ -50,15 +54,31 @@ Route route_to(const Measurement& m, const pg::Address& server) {
   return route;
 }
 
+/// This process's user, by the name that sudo takes; by number where a name service doesn't answer.
+std::string own_user(pg::Deadline deadline) {
+  constexpr std::chrono::milliseconds kNameService{1000};
+  const uid_t uid = geteuid();
+  const std::string number = fmt::format("#{}", uid);
+  try {
+    pg::BoundedCall<std::string> asking([uid, number] {
+      const passwd* self = getpwuid(uid);
+      return self != nullptr ? self->pw_name : number;
+    });
+    const auto wait = std::min(kNameService, deadline.remaining());
+    return asking.wait(pg::Deadline::after(wait)).value_or(number);
+  } catch (const std::system_error&) {
+    return number;
+  }
+}
+
 /// The check's own way, for what reads the table. A superuser has none that is safe.
-Route way_to_read(const Measurement& m, const pg::Address& server) {
+Route way_to_read(const Measurement& m, const pg::Address& server, pg::Deadline deadline) {
   if (m.table.role_is_superuser) return {};
-  const passwd* self = getpwuid(geteuid());
   return {.database = m.table.database,
           .host = server.host,
           .port = server.port,
           .user = m.table.role,
-          .system_user = self != nullptr ? self->pw_name : fmt::format("#{}", geteuid())};
+          .system_user = own_user(deadline)};
 }
 
 /// What only helps the reader: a failure costs these lines and nothing else.
@@ -76,19 +96,19 @@ CheckResult measure(const Options& options, pg::Deadline deadline) {
   sessions::Probe probe(options.connection, options.table,
                         options.exact ? Counting::exact : Counting::estimate);
   sessions::Reckoned reckoned = probe.measure(deadline);
+  const pg::Address server = probe.address();  // what comes next may lose the connection
   probe.measure_database(reckoned, deadline);
   auto& [measurement, findings] = reckoned;
   const Judgement judgement = judge_table(measurement, findings, options.thresholds);
-  const pg::Address server = probe.address();
   Report report{.measurement = measurement,
                 .findings = findings,
                 .thresholds = options.thresholds,
                 .judgement = judgement,
                 .verbosity = options.verbosity,
                 .server = fmt::format("{}, port {}", server.host, server.port),
-                .route = route_to(measurement, server),
-                .reading = way_to_read(measurement, server)};
+                .route = route_to(measurement, server)};
   if (wants_more_lines(judgement.state, options.verbosity)) {
+    report.reading = way_to_read(measurement, server, deadline);
     report.session_tables = if_answered([&] { return probe.session_tables(deadline); });
     report.largest_tables = if_answered([&] { return probe.largest_tables(deadline); });
     if (findings.reclaimable && findings.reclaimable->dead > 0)

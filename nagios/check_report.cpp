@@ -241,7 +241,7 @@ void add_further_lines(const Report& report, Lines& lines) {
 Judgement judge_table(const Measurement& m, const Findings& findings,
                       const std::vector<Threshold>& thresholds) {
   Judgement judgement = judge(findings.values, thresholds);
-  if (swap_was_abandoned(m) && judgement.state == State::ok) judgement.state = State::warning;
+  if (swap_was_abandoned(m) && judgement.state != State::critical) judgement.state = State::warning;
   if (site_stands_still(m)) judgement.state = State::critical;
   return judgement;
 }

@@ -74,10 +74,21 @@ std::string port_of_environment() {
   return port.find_first_not_of("0123456789") == std::string::npos ? port : "";
 }
 
-/// "while connecting to db1": the one of several that a time limit met.
+/// An option, or what the connection string or URI says in its place.
+std::string given(const pg::Parameters& parameters, const std::string& option,
+                  const char* keyword) try {
+  return option.empty() ? pg::keyword_of(parameters.dbname, keyword) : option;
+} catch (const ConfigError&) {
+  return "";
+}
+
+/// "while connecting to db1": the one of several that a time limit met; which one's port it is
+/// isn't known.
 Attempt attempt_of(const pg::Parameters& parameters, const std::string& message) {
-  Attempt attempt{parameters.host, parameters.port, message};
+  Attempt attempt{given(parameters, parameters.host, "host"),
+                  given(parameters, parameters.port, "port"), message};
   if (attempt.port.empty()) attempt.port = port_of_environment();
+  if (attempt.port.find(',') != std::string::npos) attempt.port = "PORT";
   const std::string_view host = between(message, "while connecting to ", "\n");
   if (!host.empty()) attempt.host = std::string(host);
   attempt.by_socket = attempt.host.starts_with('/');

@@ -465,9 +465,11 @@ void Swap::try_exchange() {
   try {
     swap_.timed(exchange_sql(names_, swap_.on_table(), columns_, {most_keys_under_lock(), held_}));
   } catch (const pg::Error& error) {
-    // On a slow server less time than this never suffices.
-    if (error.statement_timed_out())
+    if (error.statement_timed_out()) {
+      run_.had_locked_for(swap_.lock_timeout() + held_);  // at most: its wait, and then its work
+      // On a slow server less time than this never suffices.
       held_ = std::min<milliseconds>(2 * held_, swap_.lock_timeout() + patience::kLongestHeld);
+    }
     if (!is_concurrent_grant(error)) throw;
     throw pg::Error(pg::Error::Kind::statement, error.what(), kChanged);
   }

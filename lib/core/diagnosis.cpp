@@ -58,7 +58,8 @@ bool worth_it(double part, const Measurement& m) {
 std::string look_at_locks(const Case& c) {
   return fmt::format(
       "SELECT l.pid, l.mode, l.granted, a.usename, a.application_name, a.state, a.xact_start FROM "
-      "pg_locks l LEFT JOIN pg_stat_activity a USING (pid) WHERE l.relation = {}::regclass",
+      "pg_locks l LEFT JOIN pg_stat_activity a USING (pid) WHERE l.relation = {}::regclass AND "
+      "l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
       printable_string(regclass_text(c.m)));
 }
 
@@ -67,8 +68,9 @@ void advise_on_replay(Case& c) {
   c.add(RunbookSection::locked,
         "on this standby the table is locked by the replay of a change that needs it alone, which "
         "waits for those who read here, for max_standby_streaming_delay at most: wait, or end the "
-        "readers. Look who they are:",
-        psql_statement(c.reading, look_at_locks(c)));
+        "readers" +
+            std::string(c.reading.user.empty() ? "" : ". Look who they are:"),
+        c.reading.user.empty() ? "" : psql_statement(c.reading, look_at_locks(c)));
 }
 
 void advise_on_lock(Case& c) {
@@ -110,7 +112,7 @@ void advise_on_rights(Case& c) {
     c.add_sql(
         RunbookSection::missing_right,
         fmt::format("row security hides rows from role {}, so sessions can't be judged; let it "
-                    "see those of all tables that it may read:",
+                    "see those of all tables that it may read, as a superuser:",
                     table.role),
         fmt::format("ALTER ROLE {} BYPASSRLS", role));
 }

@@ -79,11 +79,16 @@ void add_index(Reclaimable& result, const IndexFile& index, const RowKinds& rows
 double toast_bytes_per_row(const ToastFiles& toast, double chunks, const RowKinds& rows,
                            bool& at_least) {
   const double present = rows.live + rows.expired;
-  const double with_toast = std::min(present, chunks);
+  // What is moved out nearly fills a chunk at least (TOAST_TUPLE_THRESHOLD): an only chunk is full, too.
+  const double with_toast = std::min(present, chunks / 2);
   const double expected = (chunks - with_toast) * kToastChunk + with_toast * kToastLastChunk;
   const double most = chunks * kToastChunk;
   const double of_present = toast.heap_bytes * present / rows.all();
-  if (of_present > most * (1 + kNoise)) return expected / present;
+  if (of_present > most * (1 + kNoise)) {
+    if (chunks >= 2 * present) return expected / present;
+    at_least = true;  // nobody knows how many have a value here: few of many chunks have full ones
+    return most / present;
+  }
   if (of_present > expected * (1 + kNoise)) at_least = true;
   return of_present / present;
 }

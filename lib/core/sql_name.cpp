@@ -4,18 +4,23 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
 #include "core/printable.hpp"
 
 namespace django_session {
 namespace {
 
-/// Reserved words that a schema, table, index or role might plausibly be called; quoting one too
-/// few would be an error, quoting one too many is only ugly.
-constexpr std::array<std::string_view, 12> kReserved = {
-    "all",        "analyze", "default",      "end",   "group", "order",
-    "references", "select",  "session_user", "table", "user",  "when"};
+/// What can't be a name without quotes somewhere, of PostgreSQL 13 to 18 (pg_get_keywords(): R, T).
+constexpr std::string_view kReserved =
+    " all analyse analyze and any array as asc asymmetric authorization binary both case cast "
+    "check collate collation column concurrently constraint create cross current_catalog "
+    "current_date current_role current_schema current_time current_timestamp current_user "
+    "default deferrable desc distinct do else end except false fetch for foreign freeze from "
+    "full grant group having ilike in initially inner intersect into is isnull join lateral "
+    "leading left like limit localtime localtimestamp natural not notnull null offset on only "
+    "or order outer overlaps placing primary references returning right select session_user "
+    "similar some symmetric system_user table tablesample then to trailing true union unique "
+    "user using variadic verbose when where window with ";
 
 bool starts_a_name(char c) { return (c >= 'a' && c <= 'z') || c == '_'; }
 bool continues_a_name(char c) { return starts_a_name(c) || (c >= '0' && c <= '9'); }
@@ -92,7 +97,7 @@ bool survives_printing(std::string_view text) {
 std::string sql_identifier(std::string_view name) {
   const bool plain = !name.empty() && starts_a_name(name.front()) &&
                      std::all_of(name.begin(), name.end(), continues_a_name) &&
-                     std::find(kReserved.begin(), kReserved.end(), name) == kReserved.end();
+                     kReserved.find(fmt::format(" {} ", name)) == std::string_view::npos;
   return plain ? std::string(name) : printable_identifier(name);
 }
 

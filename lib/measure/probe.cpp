@@ -87,13 +87,13 @@ bool says_that_it_has_changed(const pg::Error& error) {
 }
 
 /// What is missing after a statement failed, and why.
-void explain_gaps(Measurement& m, const pg::Error& error) {
+void explain_gaps(Measurement& m, const pg::Error& error, const Reading& asked) {
   m.locked = error.lock_not_available();
   m.damaged = error.damaged();
   const std::string reason = m.locked ? "the table is locked" : error.what();
   if (m.sizes_are_exact && !m.seen.reason().empty())
     m.seen = Unknown{"reading some of its pages ended: " + reason};
-  else if (m.oldest_expire_date)
+  else if (m.oldest_expire_date || (m.sizes_are_exact && asked.exact && !asked.expire_date_indexed))
     m.not_counted = error.statement_timed_out() ? "counting took too long" : reason;
   else if (m.sizes_are_exact && error.statement_timed_out())
     m.oldest_expire_date = Unknown{
@@ -333,7 +333,7 @@ std::optional<Reckoned> Probe::read(pg::Deadline deadline) {
     if (error.insufficient_privilege() && definition_learned_ < reading_began_)
       return std::nullopt;  // a REVOKE since we looked: what is missing has better words then
     if (m.facts.now == 0) throw;
-    explain_gaps(m, error);
+    explain_gaps(m, error, asked);
     ask_after_failure(asked, m, deadline);
   }
   if (!unread.empty() && !m.locked) {

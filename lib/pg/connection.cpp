@@ -267,8 +267,12 @@ void refuse_password_in(const std::string& dbname) {
   }
 }
 
+std::string keyword_of(const std::string& dbname, const char* keyword) {
+  return is_connection_string(dbname) ? value_of(parse_conninfo(dbname), keyword) : "";
+}
+
 std::string database_name(const std::string& dbname) {
-  return is_connection_string(dbname) ? value_of(parse_conninfo(dbname), "dbname") : dbname;
+  return is_connection_string(dbname) ? keyword_of(dbname, "dbname") : dbname;
 }
 
 std::string with_keywords(const std::string& dbname,
@@ -388,6 +392,7 @@ std::vector<std::string> Connection::take_warnings() {
 std::vector<std::string> Connection::take_infos() { return std::exchange(notices_->infos, {}); }
 
 Address Connection::address() const {
+  if (!usable()) return {};
   const char* host =
       has_address_beside_name(handle_.get()) ? PQhostaddr(handle_.get()) : PQhost(handle_.get());
   return {host, PQport(handle_.get())};

@@ -38,6 +38,9 @@ void refuse_misplaced_password_in(const std::string& dbname);
 /// it says; "" where that says nothing. Throws ConfigError, without the text, if it can't be read.
 std::string database_name(const std::string& dbname);
 
+/// What the connection string or URI in `dbname` says of `keyword`; "" for a plain name. The same.
+std::string keyword_of(const std::string& dbname, const char* keyword);
+
 /// The connection string or URI in `dbname`, with no other keywords than `keep` is true for; a
 /// plain name as it is. May hold a password, as `dbname` may. Throws ConfigError, without the text,
 /// if it can't be read.

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import re
+import select
 import socket
 import subprocess
 import threading
@@ -220,6 +221,97 @@ def test_who_heads_the_queue_at_the_table_is_named_and_ended_by_what_is_printed(
         check.typed(end_it)
         wait_for(lambda: cluster.psql("SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted)", "site"), "the end")
     assert ask("-w", "1TB").state == "OK"
+
+
+INDEXING = "CREATE INDEX CONCURRENTLY ON {} (session_data)"
+SOMEBODY_WAITS = "all who read or save a session wait"
+
+
+@pytest.mark.parametrize("waiting, said", [
+    ([], "nobody waits yet"), ([INDEXING], "nobody waits yet"), (["SELECT count(*) FROM {}"], SOMEBODY_WAITS),
+    ([INDEXING, "DELETE FROM {}"], SOMEBODY_WAITS), (["TRUNCATE {}"], SOMEBODY_WAITS)])
+def test_who_waits_for_a_locked_table_is_told_from_who_has_it(cluster, site, run_check, waiting, said):
+    """Though the check may see since when it is locked: by one of its own role."""
+    site.fill(sessions=1000)
+    environment = cluster.environment("site", OWNER)
+    with contextlib.ExitStack() as stack:
+        holder = stack.enter_context(contextlib.closing(cluster.connect("site", OWNER, autocommit=False)))
+        holder.cursor().execute(f"LOCK TABLE {TABLE}")
+        for statement in waiting:
+            waiter = stack.enter_context(contextlib.closing(cluster.connect("site", OWNER)))
+            thread = threading.Thread(target=ended_somehow, args=(waiter, statement.format(TABLE)))
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(waiter.cancel)
+        wait_for(lambda: cluster.psql("SELECT count(*) FROM pg_locks WHERE NOT granted", "site") == [(len(waiting),)], "them all")
+        answer = run_check(environment=environment)
+        holder.rollback()
+    assert answer.state == "UNKNOWN" and f": {said}" in answer.long_text, answer.stdout
+
+
+class EndingWay:
+    """Between the check and the server: ends, or falls silent, after so many bytes of the server's."""
+
+    def __init__(self, cluster, after=None, silent=False):
+        self._server = ("127.0.0.1", cluster.port)
+        self._after, self._silent = after, silent
+        self.sent = 0
+
+    def __enter__(self):
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._listen)
+        self._thread.start()
+        host, port = self._listener.getsockname()
+        self.conninfo = f"host={host} port={port} dbname=site user={MONITOR} sslmode=disable gssencmode=disable"
+        return self
+
+    def __exit__(self, *exception):
+        self._over.set()
+        self._thread.join()
+        self._listener.close()
+
+    def _listen(self):
+        while not self._over.is_set():
+            if select.select([self._listener], [], [], 0.02)[0]:
+                with self._listener.accept()[0] as client, socket.create_connection(self._server) as server, \
+                        contextlib.suppress(OSError):
+                    self._pass_on(client, server)
+
+    def _pass_on(self, client, server):
+        while not self._over.is_set():
+            for end in select.select([client, server], [], [], 0.02)[0]:
+                data = end.recv(64)
+                if not data:
+                    return
+                if end is server:
+                    self.sent += len(data)
+                    if self._after is not None and self.sent > self._after:
+                        self._over.wait(60 if self._silent else 0)
+                        return
+                (server if end is client else client).sendall(data)
+
+
+def test_wherever_the_connection_ends_what_it_has_told_is_reported(cluster, site, run_check):
+    """After the table's values comes the size of the whole database, which may take long."""
+    site.fill(sessions=1000)
+
+    def ask(way, *options):
+        return run_check("-w", "expired=1", *options, "-d", way.conninfo, environment={})
+    with EndingWay(cluster) as way:
+        whole = ask(way)
+    assert whole.state == "WARNING" and whole.perfdata["database"]
+    states = []
+    for after in [*range(0, way.sent, 500), way.sent - 4000]:
+        with EndingWay(cluster, after) as cut:
+            answer = ask(cut)
+        assert "internal error" not in answer.stdout and answer.state != "OK", answer.stdout
+        assert (answer.state == "WARNING") == bool(answer.perfdata), answer.stdout
+        states.append(answer.state)
+    assert {"WARNING", "CRITICAL"} <= set(states), states
+    with EndingWay(cluster, way.sent - 4000, silent=True) as cut:
+        answer = ask(cut, "-t", "2")
+    assert answer.state == "WARNING" and answer.perfdata["total"] and "database" not in answer.perfdata, answer.stdout
 
 
 def test_a_prepared_transaction_that_locks_the_table_is_named(own_site, check_program):
@@ -641,6 +733,24 @@ def test_a_damaged_index_is_rebuilt_and_not_cleaned_by(own_site, check_program):
     site.psql(f"REINDEX INDEX CONCURRENTLY {index}")
     answer = check.run_check(check_program, environment=site.cluster.environment("site", MONITOR))
     assert answer.state == "WARNING" and answer.perfdata["overdue"][0] > 0, answer.stdout
+
+
+def test_a_count_that_meets_a_damaged_page_is_no_count(own_site, check_program):
+    """Where no index finds the oldest, nothing else shows it."""
+    site = own_site()
+    site.apply_roles()
+    site.fill(sessions=4000, expired_share=0.9)
+    index = site.value(f"SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = '{TABLE}'::regclass AND indkey[0] = 3")
+    site.psql(f"DROP INDEX {index}")
+    path = site.value(f"SELECT pg_relation_filepath('{TABLE}')")
+    site.cluster.stop()
+    with open(site.cluster.data / path, "r+b") as file:
+        file.seek(20 * 8192)
+        file.write(bytes((i * 37 + 11) & 255 for i in range(8192)))
+    site.cluster.start()
+    answer = check.run_check(check_program, "--exact", "-v", "-w", "1TB", environment=site.cluster.environment("site", MONITOR))
+    assert re.search("^Not counted, though asked for: .*invalid page", answer.long_text, re.M), answer.stdout
+    assert "(not counted)" in answer.line, answer.stdout
 
 
 def test_an_interrupted_swap_is_reported(site, ask, cluster):

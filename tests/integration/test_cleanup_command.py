@@ -307,7 +307,7 @@ HOST_AND_SERVICE = """
 define host {
     use generic-host
     host_name localhost
-    address 127.0.0.1
+    address ADDRESS
     max_check_attempts 3
     contact_groups admins
 }
@@ -323,7 +323,7 @@ define service {
     check_interval 2
     retry_interval 2
     max_check_attempts 2
-    event_handler django_session_cleanup!site!public.django_session!delete
+    event_handler COMMAND!site!public.django_session!delete
     event_handler_enabled 1
 }
 """
@@ -351,12 +351,14 @@ def cleanup_sample(folder, cleanup_program, log):
     return sample
 
 
-def test_nagios_calls_it_when_the_check_is_critical(nagios, cluster, neglected, cleanup_program, folder):
+@pytest.mark.parametrize("command, host", [("django_session_cleanup", "127.0.0.1"), ("django_session_cleanup_local", "192.0.2.1")])
+def test_nagios_calls_it_when_the_check_is_critical(nagios, cluster, neglected, cleanup_program, folder, command, host):
     os.chmod(folder, 0o777)
     log = folder / "cleanup.log"
     sample = cleanup_sample(folder, cleanup_program, log)
-    daemon = nagios(HOST_AND_SERVICE, object_files=[sample], plugins=[paths.CHECK],
-                    environment={"PGPORT": str(cluster.port), **sanitizer.environment()})
+    daemon = nagios(HOST_AND_SERVICE.replace("COMMAND", command).replace("ADDRESS", host), object_files=[sample],
+                    plugins=[paths.CHECK], environment={"PGHOST": str(cluster.socket), "PGPORT": str(cluster.port),
+                                                        **sanitizer.environment()})
     assert daemon.service("sessions")["current_state"] == "2"
     wait_for(lambda: neglected.value(EXPIRED) == 0, "the event handler", timeout=40)
     wait_for(lambda: daemon.service("sessions")["current_state"] == "0", "the check to be OK", timeout=30)

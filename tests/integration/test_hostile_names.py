@@ -2,12 +2,14 @@
 runs with more rights than he has, and each command does its work or says that it can't."""
 
 import contextlib
+import re
 import sys
 import unicodedata
 
 import psycopg2
 import pytest
 
+import paths
 from cluster import SUPERUSER
 from django_site import OWNER
 from processes import run
@@ -65,3 +67,11 @@ def test_a_name_is_never_read_as_sql(site, cluster, cleanup_program, name, optio
         site.psql("ALTER DATABASE site RESET ALL")
         with contextlib.suppress(psycopg2.Error):
             site.psql(f"DROP OWNED BY {owner} CASCADE; DROP ROLE {owner}")
+
+
+def test_each_reserved_word_is_quoted(cluster):
+    """Of this server's version: in what the pages print to be typed."""
+    code = (paths.ROOT / "lib" / "core" / "sql_name.cpp").read_text()
+    listed = set(re.findall(r"\w+", "".join(re.findall(r'"([^"]*)"', code.partition("kReserved =")[2].partition(";")[0]))))
+    reserved = {word for word, in cluster.psql("SELECT word FROM pg_get_keywords() WHERE catcode IN ('R', 'T')")}
+    assert len(reserved) > 90 and not reserved - listed, reserved - listed

@@ -46,6 +46,7 @@ class State:
     stays: bool = False  # until a person has decided
     says: str = ""  # of an alert that isn't the check's: what it says
     start: object = None  # what `systemctl start postgresql` does
+    pgpass: str = ""  # lines of ~/.pgpass, which stay
 
 
 # -- The states ------------------------------------------------------------------------------------
@@ -221,6 +222,7 @@ def logins(world, *lines, **more):
 def password(world):
     with logins(world, "host all all 127.0.0.1/32 scram-sha-256", tcp=True) as state:
         state.site.psql(f"ALTER ROLE {MONITOR} PASSWORD 'PASSWORD'")
+        state.pgpass = f"127.0.0.1:*:*:{MONITOR}:of last year\ndb2:5432:*:{MONITOR}:of another server\n"
         yield state
 
 
@@ -394,6 +396,10 @@ class Terminal:
         self.state = state
         self.folder = "/"
         self.home = private_folder(world.folder, "home")
+        self.pgpass = self.home / ".pgpass"
+        if state.pgpass:
+            self.pgpass.write_text(state.pgpass)
+            self.pgpass.chmod(0o600)
         self.programs = private_folder(world.folder, "programs")
         self._program("sudo", 'while :; do case $1 in -u) [ "$2" != postgres ] || export PGUSER=postgres; shift 2;;'
                       ' -H) shift;; *) break;; esac; done; exec "$@"')
@@ -536,6 +542,22 @@ def test_the_alert_leads_to_its_section_and_what_that_says_ends_it(world, state,
                 terminal.type(command)
         if way:
             type_the_mitigation(terminal, way)
+        assert not made.pgpass or made.pgpass in terminal.pgpass.read_text()
+
+
+def test_who_holds_a_lock_or_cleans_is_asked_of_this_database_alone(world):
+    """A table of a database that was made out of this one has the same OID, and the page says to end who is shown."""
+    site = world.site(**FEW)
+    looks = [command for block in BLOCKS for command in block.commands if "FROM pg_locks" in command]
+    site.cluster.psql(f"CREATE DATABASE twin TEMPLATE {site.database}")
+    try:
+        with contextlib.closing(site.cluster.connect("twin", autocommit=False)) as other:
+            other.cursor().execute(f"LOCK TABLE {TABLE}; SELECT pg_advisory_lock(1684697955, {OID}::oid::int)")
+            terminal = Terminal(world, State(site.cluster, site))
+            shown = [terminal.type(command) for command in looks]
+            assert len(shown) >= 3 and all("(0 rows)" in text for text in shown), shown
+    finally:
+        site.cluster.psql("DROP DATABASE twin WITH (FORCE)")
 
 
 # -- The page --------------------------------------------------------------------------------------

@@ -53,6 +53,16 @@ def test_stopped_it_keeps_its_copy_and_the_next_run_goes_on(site, cleanup, start
     assert live(site) == rows and helpers(site) == []
 
 
+def test_a_table_that_was_altered_since_is_not_resumed_but_begun_anew(site, cleanup, start_cleanup):  # noqa: F811
+    site.fill(sessions=10_000, expired_share=0.4)
+    interrupt(site, start_cleanup)
+    site.psql("ALTER TABLE django_session ADD note text DEFAULT 'none'", OWNER)
+    rows = live(site)
+    text = cleanup("-v")
+    assert "removing an interrupted swap" in text and "resuming" not in text and "starting over" not in text, text
+    assert live(site) == rows and helpers(site) == []
+
+
 # {oid} is the table's. The log is emptied in the same transaction, so that no entry is seen by anyone.
 MEDDLING = {
     "sessions deleted from the copy": "DELETE FROM djs_{oid}_new WHERE session_key IN (SELECT session_key FROM djs_{oid}_new LIMIT 50)",

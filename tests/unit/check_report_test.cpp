@@ -343,6 +343,17 @@ TEST(Report, names_the_section_of_the_value_that_alerts_where_there_is_no_advice
   STRCMP_CONTAINS("section \"A value is unknown\"\n", c.text().c_str());
 }
 
+TEST(Report, warns_of_an_abandoned_swap_though_a_value_is_unknown) {
+  Case c = healthy();
+  c.m.table.swap = SwapUnderWay{.started = c.m.facts.now - 7200};
+  c[Metric::overdue] = MetricValue::unknown("the table is locked");
+  c.thresholds = {{Metric::overdue, {0, 2 * kDay, false}, State::warning}};
+  CHECK(c.judgement().state == State::warning);
+  STRCMP_CONTAINS("DJANGO_SESSION WARNING - an interrupted swap was left behind", c.line().c_str());
+  c.thresholds.push_back({Metric::total, {0, 0, false}, State::critical});
+  CHECK(c.judgement().state == State::critical);
+}
+
 TEST(Report, of_a_healthy_table_names_no_section) {
   Case c = healthy();
   c.verbosity = 3;

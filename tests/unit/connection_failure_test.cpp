@@ -114,6 +114,23 @@ TEST(ConnectionFailure, of_a_time_limit_asks_the_host_that_it_met) {
   STRCMP_CONTAINS("pg_isready -h db2 ", all(failure("timed out while connecting to db2")).c_str());
 }
 
+TEST(ConnectionFailure, of_a_time_limit_asks_where_the_connection_string_leads) {
+  pg::Parameters parameters;
+  parameters.dbname = "host=db2 port=5433 dbname=site";
+  const char* timeout = "timed out while connecting to db2";
+  STRCMP_CONTAINS("pg_isready -h db2 -p 5433\n", all(failure(timeout, "", "", parameters)).c_str());
+  parameters.dbname = "postgresql:///site?host=/run/two&port=5434";
+  const pg::Error slow(pg::Error::Kind::statement, "canceling statement", "57014");
+  STRCMP_CONTAINS("psql -h /run/two -p 5434 ",
+                  nagios::look_at_slow_server(slow, parameters)[1].c_str());
+}
+
+TEST(ConnectionFailure, of_several_ports_none_is_guessed) {
+  const auto parameters = at_host("db1,db2", "5432,5433");
+  STRCMP_CONTAINS("pg_isready -h db2 -p PORT\n",
+                  all(failure("timed out while connecting to db2", "", "", parameters)).c_str());
+}
+
 TEST(ConnectionFailure, of_a_name_service_that_hangs_is_not_the_servers) {
   const auto stuck = failure("timed out while looking up the server's name or credentials");
   CHECK(stuck.section == RunbookSection::no_host);

@@ -103,7 +103,7 @@ TEST(Diagnosis, names_that_a_line_would_change_are_escaped_for_shell_and_regclas
   STRCMP_CONTAINS(R"( -T $'public.a\174\047b\012' --method swap --dry-run)",
                   commands(m, findings_of({.free = 50 * kMB})).c_str());
   m.locked = true;
-  STRCMP_CONTAINS(R"(l.relation = E'\''"public"."a\u007C'\'''\''b\u000A"'\''::regclass')",
+  STRCMP_CONTAINS(R"(l.relation = E'\''"public"."a\u007C'\'''\''b\u000A"'\''::regclass AND)",
                   commands(m, findings_of()).c_str());
 }
 
@@ -263,7 +263,7 @@ TEST(Diagnosis, behind_a_lock_there_is_nothing_to_do_but_to_look_who_holds_it) {
   const Findings findings = findings_of({.free = 90 * kMB});
   STRCMP_CONTAINS("locked by pid 4711, VACUUM FULL, for 90 s: nobody waits",
                   text_of(m, findings).c_str());
-  STRCMP_CONTAINS(R"(l.relation = '\''public."it'\'''\''s"'\''::regclass')",
+  STRCMP_CONTAINS(R"(l.relation = '\''public."it'\'''\''s"'\''::regclass AND l.database = (SELECT)",
                   commands(m, findings).c_str());
   LONGS_EQUAL(1, diagnose(m, findings, Route{.database = m.table.database}).size());
 }
@@ -278,6 +278,15 @@ TEST(Diagnosis, a_standby_sends_to_the_primary) {
   STRCMP_CONTAINS(
       "run what follows on the primary",
       diagnose(m, findings, Route{.database = m.table.database}).front().finding.c_str());
+}
+
+TEST(Diagnosis, a_superuser_is_told_no_command_that_leads_nowhere) {
+  Measurement m = healthy();
+  m.locked = m.facts.standby = true;
+  const auto advices = diagnose(m, findings_of(), Route{.database = m.table.database});
+  LONGS_EQUAL(1, advices.size());
+  STRCMP_CONTAINS("locked by the replay", advices.front().finding.c_str());
+  STRCMP_EQUAL("", advices.front().command.c_str());
 }
 
 TEST(Diagnosis, names_are_quoted_where_sql_needs_it) {

@@ -136,6 +136,20 @@ TEST(Reclaimable, finds_free_space_in_toast) {
   DOUBLES_EQUAL(30000 * 8192.0 * 0.93, found.free, 0.03 * 30000 * 8192.0);
 }
 
+TEST(Reclaimable, of_few_sessions_with_many_chunks_promises_no_more_than_is_free) {
+  // 2,000 of a million sessions have 100 full chunks each; a tenth of the file is free.
+  const double chunks = 200'000, file = chunks * 2048 * 1.1;
+  const Reclaimable found = estimate_reclaimable({1'000'000, 0, 0}, {}, {file, 0, chunks}, {});
+  DOUBLES_EQUAL(file - chunks * 2048, found.free, kMegabyte);
+  CHECK_TRUE(found.at_least);
+}
+
+TEST(Reclaimable, takes_an_only_chunk_for_full) {
+  const ToastFiles toast{1000 * 8192.0, 0, 3900};  // four fit into a page
+  const Reclaimable found = estimate_reclaimable({3900, 0, 0}, {}, toast, {});
+  DOUBLES_EQUAL(0, found.free, 0.03 * toast.heap_bytes);
+}
+
 TEST(Reclaimable, gives_everything_of_an_emptied_table_back) {
   const Reclaimable found =
       estimate_reclaimable({0, 0, 0}, {1000 * 8192.0, 100, {}}, {8192 * 10.0, 8192, 0},
