@@ -156,7 +156,8 @@ def machine(folder, own_site, collectd):
 def test_the_recipe_leads_to_values(machine, way, record_property):
     for title, blocks in steps():
         start = time.monotonic()
-        output = "".join(machine.type(commands) for of, commands in blocks if of in ("", way))
+        for _ in range(2 if title.startswith("4") else 1):  # who mends his file types that step again
+            output = "".join(machine.type(commands) for of, commands in blocks if of in ("", way))
         seconds = time.monotonic() - start
         record_property(title, f"{seconds:.1f} s")
         print(f"{way}  {title}: {seconds:.1f} s")

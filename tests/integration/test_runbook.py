@@ -16,7 +16,7 @@ from django_site import MONITOR, OWNER, TABLE, DjangoSite
 from gate import BEFORE_A_DRAIN, Gate
 from manual_pages import lint
 from pgbouncer_server import PgBouncer
-from processes import PLAIN_ENVIRONMENT, USER, private_folder, readable_copy, run, wait_for
+from processes import PLAIN_ENVIRONMENT, USER, private_file, private_folder, readable_copy, run, wait_for
 from runbook import BLOCKS, PAGE, PARTS, ROOT, SECTIONS, plain
 from test_check import MANY_TRANSACTIONS, queue_behind_a_reader
 from test_figures import counted_after_vacuum
@@ -398,8 +398,7 @@ class Terminal:
         self.home = private_folder(world.folder, "home")
         self.pgpass = self.home / ".pgpass"
         if state.pgpass:
-            self.pgpass.write_text(state.pgpass)
-            self.pgpass.chmod(0o600)
+            private_file(self.pgpass, state.pgpass)
         self.programs = private_folder(world.folder, "programs")
         self._program("sudo", 'while :; do case $1 in -u) [ "$2" != postgres ] || export PGUSER=postgres; shift 2;;'
                       ' -H) shift;; *) break;; esac; done; exec "$@"')
