@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from cleanup_command import CLEANER, DONE, REFUSED, SWAPPER, Cleanup
+from cleanup_command import CLEANER, DONE, REFUSED, STOPPED, SWAPPER, Cleanup
 from cluster import SUPERUSER, Cluster
 from django_site import OWNER, TABLE, DjangoSite
 from processes import hand_over, wait_for
+from wire_proxy import WireProxy
 
 pytestmark = pytest.mark.since(15, "under libfaketime older servers answer too late")
 
@@ -223,6 +224,19 @@ def test_one_that_was_started_in_the_future_neither(site, machine, clock, wrong_
 
 
 # -- while it runs -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["delete", "swap"])
+def test_a_clock_that_is_set_before_the_work_begins_stops_it(site, clean, clock, method):
+    """After the plan: the cutoff is decided later."""
+    def at(step, _):
+        if "pg_try_advisory_lock" in step.text:
+            clock.set("+30d")
+    with WireProxy(site.cluster, on_step=at) as proxy:
+        result = clean("-d", proxy.conninfo("site", SWAPPER), "--method", method).result()
+    clock.set("+0")
+    assert result.code == STOPPED and "the server's clock is " in result.message, result
+    assert site.value(ALL) == 1000
 
 
 @pytest.mark.parametrize("method", ["delete", "swap"])

@@ -16,6 +16,7 @@ from gate import after_two_batches
 from pgbouncer_server import PgBouncer
 from processes import wait_for
 from traffic import Traffic
+from wire_proxy import WireProxy
 
 DELETE = ("--method", "delete", "--no-progress")
 CONTENT = f"""SELECT md5(string_agg(s::text, ',' ORDER BY session_key)), count(*)
@@ -99,17 +100,36 @@ def test_other_schemas_odd_names_and_more_columns(cleaned_site, run_cleanup):
     assert (result.code, result.deleted) == (DONE, 970), result
 
 
-def test_a_session_renewed_while_its_batch_runs_survives(neglected, run_cleanup, start_cleanup):
+@pytest.mark.parametrize("user", [CLEANER, OWNER])
+def test_a_session_renewed_while_its_batch_runs_survives(neglected, start_cleanup, user):
     """The batch has seen the old row and waits for its lock: when it gets it, the row has a new expiry time."""
     key = oldest(neglected)
     renew = f"UPDATE {TABLE} SET expire_date = now() + interval '14 d' WHERE session_key = '{key}'"
     with transaction(neglected, renew) as client:
-        cleanup = start_cleanup(*DELETE, "--lock-timeout", "20")
+        cleanup = start_cleanup(*DELETE, "--lock-timeout", "20", user=user)
         wait_for(lambda: neglected.value("SELECT count(*) FROM pg_locks WHERE NOT granted") == 1, "the batch to wait")
         client.commit()
     result = cleanup.result()
     assert (result.code, result.deleted) == (DONE, 29_099), result
     assert neglected.value(f"SELECT expire_date > now() FROM {TABLE} WHERE session_key = '{key}'")
+
+
+@pytest.mark.parametrize("user", [CLEANER, OWNER])
+def test_what_expires_at_the_cutoff_or_right_after_it_stays(neglected, run_cleanup, user):
+    cutoffs = []
+
+    def at(step, _):
+        """The trial of the pre-flight has a cutoff of its own."""
+        found = re.search(r"'(\d{4}-\d\d-\d\d [\d:.]+)'+::timestamp", step.text)
+        if found and ("WITH turn" in step.text or "f.is_ours" in step.text) and found[1] not in cutoffs:
+            cutoffs.append(found[1])
+            neglected.psql(f"DELETE FROM {TABLE} WHERE session_key ~ '^at'; INSERT INTO {TABLE} SELECT 'at' || n, 'data', "
+                           f"'{found[1]} UTC'::timestamptz + n * interval '1 microsecond' FROM unnest(ARRAY[-1, 0, 1, 900000]) n")
+    with WireProxy(neglected.cluster, on_step=at) as proxy:
+        result = run_cleanup("-d", proxy.conninfo("site", user), *DELETE)
+    assert (result.code, result.deleted) == (DONE, 29_101) and cutoffs, result
+    kept = neglected.psql(f"SELECT session_key FROM {TABLE} WHERE session_key ~ '^at' ORDER BY expire_date")
+    assert kept == [("at0",), ("at1",), ("at900000",)]
 
 
 # -- how -----------------------------------------------------------------------------------------------
@@ -601,6 +621,19 @@ def test_of_two_through_pgbouncer_one_stops(cleaned_site, pooled, start_cleanup)
     results = sorted((cleanup.result() for cleanup in both), key=lambda result: result.code)
     assert [result.code for result in results] == [DONE, STOPPED], "\n".join(map(str, results))
     assert cleaned_site.value(EXPIRED) == 0
+
+
+@pytest.mark.parametrize("user", [CLEANER, OWNER])
+def test_beside_another_that_has_just_begun_no_session_is_deleted(neglected, pooled, run_cleanup, user):
+    """Behind a pooler each batch takes the lock anew."""
+    with neglected.cluster.asking("site") as ask:
+        def at(step, _):
+            if "pg_try_advisory_xact_lock" in step.text and "WITH turn" in step.text or "f.is_ours" in step.text:
+                ask(f"SELECT pg_try_advisory_lock(1684697955, '{TABLE}'::regclass::oid::int)")
+        with WireProxy(pooled, on_step=at) as proxy:
+            result = run_cleanup("-d", proxy.conninfo("site", user), *DELETE)
+    assert result.code == STOPPED and "another cleanup of this table" in result.message, result
+    assert neglected.value(EXPIRED) == 29_100
 
 
 STATE = "SELECT count(*) FROM pg_class WHERE relname ~ '^djs_[0-9]+_state$'"

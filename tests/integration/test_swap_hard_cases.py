@@ -53,6 +53,18 @@ def test_stopped_it_keeps_its_copy_and_the_next_run_goes_on(site, cleanup, start
     assert live(site) == rows and helpers(site) == []
 
 
+def test_what_expires_at_the_cutoff_or_right_after_it_is_copied(site, start_cleanup):  # noqa: F811
+    site.fill(sessions=2000, expired_share=0.5)
+    with site.cluster.locked(site.database, mode="ROW EXCLUSIVE"):  # in the way of the triggers
+        process = start_cleanup()
+        wait_for_phase(site, "created")
+        site.psql("INSERT INTO django_session SELECT 'at' || n, 'data', cutoff + n * interval '1 microsecond' "
+                  f"FROM djs_{oid(site)}_state, unnest(ARRAY[-1, 0, 1, 900000]) n")
+    assert ended(process) == DONE, process.log_text()
+    kept = site.psql("SELECT session_key FROM django_session WHERE session_key ~ '^at' ORDER BY expire_date")
+    assert kept == [("at0",), ("at1",), ("at900000",)]
+
+
 def test_a_table_that_was_altered_since_is_not_resumed_but_begun_anew(site, cleanup, start_cleanup):  # noqa: F811
     site.fill(sessions=10_000, expired_share=0.4)
     interrupt(site, start_cleanup)

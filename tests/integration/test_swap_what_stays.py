@@ -11,6 +11,7 @@ from processes import wait_for
 from test_swap import (DONE, FAILED, cleanup, cleanup_program, ended, helpers, live, oid, start_cleanup,  # noqa: F401
                        wait_for_phase)
 from test_throttle import new_site as new_primary
+from wire_proxy import Fault, WireProxy
 
 MAKE = "CREATE FUNCTION g(django_session) RETURNS int LANGUAGE sql AS 'SELECT 1'"
 DOUBLE = "INSERT INTO django_session SELECT * FROM django_session WHERE expire_date > now() LIMIT 5"
@@ -109,3 +110,17 @@ def test_the_lease_is_renewed_while_an_archiver_is_waited_for(own_cluster, folde
     wait_for(lambda: site.value(lease) > first + 4, "the lease to be renewed", 12)
     assert run.running
     run.result()
+
+
+def test_what_may_be_left_is_told_where_nobody_answers_any_more(site, cluster, start_cleanup):  # noqa: F811
+    """The server has made the state, and no answer came to tell."""
+    site.fill(sessions=2000)
+
+    def makes_the_state(step):  # and doesn't only try it
+        return "CREATE TABLE" in step.text and f"djs_{oid(site)}_state" in step.text and step.text.rstrip("\0 \n").endswith("COMMIT;")
+    with WireProxy(cluster, Fault.GONE_AFTER, at=makes_the_state) as proxy:
+        process = start_cleanup(conninfo=proxy.conninfo(site.database, OWNER))
+        assert ended(process, timeout=120) == FAILED and proxy.happened, process.log_text()
+    last = [line for line in process.log_text().splitlines() if line.startswith("DJANGO_SESSION_CLEANUP")][-1]
+    assert "if anything of a swap is left, the next run resumes or removes it" in last, process.log_text()
+    assert helpers(site) != []
