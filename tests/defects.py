@@ -68,15 +68,15 @@ AIMED = {
     "loss: what may be left is not told": "test_swap_what_stays.py -k where_nobody",
     "loss: ends the run": "test_swap.py -k dropped_connection",
     "clock: not doubted": "test_clock.py -k before_the_work",
-    "deletion: up to a second too late": "test_delete.py -k at_the_cutoff",
-    "deletion: what was saved meanwhile goes, too": "test_delete.py -k renewed",
+    "deletion: the cutoff is a second ahead": "test_delete.py -k at_the_cutoff",
     "deletion: beside another one": "test_delete.py -k just_begun",
     "answers: a warning ends a long statement": "test_swap_hard_cases.py -k warning",
 }
 
 # Not here is what makes no difference, since something else stands behind it: which entry a collapsed log keeps (after that all
-# keys in it are copied again), that a drain compares what was stored (the definitions, or all rows, are compared after it), and
-# that a swap whose triggers are off is not resumed (their mark isn't what it was).
+# keys in it are copied again), that a drain compares what was stored (the definitions, or all rows, are compared after it), that
+# a swap whose triggers are off is not resumed (their mark isn't what it was), and that a batch has the cutoff twice (servers that
+# lack a fix of 2025 find a row that was saved meanwhile by its old address).
 # name, file, what is there (once), what is put in its place; and what to look with, where it isn't the swap's tests.
 DEFECTS = [
     ("triggers: an INSERT is not noted", f"{SQL}/attach_triggers.sql", "AFTER INSERT OR UPDATE ON", "AFTER UPDATE ON"),
@@ -174,11 +174,9 @@ DEFECTS = [
      OF_RUNS),
     ("clock: not doubted", f"{CODE}/cleanup.cpp", "if (const auto doubt = doubt_about_the_clock(run_))",
      "if (const auto doubt = doubt_about_the_clock(run_); doubt && doubt->empty())", OF_RUNS),
-    ("deletion: up to a second too late", f"{SQL}/batch.sql",
-     "s.expire_date < {cutoff} AND {which}", "s.expire_date < {cutoff} + interval '1 second' AND {which}", OF_DELETIONS),
-    ("deletion: what was saved meanwhile goes, too", f"{SQL}/batch.sql",
-     "WHERE s.ctid = ANY (ARRAY(SELECT free.address FROM free)) AND s.expire_date < {cutoff}",
-     "WHERE s.ctid = ANY (ARRAY(SELECT free.address FROM free))", OF_DELETIONS),
+    ("deletion: the cutoff is a second ahead", f"{CODE}/planner.cpp",
+     '"SELECT ((now() - {} * interval \'1 second\') AT', '"SELECT ((now() + interval \'1 s\' - {} * interval \'1 second\') AT',
+     OF_DELETIONS),
     ("deletion: beside another one", f"{SQL}/batch.sql", "WHERE (SELECT turn.is_ours FROM turn) AND", "WHERE", OF_DELETIONS),
     ("answers: a warning ends a long statement", "lib/pg/connection.cpp",
      "if (PQresultStatus(arrived_.get()) == PGRES_COMMAND_OK) arrived_.reset();", ""),
