@@ -42,8 +42,10 @@ void append(std::vector<std::string>& all, const std::vector<std::string>& more)
   all.insert(all.end(), more.begin(), more.end());
 }
 
+/// A wait for a lock ends as one, before the statement's limit does.
 TransactionLimits limits_of_batch(const Run& run) {
-  return {run.options().lock_timeout, run.options().answer_timeout};
+  const milliseconds lock = run.options().lock_timeout;
+  return {lock, lock + run.options().answer_timeout};
 }
 
 class BatchDelete {
@@ -58,7 +60,8 @@ class BatchDelete {
     progress_.rows_total = order_.rows_expected.value_or(0);
     while (delete_next()) continue;
     try_what_was_left();
-    if (undeleted_.kept > 0 && deleted_ == 0) throw_that_nothing_goes();
+    if (undeleted_.kept > 0 && run_.result().rows_deleted.value_or(0) == 0)
+      throw_that_nothing_goes();
     if (undeleted_.locked > 0) undeleted_.lockers = row_lock_holders(run_, lockers_);
     return undeleted_;
   }
@@ -179,7 +182,9 @@ class BatchDelete {
     run_.check();
     look_around();
     const TransactionLimits limits = limits_of_batch(run_);
-    const auto deadline = pg::Deadline::after(limits.statement + patience::kDeletesWay);
+    // The table's lock is a statement of its own.
+    const auto deadline =
+        pg::Deadline::after(limits.lock + limits.statement + patience::kDeletesWay);
     const auto start = Clock::now();
     run_.connection().send(batch_sql(run_, access_, order, limits), deadline);
     if (second_) see_who_blocks(pg::Deadline::after(limits.lock));

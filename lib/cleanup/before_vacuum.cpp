@@ -1,10 +1,11 @@
-// Two waits.
+// Two waits, and a name.
 #include "cleanup/before_vacuum.hpp"
 
 #include <algorithm>
 
 #include "cleanup/bystanders.hpp"
 #include "cleanup/patience.hpp"
+#include "measure/catalog_query.hpp"
 
 namespace django_session::sessions {
 namespace {
@@ -31,8 +32,14 @@ std::string wait_for_old_snapshots(Run& run, std::chrono::milliseconds longest) 
   }
 }
 
+std::string table_alone(const Run& run, int version) {
+  return (version >= 180000 ? "ONLY " : "") + run.target().sql_name;
+}
+
 void flush_statistics(Run& run, int version) {
-  run.ask(version >= 150000 ? kFlushStatistics : kFlushStatisticsBefore15);
+  const auto asleep = std::chrono::seconds(1);  // at most, and no sign of a slow server
+  ask_catalog(run.connection(), version >= 150000 ? kFlushStatistics : kFlushStatisticsBefore15,
+              pg::Deadline::after(run.options().answer_timeout + asleep));
 }
 
 }  // namespace django_session::sessions

@@ -16,4 +16,7 @@ std::string wait_for_old_snapshots(Run& run, std::chrono::milliseconds longest);
 /// Of this connection. `version`: server_version_num.
 void flush_statistics(Run& run, int version);
 
+/// The run's table for VACUUM, which from PostgreSQL 18 on would take those that inherit from it, too.
+std::string table_alone(const Run& run, int version);
+
 }  // namespace django_session::sessions

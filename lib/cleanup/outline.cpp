@@ -162,9 +162,9 @@ class Outline {
       all.push_back(fmt::format("-- {}\n{};\n", comment, statement));
     };
     if (rewrites()) {
-      add("Rewrites the table.", sql_of_vacuum_full(run_));
+      add("Rewrites the table.", sql_of_vacuum_full(run_, rights_.version));
     } else if (rights_.vacuum) {
-      add("Frees the space for other sessions.", sql_of_vacuum(run_));
+      add("Frees the space for other sessions.", sql_of_vacuum(run_, rights_.version));
       for (const std::string& index : bloated())
         add("Rebuilds an index.", sql_of_reindex(run_, index));
     }

@@ -69,10 +69,10 @@ void refuse_by_the_clock(Run& run, Preflight& preflight, ReadingAs who) {
 
 void note_rows_without_expiry(Preflight& preflight, std::optional<double> rows) {
   if (rows.value_or(0) > 0)
-    preflight.notes.push_back(
-        fmt::format("{} rows without an expire_date never expire: no cleanup deletes them, and no "
-                    "figure counts them",
-                    quantity_text(rows, Unit::rows)));
+    preflight.notes.push_back(fmt::format(
+        "{}{} rows without an expire_date never expire: no cleanup deletes them, and no "
+        "figure counts them",
+        *rows >= kCountExpiredUpTo ? "at least " : "", quantity_text(rows, Unit::rows)));
 }
 
 /// As long as that is cheaper than the copying that follows; else the estimates stay, as of the

@@ -13,10 +13,10 @@
 namespace django_session::sessions {
 namespace {
 
-void vacuum(Run& run, const LookAround& look_around) {
+void vacuum(Run& run, int version, const LookAround& look_around) {
   run.show("vacuuming");
   look_around();
-  const std::string statement = sql_of_vacuum(run);
+  const std::string statement = sql_of_vacuum(run, version);
   run.connection().take_warnings();
   if (!granted([&] { run.run_long(statement, patience::kVacuumsLock); }))
     throw Stopped("VACUUM's lock was never granted: " + lock_holders(run));
@@ -35,9 +35,9 @@ void say_what_is_left(Run& run, const std::string& holder) {
 }  // namespace
 
 /// Without truncation: that would take an exclusive lock, which standbys replay without yielding.
-std::string sql_of_vacuum(const Run& run) {
+std::string sql_of_vacuum(const Run& run, int version) {
   return "VACUUM (ANALYZE, TRUNCATE FALSE, INDEX_CLEANUP TRUE, PARALLEL 0) " +
-         run.target().sql_name;
+         table_alone(run, version);
 }
 
 void reclaim_after_delete(Run& run, const LookAround& look_around) {
@@ -50,7 +50,7 @@ void reclaim_after_delete(Run& run, const LookAround& look_around) {
   // VACUUM is worth its half of the time all the same.
   const std::string holder = wait_for_old_snapshots(run, run.end().remaining() / 2);
   flush_statistics(run, rights.version);
-  vacuum(run, look_around);
+  vacuum(run, rights.version, look_around);
   if (!holder.empty()) return say_what_is_left(run, holder);
   if (rights.reindex) rebuild_bloated_indexes(run, rights.version, look_around);
 }

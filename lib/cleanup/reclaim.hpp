@@ -16,6 +16,6 @@ using LookAround = std::function<void()>;
 /// Where an old snapshot keeps what was deleted alive, there is the VACUUM alone, and the note.
 void reclaim_after_delete(Run& run, const LookAround& look_around);
 
-std::string sql_of_vacuum(const Run& run);
+std::string sql_of_vacuum(const Run& run, int version);
 
 }  // namespace django_session::sessions

@@ -372,7 +372,10 @@ void Swap::catch_up() {
 /// So that visibility map and statistics are there when the clients come. A role that isn't a
 /// member of the owner with INHERIT may not VACUUM, but gets ANALYZE as the owner.
 void Swap::vacuum_shadow() {
-  swap_.send(flush_statistics_sql(names_, swap_.quick()), swap_.quick());
+  TransactionLimits asleep = swap_.quick();  // before PostgreSQL 15
+  asleep.lock += std::chrono::seconds(1);
+  asleep.statement += std::chrono::seconds(1);
+  swap_.send(flush_statistics_sql(names_, asleep), asleep);
   swap_.statements_follow(1);
   if (!vacuum(kWithAnalyze, names_.shadow()))
     swap_.send_long(analyze_sql(names_, swap_.unhurried()));

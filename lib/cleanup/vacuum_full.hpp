@@ -10,6 +10,6 @@ namespace django_session::sessions {
 /// at most --lock-timeout at a time. Sets the result's longest_lock.
 void vacuum_full(Run& run, const LookAround& look_around);
 
-std::string sql_of_vacuum_full(const Run& run);
+std::string sql_of_vacuum_full(const Run& run, int version);
 
 }  // namespace django_session::sessions

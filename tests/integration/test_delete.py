@@ -16,7 +16,7 @@ from gate import after_two_batches
 from pgbouncer_server import PgBouncer
 from processes import wait_for
 from traffic import Traffic
-from wire_proxy import WireProxy
+from wire_proxy import Fault, WireProxy
 
 DELETE = ("--method", "delete", "--no-progress")
 CONTENT = f"""SELECT md5(string_agg(s::text, ',' ORDER BY session_key)), count(*)
@@ -418,6 +418,27 @@ def test_a_trigger_that_prevents_the_delete_is_found_out(neglected, run_cleanup)
     assert "a trigger or a rule must have prevented it" in result.message
     planned = run_cleanup(*DELETE, "--dry-run", user="postgres")
     assert planned.code == DONE and "a trigger or a rule prevents it" in planned.stdout, planned
+
+
+def test_what_a_trigger_keeps_is_no_failure_after_a_lost_connection(neglected, run_cleanup):
+    """What was deleted before the loss has been deleted."""
+    neglected.psql(f"""CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS
+          $$ BEGIN RETURN CASE WHEN OLD.session_key <> '{oldest(neglected)}' THEN OLD END; END $$;
+        CREATE TRIGGER keep BEFORE DELETE ON {TABLE} FOR EACH ROW EXECUTE FUNCTION keep()""", OWNER)
+    with WireProxy(neglected.cluster, Fault.CUT_BEFORE, at=lambda step: step.text.startswith("VACUUM")) as proxy:
+        result = run_cleanup("-d", proxy.conninfo("site", OWNER), *DELETE)
+        assert proxy.happened
+    assert (result.code, result.deleted) == (DONE, 29_099), result
+
+
+@pytest.mark.parametrize("locked", ["a row", "the table"])
+def test_a_lock_that_is_waited_for_longer_than_an_answer_is_a_lock(neglected, run_cleanup, locked):
+    held = f"SELECT 1 FROM {TABLE} WHERE session_key = '{oldest(neglected)}' FOR UPDATE" if locked == "a row" else f"LOCK TABLE {TABLE}"
+    with transaction(neglected, held) as client:
+        result = run_cleanup(*DELETE, "--lock-timeout", "3", "-t", "2", "--max-duration", "12", user=OWNER)
+        assert f"pid {client.info.backend_pid}" in result.stdout + result.stderr, result
+    assert result.code == (DONE if locked == "a row" else STOPPED), result
+    assert neglected.value(EXPIRED) == (1 if locked == "a row" else 29_100)
 
 
 @pytest.mark.parametrize("user", [CLEANER, "postgres"])

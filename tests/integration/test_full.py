@@ -103,6 +103,38 @@ def test_a_signal_during_the_rewrite_undoes_it(neglected, start_cleanup):
         assert neglected.value(busy) == 0
     assert (result.code, result.message) == (STOPPED, "interrupted; run it again to continue"), result
     assert neglected.sizes()["total"] == before
+    assert result.perfdata["longest_lock"][0] > 0, "clients have waited for it all the same"
+
+
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = '{}'"
+
+
+def test_whoever_comes_before_its_analyze_causes_no_second_rewrite(neglected, start_cleanup):
+    """Who has queued behind the rewrite, and keeps a lock that only VACUUM and the like wait for."""
+    other = neglected.cluster.connect("site", OWNER, autocommit=False)
+    with contextlib.closing(other), neglected.cluster.locked("site", mode="ACCESS SHARE") as reading:
+        cleanup = start_cleanup(*FULL, "--lock-timeout", "3", user=SWAPPER)
+        wait_for(lambda: neglected.value(WAITING.format("AccessExclusiveLock")), "VACUUM FULL", pause=0.005)
+        thread = threading.Thread(target=other.cursor().execute, args=(f"LOCK TABLE {TABLE} IN SHARE UPDATE EXCLUSIVE MODE",))
+        thread.start()
+        wait_for(lambda: neglected.value(WAITING.format("ShareUpdateExclusiveLock")), "the other", pause=0.005)
+        mark = neglected.cluster.log_mark()
+        reading.rollback()
+        result = cleanup.result()
+        thread.join()
+    assert result.code == DONE and "rewritten, but not analyzed" in result.stderr, result
+    assert "VACUUM (FULL" not in neglected.cluster.log_text(mark).replace("STATEMENT:  VACUUM (FULL", "")
+    assert result.perfdata["after"][0] < 0.05 * result.perfdata["before"][0]
+
+
+def test_a_table_that_inherits_is_left_alone(neglected, run_cleanup):
+    neglected.psql(f"CREATE TABLE archive () INHERITS ({TABLE})", OWNER)
+    files = "SELECT pg_relation_filenode('archive'), pg_relation_filenode('django_session')"
+    (archive, table), = neglected.psql(files)
+    with neglected.cluster.locked("site", table="archive", mode="ACCESS SHARE"):
+        result = run_cleanup(*FULL, user=SWAPPER)
+    (archive_after, table_after), = neglected.psql(files)
+    assert result.code == DONE and archive_after == archive and table_after != table, result
 
 
 def test_an_old_snapshot_makes_it_useless_and_is_named(neglected, run_cleanup):

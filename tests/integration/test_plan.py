@@ -186,6 +186,8 @@ def test_rows_that_never_expire_are_counted(cleaned_site, run_cleanup):
             result = run_cleanup(*options, "--method", "delete", user=user)
             assert result.code == DONE, result
             assert "50 rows without an expire_date never expire" in result.stdout + result.stderr, result
+    cleaned_site.psql(f"INSERT INTO {TABLE} SELECT 'never' || i, '', NULL FROM generate_series(1, 100000) i")
+    assert "at least 100k rows without an expire_date" in run_cleanup("--dry-run", user=OWNER).stdout
     cleaned_site.psql(f"UPDATE {TABLE} SET expire_date = now(); ALTER TABLE {TABLE} ALTER expire_date SET NOT NULL")
     assert "never expire" not in run_cleanup("--dry-run", user=OWNER).stdout
 
