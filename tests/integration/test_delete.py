@@ -433,8 +433,8 @@ def test_what_a_trigger_keeps_is_no_failure_after_a_lost_connection(neglected, r
 
 @pytest.mark.parametrize("locked", ["a row", "the table"])
 def test_a_lock_that_is_waited_for_longer_than_an_answer_is_a_lock(neglected, run_cleanup, locked):
-    held = f"SELECT 1 FROM {TABLE} WHERE session_key = '{oldest(neglected)}' FOR UPDATE" if locked == "a row" else f"LOCK TABLE {TABLE}"
-    with transaction(neglected, held) as client:
+    row = f"SELECT 1 FROM {TABLE} WHERE session_key = '{oldest(neglected)}' FOR UPDATE"
+    with transaction(neglected, row if locked == "a row" else f"LOCK TABLE {TABLE}") as client:
         result = run_cleanup(*DELETE, "--lock-timeout", "3", "-t", "2", "--max-duration", "12", user=OWNER)
         assert f"pid {client.info.backend_pid}" in result.stdout + result.stderr, result
     assert result.code == (DONE if locked == "a row" else STOPPED), result
