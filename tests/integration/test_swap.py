@@ -512,9 +512,9 @@ def test_a_swap_that_begins_while_another_is_planned_does_not_make_it_impossible
     oid = site.value("SELECT 'django_session'::regclass::oid")
     with contextlib.closing(cluster.connect(site.database, OWNER, autocommit=False)) as other:
         other.cursor().execute(f"CREATE TABLE djs_{oid}_new ()")  # as the other's beginning, until it commits
-        process = start_cleanup()
+        process = start_cleanup("--lock-timeout", "4")  # so that the trial is what waits
         wait_for(lambda: site.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'transactionid'") == 1,
-                 "the plan's trial")
+                 "the plan's trial", pause=0.01)
         other.commit()
         assert ended(process) == DONE, process.log_text()
     assert helpers(site) == []
