@@ -310,7 +310,7 @@ def test_wherever_the_connection_ends_what_it_has_told_is_reported(cluster, site
         states.append(answer.state)
     assert {"WARNING", "CRITICAL"} <= set(states), states
     with EndingWay(cluster, way.sent - 4000, silent=True) as cut:
-        answer = ask(cut, "-t", "2")
+        answer = ask(cut, "-t", "4")
     assert answer.state == "WARNING" and answer.perfdata["total"] and "database" not in answer.perfdata, answer.stdout
 
 

@@ -435,7 +435,7 @@ def test_what_a_trigger_keeps_is_no_failure_after_a_lost_connection(neglected, r
 def test_a_lock_that_is_waited_for_longer_than_an_answer_is_a_lock(neglected, run_cleanup, locked):
     row = f"SELECT 1 FROM {TABLE} WHERE session_key = '{oldest(neglected)}' FOR UPDATE"
     with transaction(neglected, row if locked == "a row" else f"LOCK TABLE {TABLE}") as client:
-        result = run_cleanup(*DELETE, "--lock-timeout", "3", "-t", "2", "--max-duration", "12", user=OWNER)
+        result = run_cleanup(*DELETE, "--lock-timeout", "5", "-t", "4", "--max-duration", "20", user=OWNER)
         assert f"pid {client.info.backend_pid}" in result.stdout + result.stderr, result
     assert result.code == (DONE if locked == "a row" else STOPPED), result
     assert neglected.value(EXPIRED) == (1 if locked == "a row" else 29_100)

@@ -113,7 +113,7 @@ def test_whoever_comes_before_its_analyze_causes_no_second_rewrite(neglected, st
     """Who has queued behind the rewrite, and keeps a lock that only VACUUM and the like wait for."""
     other = neglected.cluster.connect("site", OWNER, autocommit=False)
     with contextlib.closing(other), neglected.cluster.locked("site", mode="ACCESS SHARE") as reading:
-        cleanup = start_cleanup(*FULL, "--lock-timeout", "3", user=SWAPPER)
+        cleanup = start_cleanup(*FULL, "--lock-timeout", "5", user=SWAPPER)
         wait_for(lambda: neglected.value(WAITING.format("AccessExclusiveLock")), "VACUUM FULL", pause=0.005)
         thread = threading.Thread(target=other.cursor().execute, args=(f"LOCK TABLE {TABLE} IN SHARE UPDATE EXCLUSIVE MODE",))
         thread.start()
