@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import functools
+import math
 import os
 import shutil
 import tempfile
@@ -35,6 +36,8 @@ def pytest_addoption(parser):
     parser.addoption("--rounds", type=int, default=1, metavar="N",
                      help="repeat what happens at random moments N times as often")
     parser.addoption("--every-case", action="store_true", help="all cases of the proofs, where else some stand for them")
+    parser.addoption("--some-cases", action="store_true",
+                     help="of a test that is marked some_cases(n) one case of n: `tests/run`, which would take too long")
     parser.addoption("--seconds", type=float, default=0, metavar="N",
                      help="how long the mishaps of test_long_runs.py go on; each happens once at least")
     parser.addoption("--readings", type=int, default=2_000, metavar="N", help="how many test_long_runs.py makes")
@@ -61,6 +64,9 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker("sql")
     chosen = [item for item in items if not why_not(item, version)]
     config.stash[LEFT_OUT] = collections.Counter(filter(None, (why_not(item, version) for item in items)))
+    if config.getoption("--some-cases"):
+        left_out = spared(items)
+        chosen = [item for item in chosen if item not in left_out]
     if config.getoption("--in-turn"):
         turns = turns_of([item for item in items if item.get_closest_marker("sql")],
                          each_case=config.getoption("--in-turn") == "case")
@@ -87,16 +93,33 @@ def why_not(item, version):
 def turns_of(items, each_case):
     """On which version, beside Debian's, each case runs if it runs on one: by its test's name, and the cases of a test on one
     after the other, so that the choice of no test depends on others."""
-    turns, tests = {}, collections.defaultdict(list)
-    for item in items:
-        tests[item.nodeid.partition("[")[0]].append(item)
-    for test, its_cases in tests.items():
+    turns = {}
+    for test, its_cases in cases_by_test(items).items():
         start = zlib.crc32(test.encode())
         for number, item in enumerate(its_cases):
             versions = [version for version in VERSIONS if version != DEBIANS and not why_not(item, version)]
             if versions and (each_case or number == start % len(its_cases)):
                 turns[item] = versions[(start + number) % len(versions)]
     return turns
+
+
+def spared(items):
+    """The cases that --some-cases leaves out: by their names, as if by chance, since every nth of a product of two
+    lists may have the same of one of them."""
+    left_out = set()
+    for its_cases in cases_by_test(items).values():
+        for mark in its_cases[0].iter_markers("some_cases"):
+            by_chance = sorted(its_cases, key=lambda item: zlib.crc32(item.nodeid.encode()))
+            left_out.update(by_chance[math.ceil(len(its_cases) / mark.args[0]):])
+    return left_out
+
+
+def cases_by_test(items):
+    """By the test's name without the case."""
+    tests = collections.defaultdict(list)
+    for item in items:
+        tests[item.nodeid.partition("[")[0]].append(item)
+    return tests
 
 
 def cases(names, **marks):

@@ -1,5 +1,6 @@
 """Shows that the tests' own tools work here: every server starts, answers and ends."""
 
+import collections
 import datetime
 import subprocess
 import sys
@@ -199,12 +200,12 @@ def test_filling_is_quick_enough_for_big_tables(site):
     assert time.monotonic() - start < 20
 
 
-# -- versions ----------------------------------------------------------------------------------------------
+# -- which cases are run, and on which version -------------------------------------------------------------
 
 
-def collected(*options):
-    """The tests of one file which has some of each kind."""
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", "test_roles.py",
+def collected(*options, file="test_roles.py"):
+    """The tests of one file; of those that depend on the version or do not, this one has some of each kind."""
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", file,
                            *options], cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     return [line for line in done.stdout.splitlines() if "::" in line]
 
@@ -225,3 +226,14 @@ def test_one_case_of_each_test_has_its_turn():
     tests = [case.partition("[")[0] for case in turns]
     assert sorted(tests) == sorted({case.partition("[")[0] for case in collected("-m", "sql")})
     assert len(turns) < len(in_turn("case"))
+
+
+def test_of_some_tests_a_part_of_the_cases_is_run_and_of_all_others_each():
+    every, chosen = (collections.Counter(case.partition("[")[0] for case in collected(*options, file="test_plan.py"))
+                     for options in ((), ("--some-cases",)))
+    assert every.keys() == chosen.keys()
+    fewer = {test.partition("::")[2]: (every[test], count) for test, count in chosen.items() if count != every[test]}
+    assert fewer.pop("test_the_size_afterwards_is_foreseen") == (32, 8)
+    assert fewer.pop("test_the_size_of_a_mixture_afterwards_is_foreseen") == (8, 4)
+    assert fewer.pop("test_functions_that_were_revoked_are_noticed_before_anything_is_done") == (4, 1)
+    assert not fewer

@@ -90,6 +90,7 @@ STATES = [untouched, expired_came_later, live_came_later, in_toast, with_many_in
           cleaned_but_not_compacted]
 
 
+@pytest.mark.some_cases(4)
 @pytest.mark.parametrize("options", [("swap",), ("swap", "--keep", "400d"), ("full",), ("delete",)], ids=" ".join)
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
 def test_the_size_afterwards_is_foreseen(cleaned_site, plan, run_cleanup, state, options):
@@ -131,6 +132,7 @@ MIXTURES = {
 }
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize("mixture", MIXTURES)
 def test_the_size_of_a_mixture_afterwards_is_foreseen(cleaned_site, plan, run_cleanup, mixture):
     MIXTURES[mixture](cleaned_site)
@@ -401,11 +403,13 @@ def functions_in_our_sql(site):
         f"'EXECUTE') AND p.proname IN ({', '.join(map(repr, sorted(names)))}) ORDER BY 1")]
 
 
-def test_functions_that_were_revoked_are_noticed_before_anything_is_done(cleaned_site, plan, run_cleanup):
+@pytest.mark.some_cases(4)
+@pytest.mark.parametrize("part", range(4))
+def test_functions_that_were_revoked_are_noticed_before_anything_is_done(cleaned_site, plan, run_cleanup, part):
     """Where the plan doesn't need one of them, the swap doesn't either."""
     cleaned_site.fill(sessions=100)
     not_needed = []
-    for function in functions_in_our_sql(cleaned_site):
+    for function in functions_in_our_sql(cleaned_site)[part::4]:
         cleaned_site.psql(f"REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC")
         if plan("--method", "swap").result.code == DONE:
             not_needed.append(function)

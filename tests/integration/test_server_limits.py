@@ -63,6 +63,7 @@ STEPS = {
 ABORTED = {"indexes", "exchange"}  # the others are gone on with
 
 
+@pytest.mark.some_cases(3)
 @pytest.mark.parametrize("step", STEPS)
 def test_a_disk_that_fills_up(tight, start_cleanup, run_cleanup, step):
     method, words, passing = STEPS[step]
