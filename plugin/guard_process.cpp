@@ -15,12 +15,26 @@
 namespace django_session::plugin {
 namespace {
 
-// By the system's own calls, since ThreadSanitizer's wait for a lock that another thread may have had.
+// The system's own calls. The library's are ThreadSanitizer's where that is at work: they wait for locks
+// that another thread may have had, and take the descriptors of this process for the daemon's.
 
 void name_process(const char* name) { syscall(SYS_prctl, PR_SET_NAME, name, 0UL, 0UL, 0UL); }
 
 [[noreturn]] void end_process(int code) {
   while (true) syscall(SYS_exit_group, code);
+}
+
+int copied_upwards(int descriptor) {
+  return static_cast<int>(syscall(SYS_fcntl, descriptor, F_DUPFD, 10));
+}
+
+bool copied_to(int number, int descriptor, int flags = 0) {
+  return syscall(SYS_dup3, descriptor, number, flags) >= 0;
+}
+
+void tell(int descriptor, bool started, int number) {
+  const GuardReport report = {started, number};
+  syscall(SYS_write, descriptor, &report, sizeof(report));
 }
 
 void set_signal(int number, void (*action)(int)) {
@@ -39,13 +53,7 @@ void unblock_signals() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-void tell(int descriptor, bool started, int number) {
-  const GuardReport report = {started, number};
-  [[maybe_unused]] const ssize_t written = write(descriptor, &report, sizeof(report));
-}
-
-/// By the system's own calls: the library's want to reach all threads that it remembers, and they
-/// are not in this process.
+/// The library's calls want to reach all threads that it remembers, and they are not in this process.
 bool become_user(const ProgramUser& user) {
   return syscall(SYS_setgroups, 1UL, &user.group) == 0 &&
          syscall(SYS_setresgid, user.group, user.group, user.group) == 0 &&
@@ -70,19 +78,19 @@ bool become_user(const ProgramUser& user) {
 int arrange_descriptors(const GuardPlan& plan) {
   constexpr int kReport = 3;
   // Upwards first, so that none is overwritten before it is in its place.
-  const int null = fcntl(plan.null, F_DUPFD, 10);
-  const int output = fcntl(plan.output, F_DUPFD, 10);
-  const int report = fcntl(plan.report, F_DUPFD, 10);
+  const int null = copied_upwards(plan.null);
+  const int output = copied_upwards(plan.output);
+  const int report = copied_upwards(plan.report);
   if (null < 0 || output < 0 || report < 0) return -1;
-  if (dup2(null, 0) < 0 || dup2(output, 1) < 0 || dup2(output, 2) < 0) return -1;
-  if (dup3(report, kReport, O_CLOEXEC) < 0) return -1;
+  if (!copied_to(0, null) || !copied_to(1, output) || !copied_to(2, output)) return -1;
+  if (!copied_to(kReport, report, O_CLOEXEC)) return -1;
   close_range(kReport + 1, ~0U, 0);
   return kReport;
 }
 
 void let_go_of_output() {
-  dup2(0, 1);
-  dup2(0, 2);
+  copied_to(1, 0);
+  copied_to(2, 0);
 }
 
 void kill_group(int /*signal*/) { kill(0, SIGKILL); }
