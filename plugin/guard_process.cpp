@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <system_error>
@@ -37,20 +38,34 @@ void tell(int descriptor, bool started, int number) {
   syscall(SYS_write, descriptor, &report, sizeof(report));
 }
 
-void set_signal(int number, void (*action)(int)) {
-  struct sigaction wanted = {};
-  wanted.sa_handler = action;
-  sigaction(number, &wanted, nullptr);
+/// When the thread ends that has made this process, whose number is `parent`: `signal`, now if that has been already.
+void expect_end_of(pid_t parent, int signal) {
+  syscall(SYS_prctl, PR_SET_PDEATHSIG, static_cast<unsigned long>(signal), 0UL, 0UL, 0UL);
+  if (getppid() != parent) kill(getpid(), signal);
 }
 
-void set_signals(void (*action)(int)) {
-  for (int number = 1; number < NSIG; ++number) set_signal(number, action);
+constexpr unsigned long kSignalSetSize = (NSIG - 1) / 8;  // the kernel's, bytes
+
+void set_to_default(int signal) {
+  constexpr std::array<long, 8> kDefault = {};  // whatever the order of its members is
+  syscall(SYS_rt_sigaction, signal, kDefault.data(), nullptr, kSignalSetSize);
 }
 
-void unblock_signals() {
-  sigset_t none;
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, nullptr);
+void set_all_to_default() {
+  for (int signal = 1; signal < NSIG; ++signal) set_to_default(signal);
+}
+
+void block_only(const sigset_t& signals) {
+  syscall(SYS_rt_sigprocmask, SIG_SETMASK, &signals, nullptr, kSignalSetSize);
+}
+
+int next_of(const sigset_t& signals) {
+  return static_cast<int>(syscall(SYS_rt_sigtimedwait, &signals, nullptr, nullptr, kSignalSetSize));
+}
+
+/// Whether it has ended.
+bool look_after(pid_t program, int& status) {
+  return syscall(SYS_wait4, program, &status, WNOHANG, nullptr) == program;
 }
 
 /// The library's calls want to reach all threads that it remembers, and they are not in this process.
@@ -60,15 +75,17 @@ bool become_user(const ProgramUser& user) {
          syscall(SYS_setresuid, user.user, user.user, user.user) == 0;
 }
 
-[[noreturn]] void become_program(const GuardPlan& plan) {
+[[noreturn]] void become_program(const GuardPlan& plan, pid_t guard) {
   if (plan.user != nullptr && !become_user(*plan.user)) {
     tell(plan.report, false, errno);
     end_process(127);
   }
   // Last, since the kernel forgets it where the user changes.
-  prctl(PR_SET_PDEATHSIG, SIGKILL);  // also finds a program that has left the group
-  set_signals(SIG_DFL);
-  unblock_signals();
+  expect_end_of(guard, SIGKILL);  // also finds a program that has left the group
+  set_all_to_default();
+  sigset_t none;
+  sigemptyset(&none);
+  block_only(none);
   execve(plan.words[0], plan.words, plan.environment);
   tell(plan.report, false, errno);
   end_process(127);
@@ -93,35 +110,39 @@ void let_go_of_output() {
   copied_to(2, 0);
 }
 
-void kill_group(int /*signal*/) { kill(0, SIGKILL); }
-
-/// Should the daemon die, its commands go with it; it may have died before we were told to notice.
-void end_with_parent(pid_t parent) {
-  const int parent_died = SIGRTMIN + 1;
-  set_signal(parent_died, kill_group);
-  unblock_signals();
-  prctl(PR_SET_PDEATHSIG, parent_died);
-  if (getppid() != parent) kill_group(parent_died);
+/// The program's status. Should the daemon die first, its commands go with it.
+int await_end(pid_t program, int parent_died) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGCHLD);
+  sigaddset(&signals, parent_died);
+  int status = 0;
+  while (!look_after(program, status))
+    if (next_of(signals) == parent_died) kill(0, SIGKILL);
+  return status;
 }
 
 [[noreturn]] void guard(GuardPlan plan) {
   name_process("django_session");
   setpgid(0, 0);
-  set_signals(SIG_IGN);          // the group's SIGTERM is for the program
-  set_signal(SIGCHLD, SIG_DFL);  // else there were no exit code
-  end_with_parent(plan.parent);
+  sigset_t all;  // the group's SIGTERM is for the program; others are waited for
+  sigfillset(&all);
+  block_only(all);
+  set_to_default(SIGCHLD);  // else there were no exit code
+  const int parent_died = SIGRTMIN + 1;
+  set_to_default(parent_died);
+  expect_end_of(plan.parent, parent_died);
   plan.report = arrange_descriptors(plan);
   if (plan.report < 0) end_process(1);
+  const pid_t guard = getpid();
   const pid_t program = _Fork();
-  if (program == 0) become_program(plan);
+  if (program == 0) become_program(plan, guard);
   if (program < 0) {
     tell(plan.report, false, errno);
     end_process(1);
   }
   let_go_of_output();
-  int status = 0;
-  while (waitpid(program, &status, 0) < 0 && errno == EINTR) continue;
-  tell(plan.report, true, status);
+  tell(plan.report, true, await_end(program, parent_died));
   end_process(0);
 }
 

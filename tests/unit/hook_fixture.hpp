@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -70,8 +71,13 @@ struct HookFixture : Utest {
   std::atomic<long> hours = 1000;
   CleanupResult result;
   CleanupRun run;
+  std::future<void> all_have_ended;
+  std::shared_ptr<void> in_use;
 
   void setup() override {
+    const auto ended = std::make_shared<std::promise<void>>();
+    all_have_ended = ended->get_future();
+    in_use.reset(this, [ended](void*) { ended->set_value(); });
     settings.instance = "site";
     settings.timeout_seconds = 1;
     settings.cleanup.emplace();
@@ -92,16 +98,23 @@ struct HookFixture : Utest {
     result.longest_lock = 20ms;
   }
 
+  /// A thread may still tell of its end when the test is over, and tells it to this journal.
+  void teardown() override {
+    in_use.reset();
+    CHECK(all_have_ended.wait_for(10s) == std::future_status::ready);
+  }
+
   HookOutput output() {
-    return {[this](LogLevel, const std::string& line) { journal.add("log " + line); },
-            [this](Severity severity, const std::string& line) {
-              journal.add(severity_name(severity) + " " + line);
-            },
-            [this] {
-              return Moment{
-                  std::chrono::steady_clock::time_point{} + std::chrono::hours(hours), 720,
-                  std::chrono::system_clock::time_point{} + std::chrono::hours(490'000 + hours)};
-            }};
+    return {
+        [this, held = in_use](LogLevel, const std::string& line) { journal.add("log " + line); },
+        [this](Severity severity, const std::string& line) {
+          journal.add(severity_name(severity) + " " + line);
+        },
+        [this] {
+          return Moment{
+              std::chrono::steady_clock::time_point{} + std::chrono::hours(hours), 720,
+              std::chrono::system_clock::time_point{} + std::chrono::hours(490'000 + hours)};
+        }};
   }
 
   /// Waits until so many cleanups are over, their counters included.

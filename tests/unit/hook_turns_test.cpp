@@ -29,6 +29,9 @@ TEST_GROUP_BASE(HookTurns, HookFixture) {
   void teardown() override {
     end(*second);
     end(*first);
+    second.reset();
+    first.reset();
+    HookFixture::teardown();
   }
 
   std::unique_ptr<Hook> hook_of(const std::string& instance) {
