@@ -16,7 +16,7 @@
 namespace django_session::plugin {
 namespace {
 
-// The system's own calls. The library's are ThreadSanitizer's where that is at work: they wait for locks
+// The system's own calls. The library's are ThreadSanitizer's in a build with it: they wait for locks
 // that another thread may have had, and take the descriptors of this process for the daemon's.
 
 void name_process(const char* name) { syscall(SYS_prctl, PR_SET_NAME, name, 0UL, 0UL, 0UL); }
@@ -38,7 +38,7 @@ void tell(int descriptor, bool started, int number) {
   syscall(SYS_write, descriptor, &report, sizeof(report));
 }
 
-/// When the thread ends that has made this process, whose number is `parent`: `signal`, now if that has been already.
+/// Asks for a signal when the thread ends that made this process; it may have ended already.
 void expect_end_of(pid_t parent, int signal) {
   syscall(SYS_prctl, PR_SET_PDEATHSIG, static_cast<unsigned long>(signal), 0UL, 0UL, 0UL);
   if (getppid() != parent) kill(getpid(), signal);
