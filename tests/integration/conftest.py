@@ -146,12 +146,18 @@ def seconds(pytestconfig):
 
 
 @pytest.fixture
-def say(capsys):
-    """Shows a figure though the test passes."""
-    def show(text):
-        with capsys.disabled():
-            print(f"\n{text}", flush=True)
-    return show
+def say(record_property):
+    """Shows a figure at the end of the run though the test passes."""
+    return lambda text: record_property("figure", text)
+
+
+def pytest_terminal_summary(terminalreporter):
+    figures = [f"{report.nodeid.partition('::')[2]}: {value}" for reports in terminalreporter.stats.values() for report in reports
+               if getattr(report, "when", "") == "call" for name, value in report.user_properties if name == "figure"]
+    if figures:
+        terminalreporter.section("figures")
+    for line in figures:
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

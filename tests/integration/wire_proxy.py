@@ -25,8 +25,9 @@ class Fault(enum.Enum):
     CUT_AFTER = "the server has done it, and both ends are closed before the answer"
     CUT_WITHIN = "both ends are closed in the midst of the answer"
     RESET = "both ends are reset, as by a firewall; the server never sees the message"
+    RESET_AFTER = "the server has done it, and both ends are reset before the answer"
     BYTE_BY_BYTE = "message and answer come byte by byte"
-    DELAYED = "the message comes late"
+    DELAYED = "message and answer come late"
     SILENT_BEFORE = "the message never comes, and nobody is told"
     SILENT_AFTER = "the server has done it, and the answer never comes"
     GONE_BEFORE = "as CUT_BEFORE, and nobody can connect any more"
@@ -34,6 +35,7 @@ class Fault(enum.Enum):
     KILLED_BEFORE = "the program is killed before the server sees the message"
     KILLED_AFTER = "the program is killed when the server has done it"
     CRASH_BEFORE = "the server crashes, and starts again"
+    CRASH_AT_ONCE = "the server crashes while it does what the message says, and starts again"
     CRASH_AFTER = "the server has done it, crashes, and starts again"
 
 
@@ -75,6 +77,7 @@ class WireProxy:
         self._ways = []
         self.sockets = []
         self._connections = 0
+        self.mistakes = []
 
     def __enter__(self):
         self._thread = threading.Thread(target=self._listen, daemon=True)
@@ -90,6 +93,8 @@ class WireProxy:
                 end.shutdown(socket.SHUT_RDWR)
         for way in self._ways:
             way.join()
+        if self.mistakes and not exception[0]:
+            raise self.mistakes[0]
 
     def conninfo(self, database, user):
         host, port = self._listener.getsockname()
@@ -135,6 +140,12 @@ class _Way(threading.Thread):
         self._connection = number
 
     def run(self):
+        try:
+            self._relay()
+        except BaseException as mistake:  # pylint: disable=broad-except  # of ours: it must not look like a fault
+            self._proxy.mistakes.append(mistake)
+
+    def _relay(self):
         with self._client, contextlib.suppress(OSError, _Closed), \
                 socket.create_connection(("127.0.0.1", self._proxy.port)) as self._server:
             self._proxy.sockets += [self._client, self._server]
@@ -168,13 +179,15 @@ class _Way(threading.Thread):
         if fault is Fault.DELAYED:
             time.sleep(DELAY)
         if fault is Fault.RESET:
-            self._reset()
+            self._break(fault)
         if fault.name.endswith("_BEFORE"):
             self._break(fault)
         self._deliver(self._server, message, fault)
-        if fault is Fault.CUT_AT_ONCE:
-            raise _Closed
+        if fault.name.endswith("_AT_ONCE"):
+            self._break(fault)
         answer = read_answer()
+        if fault is Fault.DELAYED:
+            time.sleep(DELAY)
         if fault.name.endswith("_AFTER"):
             self._break(fault)
         if fault is Fault.CUT_WITHIN:
@@ -186,13 +199,21 @@ class _Way(threading.Thread):
         cause = fault.name.split("_")[0]
         if cause == "GONE":
             self._proxy.gone = True
+        elif cause == "RESET":
+            self._reset()
         elif cause == "KILLED":
-            self._proxy.victim()
+            self._kill()
         elif cause == "CRASH":
             self._proxy.crash()
         elif cause == "SILENT":
             self._wait_for_the_end()
         raise _Closed
+
+    def _kill(self):
+        """It may come before whoever started it has said how."""
+        while not self._proxy.victim:
+            time.sleep(0.01)
+        self._proxy.victim()
 
     # -- what goes over the wire
 
