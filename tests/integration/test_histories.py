@@ -110,7 +110,7 @@ class Client(threading.Thread):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_history_is_linearizable(cleaned_site, cluster, pgbouncer, run_cleanup, way, every_case):
+def test_every_history_is_linearizable(cleaned_site, cluster, pgbouncer, run_cleanup, way, every_case, say):
     """READ COMMITTED, as Django's are: a snapshot that was taken before the exchange doesn't see what came with it."""
     cleaned_site.fill(sessions=2000)
     connect = connector(way, cluster, pgbouncer, "site", OWNER)
@@ -131,4 +131,5 @@ def test_every_history_is_linearizable(cleaned_site, cluster, pgbouncer, run_cle
         history = sorted((entry for client in clients for entry in client.histories[key]), key=lambda entry: entry[:2])
         done += len(history)
         assert is_linearizable(history), (key, history)
-    print(f"\n{way}: {done} operations of {CLIENTS} clients on {KEYS} sessions, {len(results)} swaps")
+    say(f"{way}: {done} operations of {CLIENTS} clients on {KEYS} sessions, {len(results)} swaps")
+    assert done > 50 * len(results)

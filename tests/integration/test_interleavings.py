@@ -3,7 +3,7 @@ there clients do all they can do with a session, one thing or two after each oth
 next, or in a transaction that is still open when the message runs. Each is done to a second table, too, which nobody
 cleans: whatever a client is told, and what is there in the end, must be the same in both, but for what has expired.
 
-A TRUNCATE, which is of all sessions, has a run of its own for each message.
+A TRUNCATE and a clearsessions, which are of all sessions, have a run of their own for each message.
 
 `tests/run` takes some of the sequences at each message; `tests/run proof` takes all."""
 
@@ -43,12 +43,15 @@ OPERATIONS = {
     "cycle the key": ["INSERT INTO {table} SELECT %(new)s::text, session_data, expire_date FROM {table} "
                       "WHERE session_key = %(key)s", DELETE],
     "delete expired": ["DELETE FROM {table} WHERE session_key = %(key)s AND expire_date < now()"],
+    "lock": ["SELECT 1 FROM {table} WHERE session_key = %(key)s FOR UPDATE"],
     "lock and save": ["SELECT 1 FROM {table} WHERE session_key = %(key)s FOR UPDATE", UPDATE],
     "log out and in again": [DELETE, INSERT],
 }
 STARTS = {"live": SOON, "expired": PAST, "absent": None}
 ENDS = ("COMMIT", "ROLLBACK")
-OPEN = list(itertools.product(ENDS, OPERATIONS))  # what is done in transactions that stay open, by how they end
+# What is done in transactions that stay open, by how they end, and with which sessions: an error would end them.
+OPEN = [(end, operation, start) for end in ENDS for operation in OPERATIONS for start in STARTS
+        if (operation == "insert") == (start == "absent")]
 SEQUENCES = [(one,) for one in OPERATIONS] + list(itertools.product(OPERATIONS, repeat=2))
 MOST_STOPS = 90
 
@@ -63,8 +66,8 @@ class Clients:
     def __init__(self, connect, isolation):
         self._connections = {name: connect() for name in ("now", *ENDS)}
         self._begin = f"BEGIN ISOLATION LEVEL {isolation}"
+        self._goes_on = isolation != "SERIALIZABLE"  # where the server may end what has an open transaction's row
         self._count = itertools.count()
-        self._of_past = set()  # keys that had expired when the cleanup took them: nothing is said of them any more
         self.done = 0
 
     def close(self):
@@ -73,22 +76,28 @@ class Clients:
 
     def do(self, operation, key):
         values = self._values(key)
-        self._excuse(key)
-        outcomes = [self._transaction(table, operation, values) for table in (SESSIONS, CONTROL)]
+        self._let_expire(key)
+        outcomes = [self._transaction(table, [operation], values) for table in (SESSIONS, CONTROL)]
         self.done += 1
-        assert outcomes[0] == outcomes[1] or key in self._of_past, f"{operation} of {key}: {outcomes}"
+        assert outcomes[0] == outcomes[1], f"{operation} of {key}: {outcomes}"
 
     def open(self, end, operation, key):
-        """In the transaction that ends so, and is open meanwhile. Returned: what does it to the control, after the end."""
-        values = self._values(key)
-        self._excuse(key)
-        outcome = self._statements(self._connections[end], SESSIONS, operation, values)
+        """In the transaction that ends so, and is open meanwhile. Returned: what saves the session there before the end, and what
+        does it all to the control afterwards."""
+        values, later = self._values(key), self._values(key)
+        self._let_expire(key)
+        outcomes = [self._statements(self._connections[end], SESSIONS, operation, values)]
+        assert isinstance(outcomes[0], list), (operation, key, outcomes)
+
+        def go_on():
+            if self._goes_on:
+                outcomes.append(self._statements(self._connections[end], SESSIONS, "save", later))
 
         def do_as_well():
-            assert outcome == self._transaction(CONTROL, operation, values) or key in self._of_past, (operation, key)
-        assert isinstance(outcome, list), (operation, key, outcome)
+            as_well = self._transaction(CONTROL, [operation, "save"][:len(outcomes)], values, later)
+            assert sum(outcomes, []) == as_well, f"{operation} of {key}: {outcomes}, {as_well}"
         self.done += 1
-        return do_as_well
+        return go_on, do_as_well
 
     def begin(self, end):
         self._run(self._connections[end], self._begin)
@@ -99,25 +108,23 @@ class Clients:
     def rows(self, table):
         return {row[0]: row[1:] for row in self._run(self._connections["now"], f"SELECT * FROM {table}")[1]}
 
-    def excused(self, key):
-        return key.removesuffix("'") in self._of_past
-
     def _values(self, key):
         return {"key": key, "new": key + "'", "data": f"data {next(self._count)}", "later": LATER, "past": PAST}
 
-    def _excuse(self, key):
-        """That an expired session is gone is what a cleanup is for."""
+    def _let_expire(self, key):
+        """That an expired session is gone is what a cleanup is for: from here on nobody has it."""
         there = {table: self._run(self._connections["now"], f"SELECT expire_date FROM {table} WHERE session_key = %(key)s",
                                   {"key": key})[1] for table in (SESSIONS, CONTROL)}
         if there[CONTROL] and there[CONTROL][0][0] < NOW and not there[SESSIONS]:
-            self._of_past.add(key)
+            self._run(self._connections["now"], f"DELETE FROM {CONTROL} WHERE session_key = %(key)s", {"key": key})
 
-    def _transaction(self, table, operation, values):
+    def _transaction(self, table, operations, *values):
         connection = self._connections["now"]
         self._run(connection, self._begin)
-        outcome = self._statements(connection, table, operation, values)
-        self._run(connection, "COMMIT" if isinstance(outcome, list) else "ROLLBACK")
-        return outcome
+        outcomes = [self._statements(connection, table, *each) for each in zip(operations, values)]
+        error = next((outcome for outcome in outcomes if not isinstance(outcome, list)), None)
+        self._run(connection, "ROLLBACK" if error else "COMMIT")
+        return error or sum(outcomes, [])
 
     def _statements(self, connection, table, operation, values):
         """Of each its rows and how many it hit, or the error of the one that failed."""
@@ -142,6 +149,7 @@ class Interleaving:
         self._works = False
         self._stops = itertools.count()
         self._is_open = False
+        self._going_on = []
         self._committed = []
         self._unfinished = []
         self.error = None
@@ -185,14 +193,17 @@ class Interleaving:
             return
         for end in ENDS:
             self._clients.begin(end)
-        for end, operation in OPEN:
-            start = "absent" if operation == "insert" else "live"  # an error would end the whole transaction
-            as_well = self._clients.open(end, operation, f"{stop}/{start}/{key_in(end, operation)}")
+        for end, operation, start in OPEN:
+            go_on, as_well = self._clients.open(end, operation, f"{stop}/{start}/{key_in(end, operation)}")
+            self._going_on.append(go_on)
             if end == "COMMIT":
                 self._committed.append(as_well)
         self._is_open = True
 
     def _end_what_is_open(self):
+        for go_on in self._going_on:
+            go_on()
+        self._going_on = []
         for end in ENDS if self._is_open else ():
             self._clients.end(end)
         self._is_open = False
@@ -211,8 +222,9 @@ def roomy_pgbouncer(cluster, folder):
 
 def fill(site, chosen):
     """Sessions for all that is done at all stops, in both tables."""
+    opened = {start: [key_in(end, operation) for end, operation, its_start in OPEN if its_start == start] for start in STARTS}
     keys = [(f"{stop}/{start}/{number}", expires) for stop in range(MOST_STOPS) for start, expires in STARTS.items() if expires
-            for number in [*(number for number, _ in chosen.sequences(stop)), *itertools.starmap(key_in, OPEN)]]
+            for number in [*(number for number, _ in chosen.sequences(stop)), *opened[start]]]
     site.psql(f"CREATE TABLE {CONTROL} (LIKE {SESSIONS} INCLUDING ALL); ALTER TABLE {CONTROL} OWNER TO {OWNER}")
     with contextlib.closing(site.cluster.connect(site.database)) as connection:
         connection.cursor().execute(
@@ -249,7 +261,7 @@ class Some:
 @pytest.mark.parametrize("method", ["swap", "delete"])
 @pytest.mark.parametrize("isolation, way", [("READ COMMITTED", "simple"), ("REPEATABLE READ", "prepared"),
                                             ("SERIALIZABLE", "pooled")])
-def test_every_interleaving(cleaned_site, cluster, roomy_pgbouncer, start_cleanup, method, isolation, way, every_case):
+def test_every_interleaving(cleaned_site, cluster, roomy_pgbouncer, start_cleanup, method, isolation, way, every_case, say):
     chosen = All if every_case else Some
     fill(cleaned_site, chosen)
     with contextlib.closing(Clients(connector(way, cluster, roomy_pgbouncer, "site", OWNER), isolation)) as clients:
@@ -258,20 +270,27 @@ def test_every_interleaving(cleaned_site, cluster, roomy_pgbouncer, start_cleanu
             result = start_cleanup("--method", method, "-t", "600", "--no-progress", "--lock-timeout", "0.1",
                                    "-d", proxy.conninfo("site", SWAPPER), environment={}).result(timeout=3000)
         meanwhile.finish()
-        print(f"\n{method}, {isolation}, {way}: {meanwhile.stops} stops, {clients.done} operations")
+        stops = meanwhile.stops
+        say(f"{method}, {isolation}, {way}: {stops} stops, {clients.done} operations")
         assert result.code == DONE, result
+        assert stops <= MOST_STOPS, "at the last ones nothing was done"
         sessions, control = clients.rows(SESSIONS), clients.rows(CONTROL)
         for key in sessions.keys() | control.keys():
-            if not clients.excused(key) and (key not in control or control[key][1] > NOW):
+            if key not in control or control[key][1] > NOW:
                 assert sessions.get(key) == control.get(key), key
         assert "untouched" not in sessions and "untouched" in control
 
 
-class Truncation:
-    """TRUNCATE and then a new session, in a transaction that ends before the same message, or before the next one."""
+# What is done with all sessions at once, and which of those before it are left.
+OF_ALL = {"TRUNCATE": f"TRUNCATE {SESSIONS}", "clearsessions": f"DELETE FROM {SESSIONS} WHERE expire_date < now()"}
+LEFT = {"TRUNCATE": set(), "clearsessions": {f"before {number}" for number in range(1, 201)}}
 
-    def __init__(self, connection, at, end, stays_open):
-        self._cursor, self._at, self._end, self._stays_open = connection.cursor(), at, end, stays_open
+
+class Removal:
+    """One of those and then a new session, in a transaction that ends before the same message, or before the next one."""
+
+    def __init__(self, connection, what, at, end, stays_open):
+        self._cursor, self._what, self._at, self._end, self._stays_open = connection.cursor(), what, at, end, stays_open
         self.error = None
         self.is_over = False
 
@@ -279,7 +298,7 @@ class Truncation:
         """In the proxy's thread."""
         try:
             if number == self._at:
-                self._cursor.execute(f"BEGIN; SET LOCAL lock_timeout = '10s'; TRUNCATE {SESSIONS}; "
+                self._cursor.execute(f"BEGIN; SET LOCAL lock_timeout = '10s'; {OF_ALL[self._what]}; "
                                      f"INSERT INTO {SESSIONS} VALUES ('after', 'data', now() + interval '1 day')")
             if number == self._at + self._stays_open:
                 self._cursor.execute(self._end)
@@ -288,48 +307,50 @@ class Truncation:
             self.error = error
 
 
-TRUNCATIONS = list(itertools.product(ENDS, (False, True)))
+REMOVALS = list(itertools.product(ENDS, (False, True)))
 
 
-def some_truncations(steps):
+def some_removals(steps):
     """One that has ended before each message that changes something (as a function that lasts as long as its transaction), and
     by turns the others, anywhere."""
     changing = [(number, ("COMMIT", False)) for number, step in enumerate(steps) if "CREATE FUNCTION" in step.text]
-    return changing + list(zip(range(0, len(steps), 9), itertools.cycle(TRUNCATIONS[1:])))
+    return changing + list(zip(range(0, len(steps), 9), itertools.cycle(REMOVALS[1:])))
 
 
 BEFORE = f"""INSERT INTO {SESSIONS} SELECT 'before ' || i, 'data', now() + interval '1 day' FROM generate_series(1, 200) i;
 INSERT INTO {SESSIONS} SELECT 'expired ' || i, 'data', now() - interval '1 day' FROM generate_series(1, 600) i"""
 
 
+@pytest.mark.parametrize("what", OF_ALL)
 @pytest.mark.parametrize("method", ["swap", "delete"])
-def test_a_truncation_before_every_message(cleaned_site, cluster, start_cleanup, method, every_case):
+def test_a_removal_of_all_before_every_message(cleaned_site, cluster, start_cleanup, method, what, every_case, say):
     def run(proxy):
         return start_cleanup("--method", method, "-t", "60", "--no-progress", "--lock-timeout", "0.1",
                              "-d", proxy.conninfo("site", SWAPPER), environment={}).result()
 
-    def truncate(at, end, stays_open):
-        """Where the run was at its end before: at its last message but one."""
+    def remove(at, end, stays_open):
+        """Where the run was at its end before: at its last message but one, and false."""
         cleaned_site.psql(f"DELETE FROM {SESSIONS}; {BEFORE}")
         with contextlib.closing(cluster.connect("site", OWNER)) as connection:
-            truncation = Truncation(connection, at, end, stays_open)
-            with WireProxy(cluster, on_step=truncation.at_step) as proxy:
+            removal = Removal(connection, what, at, end, stays_open)
+            with WireProxy(cluster, on_step=removal.at_step) as proxy:
                 result = run(proxy)
-                if result.code == STOPPED and stays_open:  # one that waited for it in vain
+                if stays_open and (result.code == STOPPED or "locked" in result.message):  # one that waited for it in vain
                     assert "locked" in result.message, result
                     result = run(proxy)
-        assert not truncation.error and result.code == DONE, f"{truncation.error} {result}"
-        if not truncation.is_over:
-            return truncate(len(proxy.steps) - 2, end, stays_open)
+        assert not removal.error and result.code == DONE, f"{removal.error} {result}"
+        if not removal.is_over:
+            remove(len(proxy.steps) - 2, end, stays_open)
+            return False
         where = f"{end} at {at}{' and the next' if stays_open else ''}: {proxy.steps[at].words}\n{result}"
         left = {key for (key,) in cleaned_site.psql(f"SELECT session_key FROM {SESSIONS}")}
-        assert left == ({"after"} if end == "COMMIT" else {f"before {number}" for number in range(1, 201)}), where
+        assert left == (LEFT[what] | {"after"} if end == "COMMIT" else {f"before {number}" for number in range(1, 201)}), where
         return True
 
     with WireProxy(cluster) as proxy:
         assert run(proxy).code == DONE
-    every = itertools.product(range(len(proxy.steps) - 2), TRUNCATIONS)
-    cases = list(every) if every_case else some_truncations(proxy.steps[:-2])
-    done = sum(truncate(at, *how) for at, how in cases)
-    print(f"\n{method}: {len(proxy.steps)} messages, {done} truncations")
+    every = itertools.product(range(len(proxy.steps) - 2), REMOVALS)
+    cases = list(every) if every_case else some_removals(proxy.steps[:-2])
+    done = sum(remove(at, *how) for at, how in cases)
+    say(f"{method}, {what}: {len(proxy.steps)} messages, {done} of {len(cases)}")
     assert done > 0.9 * len(cases)

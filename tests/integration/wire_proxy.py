@@ -57,9 +57,9 @@ class Step:
 
 class WireProxy:
     """`with WireProxy(cluster, Fault.CUT_AFTER, at=7) as proxy:` a run of a program goes by proxy.conninfo(). `steps`: what
-    came; `happened`: whether there was a step `at` (its number, or what is true of it). on_step(step, number), if given, is called before each step is
-    delivered: what it does there, nobody sees from outside. victim: for the KILLED faults, what is called to kill the
-    program; crash: for the CRASH faults, what is called to crash the server and start it again."""
+    came; `happened`: whether there was a step `at` (its number, or what is true of it). on_step(step, number), if given, is called
+    before each step is delivered: what it does there, nobody sees from outside. victim: for the KILLED faults, what is called to
+    kill the program; crash: for the CRASH faults, what is called to crash the server and start it again."""
 
     def __init__(self, cluster, fault=Fault.NOTHING, at=None, on_step=None, victim=None, crash=None):
         self.port = cluster.port
