@@ -257,26 +257,23 @@ void Cleanup::carry_out() {
 }
 
 /// `loss`: how the connection was lost, and what stays if it doesn't come back.
-void Cleanup::reconnect(const std::string& loss) try {
+void Cleanup::reconnect(const std::string& loss) {
   const auto given_up = pg::Deadline::after(patience::kReconnects);
-  for (;;) {
-    run_.rest(patience::kBetweenReconnects);
-    try {
+  std::string so_far = "before that: " + loss;
+  for (;;) try {
+      run_.rest(patience::kBetweenReconnects);
       run_.connect();
       look_again();
       return claim(given_up);  // the lost connection's backend may have it still
+    } catch (const LeftToAnother&) {
+      throw;
+    } catch (const Stopped& stopped) {
+      throw Stopped(fmt::format("{}; {}", stopped.what(), so_far));
     } catch (const pg::Error& error) {
-      if (given_up.passed() || error.kind() == pg::Error::Kind::timeout) throw;
+      so_far = fmt::format("connecting again failed: {}; before that: {}", error.what(), loss);
+      if (given_up.passed() || error.kind() == pg::Error::Kind::timeout)
+        throw pg::Error(error.kind(), so_far, error.sqlstate());
     }
-  }
-} catch (const LeftToAnother&) {
-  throw;
-} catch (const Stopped& stopped) {
-  throw Stopped(fmt::format("{}; before that: {}", stopped.what(), loss));
-} catch (const pg::Error& error) {
-  throw pg::Error(error.kind(),
-                  fmt::format("connecting again failed: {}; before that: {}", error.what(), loss),
-                  error.sqlstate());
 }
 
 /// Again, since claiming the table may have taken a while: what is deleted, and what isn't copied,

@@ -708,3 +708,15 @@ def test_nobody_loses_a_session_while_it_runs(cleaned_site, start_cleanup, metho
     assert cleaned_site.value(EXPIRED) == 0
     if method == "delete":
         assert traffic.count.longest < 1
+
+
+@pytest.mark.since(17, "there is no MAINTAIN")
+def test_a_cleaner_who_may_maintain_the_table_gives_back_what_its_owner_could(cleaned_site, run_cleanup):
+    """roles.sql grants it."""
+    cleaned_site.fill(sessions=60_000)
+    index = f"{TABLE}_expire_date_a5c62663".removeprefix("public.")
+    before = cleaned_site.value(f"SELECT pg_relation_size('{index}')")
+    result = run_cleanup("--method", "delete", user=CLEANER)
+    assert (result.code, result.deleted) == (DONE, 58_200) and "not vacuumed" not in result.message, result
+    assert cleaned_site.value(f"SELECT last_vacuum > now() - interval '1 min' FROM pg_stat_user_tables WHERE relid = '{TABLE}'::regclass")
+    assert cleaned_site.value(f"SELECT pg_relation_size('{index}')") < before / 2

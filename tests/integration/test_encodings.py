@@ -35,6 +35,14 @@ def execute_bytes(cluster, database, sql):
         connection.cursor().execute(sql)
 
 
+def rows_as_stored(cluster, database, table):
+    """The bytes of all keys and data."""
+    with contextlib.closing(psycopg2.connect(**cluster.parameters(database), client_encoding="SQL_ASCII")) as connection:
+        cursor = connection.cursor()
+        cursor.execute(b"SELECT encode(textsend(session_key), 'hex'), encode(textsend(session_data), 'hex') FROM \"" + table + b'"')
+        return [tuple(bytes.fromhex(value) for value in row) for row in cursor.fetchall()]
+
+
 def make_session_table(cluster, database, letter):
     name = b"sitzung_" + letter
     execute_bytes(cluster, database, b"""
@@ -103,13 +111,24 @@ def test_the_check_finds_and_shows_names_in_every_encoding(cluster, check_progra
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "EUC_JP", "WIN1251", "MULE_INTERNAL", "SQL_ASCII"])
-def test_the_cleanup_finds_and_shows_names(databases, cluster, cleanup_program, encoding):
+def test_the_cleanup_finds_and_shows_names_and_changes_no_byte(databases, cluster, cleanup_program, encoding):
     letter, stored = databases[encoding]
     table = "sitzung_" + letter if letter else os.fsdecode(b"sitzung_" + stored)
-    for words in (["--dry-run"], ["--method", "delete", "--no-progress"]):
-        code, text = output(cleanup_program, "-T", table, *words,
-                            environment=cluster.environment(database_of(encoding)))
-        assert code == 0, f"{encoding}: {text}"
+    insert = (b"TRUNCATE \"sitzung_%(l)s\"; INSERT INTO \"sitzung_%(l)s\" VALUES "
+              b"('key %(l)s', 'data %(l)s', now() + interval '1 hour'), ('old %(l)s', '%(l)s', now() - interval '1 hour')")
+    for method in ("swap", "delete", "full"):
+        execute_bytes(cluster, database_of(encoding), insert.replace(b"%(l)s", stored))
+        for words in (["--dry-run"], ["--no-progress"]):
+            code, text = output(cleanup_program, "-T", table, "--method", method, *words,
+                                environment=cluster.environment(database_of(encoding)))
+            if method == "swap" and encoding == "MULE_INTERNAL":
+                assert code == 3 and "encoding MULE_INTERNAL has no conversion to UTF8; use --method delete" in text
+            else:
+                assert code == 0, f"{encoding}: {text}"
+        if (method, encoding) == ("swap", "MULE_INTERNAL"):
+            continue
+        left = rows_as_stored(cluster, database_of(encoding), b"sitzung_" + stored)
+        assert left == [(b"key " + stored, b"data " + stored)], method
 
 
 def test_a_table_that_the_encoding_has_no_letter_for_is_not_there(databases, cluster, check_program):

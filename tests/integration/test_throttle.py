@@ -4,8 +4,10 @@ import contextlib
 import re
 import shutil
 import signal
+import threading
 import time
 
+import psycopg2
 import pytest
 
 from cleanup_command import DONE, STOPPED, Cleanup
@@ -96,11 +98,59 @@ def test_the_plan_names_standbys_with_what_they_will_notice(primary, standby, fo
 
 def test_a_standby_is_never_cleaned(primary, standby, folder, cleanup_program):
     site = new_site(primary, folder)
+    await_copy(primary, standby)
+    for method in ("auto", "swap", "delete", "full"):
+        result = start(cleanup_program, standby, "--method", method).result()
+        assert result.code == 3 and "standby" in result.stderr, result
+    assert site.value(EXPIRED) == 29_100
+
+
+def await_copy(primary, standby):
+    """Until all of the site is on the standby."""
     wait_for(lambda: standby.psql("SELECT 1 FROM pg_database WHERE datname = 'site'"), "the database on the standby")
     wait_for(lambda: primary.psql(CAUGHT_UP) == [(True,)], "the standby to catch up")
-    result = start(cleanup_program, standby).result()
-    assert result.code == 3 and "standby" in result.stderr, result
-    assert site.value(EXPIRED) == 29_100
+
+
+class ReaderOnStandby(threading.Thread):
+    """Counts all sessions and the live ones, as often as it can, and notes the slowest answer, in seconds."""
+
+    def __init__(self, standby):
+        super().__init__()
+        self._standby = standby
+        self.over = threading.Event()
+        self.counts, self.longest, self.error = [], 0.0, None
+
+    def run(self):
+        try:
+            with self._standby.asking("site") as ask:
+                while not self.over.is_set():
+                    begin = time.monotonic()
+                    self.counts += ask(f"SELECT count(*), count(*) FILTER (WHERE expire_date > now()) FROM {TABLE}")
+                    self.longest = max(self.longest, time.monotonic() - begin)
+        except psycopg2.Error as error:
+            self.error = error
+
+
+@pytest.mark.parametrize("method", ["swap", "delete"])
+def test_what_a_reader_on_a_standby_notices(primary, standby, folder, cleanup_program, method, say):
+    """Each answer has all live sessions, and only expired ones besides; none is refused."""
+    site = new_site(primary, folder)
+    await_copy(primary, standby)
+    reader = ReaderOnStandby(standby)
+    reader.start()
+    try:
+        wait_for(lambda: reader.counts, "the reader")
+        usual = reader.longest
+        result = start(cleanup_program, primary, "--method", method).result()
+        wait_for(lambda: primary.psql(CAUGHT_UP) == [(True,)], "the standby to catch up")
+        wait_for(lambda: reader.error or reader.counts[-1] == (900, 900), "what the cleanup has made, on the standby")
+    finally:
+        reader.over.set()
+        reader.join()
+    assert result.code == DONE and not reader.error, f"{reader.error} {result}"
+    assert {live for _, live in reader.counts} == {900} and site.value(EXPIRED) == 0
+    say(f"{method}: {len(reader.counts)} answers on the standby, the first after {1000 * usual:.0f} ms, the slowest after "
+        f"{1000 * reader.longest:.0f} ms")
 
 
 def test_an_archiver_that_fails_is_named(own_cluster, folder, cleanup_program):
