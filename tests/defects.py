@@ -216,20 +216,20 @@ class Copy:
                     "check_django_session", "django_session", "print_messages", "range_oracle"], self.folder)
 
     def look_for(self, file, old, new, tests):
-        """The test that finds it; "does not compile"; or nothing."""
+        """The test that finds it, and passes without it; "does not compile"; or nothing."""
         path = self.folder / file
         text = path.read_text()
         path.write_text(text.replace(old, new))
         try:
             if self.build()[0] != 0:
                 return "does not compile"
-            for some in tests:
-                found = self._first_failure(some.split())
-                if found:
-                    return found
-            return None
+            found = next(filter(None, (self._first_failure(some.split()) for some in tests)), None)
         finally:
             path.write_text(text)
+        if not found:
+            return None
+        self.build()
+        return None if self._first_failure([found]) else found
 
     def _first_failure(self, words):
         with tempfile.TemporaryDirectory(prefix="defect.") as place:
