@@ -38,10 +38,10 @@ void tell(int descriptor, bool started, int number) {
   syscall(SYS_write, descriptor, &report, sizeof(report));
 }
 
-/// Asks for a signal when the thread ends that made this process; it may have ended already.
+/// Asks for a signal when the thread ends that made this process. Has it ended already, the whole group does.
 void expect_end_of(pid_t parent, int signal) {
   syscall(SYS_prctl, PR_SET_PDEATHSIG, static_cast<unsigned long>(signal), 0UL, 0UL, 0UL);
-  if (getppid() != parent) kill(getpid(), signal);
+  if (getppid() != parent) kill(0, SIGKILL);
 }
 
 constexpr unsigned long kSignalSetSize = (NSIG - 1) / 8;  // the kernel's, bytes
