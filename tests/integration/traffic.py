@@ -186,11 +186,16 @@ class Client(threading.Thread):
             action()
             return True
         except self._driver.Error as error:
-            if not isinstance(error, self._tolerate):
+            if not self._is_tolerated(error):
                 self.count.errors += 1
                 self.messages.add(f"{type(error).__name__}: {error}".splitlines()[0])
             self._recover()
             return False
+
+    def _is_tolerated(self, error):
+        """The driver has no word of its own for a connection that is lost in the midst."""
+        nameless = type(error) is self._driver.DatabaseError  # pylint: disable=unidiomatic-typecheck
+        return isinstance(error, self._tolerate) or bool(self._tolerate) and nameless
 
     def _recover(self):
         try:
