@@ -40,6 +40,10 @@ class Table:
     rows: list
     notes: list = dataclasses.field(default_factory=list)
 
+    def column(self, name):
+        """Its values; none if there is no such column."""
+        return [row[self.head.index(name)] for row in self.rows] if name in self.head else []
+
     def markdown(self):
         lines = [self.head, ["---"] * len(self.head), *self.rows]
         return "\n".join([f"{self.says}:", "", *("| " + " | ".join(map(str, line)) + " |" for line in lines),
