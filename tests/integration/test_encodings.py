@@ -28,19 +28,20 @@ def letter_of(cluster, encoding):
 
 
 def execute_bytes(cluster, database, sql):
-    """Statements whose names are bytes of the database's own encoding."""
+    """Statements whose names are bytes of the database's own encoding; the rows of the last."""
     with contextlib.closing(psycopg2.connect(**cluster.parameters(database),
                                              client_encoding="SQL_ASCII")) as connection:
         connection.autocommit = True
-        connection.cursor().execute(sql)
+        cursor = connection.cursor()
+        cursor.execute(sql)
+        return cursor.fetchall() if cursor.description else []
 
 
 def rows_as_stored(cluster, database, table):
     """The bytes of all keys and data."""
-    with contextlib.closing(psycopg2.connect(**cluster.parameters(database), client_encoding="SQL_ASCII")) as connection:
-        cursor = connection.cursor()
-        cursor.execute(b"SELECT encode(textsend(session_key), 'hex'), encode(textsend(session_data), 'hex') FROM \"" + table + b'"')
-        return [tuple(bytes.fromhex(value) for value in row) for row in cursor.fetchall()]
+    query = b"SELECT encode(textsend(session_key), 'hex'), encode(textsend(session_data), 'hex') FROM \"%(t)s\""
+    rows = execute_bytes(cluster, database, query.replace(b"%(t)s", table))
+    return [tuple(bytes.fromhex(value) for value in row) for row in rows]
 
 
 def make_session_table(cluster, database, letter):
@@ -117,18 +118,17 @@ def test_the_cleanup_finds_and_shows_names_and_changes_no_byte(databases, cluste
     insert = (b"TRUNCATE \"sitzung_%(l)s\"; INSERT INTO \"sitzung_%(l)s\" VALUES "
               b"('key %(l)s', 'data %(l)s', now() + interval '1 hour'), ('old %(l)s', '%(l)s', now() - interval '1 hour')")
     for method in ("swap", "delete", "full"):
+        possible = (method, encoding) != ("swap", "MULE_INTERNAL")
         execute_bytes(cluster, database_of(encoding), insert.replace(b"%(l)s", stored))
         for words in (["--dry-run"], ["--no-progress"]):
             code, text = output(cleanup_program, "-T", table, "--method", method, *words,
                                 environment=cluster.environment(database_of(encoding)))
-            if method == "swap" and encoding == "MULE_INTERNAL":
+            if not possible:
                 assert code == 3 and "encoding MULE_INTERNAL has no conversion to UTF8; use --method delete" in text
             else:
                 assert code == 0, f"{encoding}: {text}"
-        if (method, encoding) == ("swap", "MULE_INTERNAL"):
-            continue
         left = rows_as_stored(cluster, database_of(encoding), b"sitzung_" + stored)
-        assert left == [(b"key " + stored, b"data " + stored)], method
+        assert not possible or left == [(b"key " + stored, b"data " + stored)], method
 
 
 def test_a_table_that_the_encoding_has_no_letter_for_is_not_there(databases, cluster, check_program):

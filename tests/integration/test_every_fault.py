@@ -56,9 +56,6 @@ COUNT_EXPIRED = "SELECT count(*) FROM django_session WHERE session_key ~ '^expir
 LIVE_ROWS = "SELECT * FROM django_session WHERE session_key ~ '^live' ORDER BY 1"
 OF_NOBODY = "SELECT session_key FROM django_session WHERE session_key !~ '^(live|expired|0000)'"  # 0000: the client's
 TABLE_ITSELF = "SELECT reloptions, relacl, relowner FROM pg_class WHERE oid = 'django_session'::regclass"
-# Advisory locks, which keep the next run away.
-CLAIMED = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE " \
-          "datname = current_database())"
 # Of a swap, and of a REINDEX CONCURRENTLY.
 LEFT = HELPERS + r"UNION ALL SELECT relname FROM pg_class WHERE relname ~ '_ccnew|_ccold'"
 
@@ -161,7 +158,7 @@ class Lane:
         if not fault.name.startswith("SILENT"):
             return
         beside = self._start(*self._task, *QUICK, environment=self._cluster.environment(self._site.database, self._user)).result()
-        where = f"the next run, while {self._site.psql(CLAIMED)} still has the table: {beside}\nafter {where}"
+        where = f"the next run, while the server still has the first: {beside}\nafter {where}"
         assert beside.code == DONE or re.search("another cleanup|locked by pid", beside.message + beside.stderr), where
         assert self._site.psql(LIVE_ROWS) == self._live, where
 
@@ -171,7 +168,7 @@ class Lane:
         end = ends[at % len(ends)]
         where = f"the next run: {end()}\nafter {where}"
         assert self._site.psql(LIVE_ROWS) == self._live, where
-        assert not self._site.psql(LEFT) and not self._site.psql(CLAIMED), where
+        assert not self._site.psql(LEFT) and not self._site.is_claimed(), where
         assert self._site.psql(TABLE_ITSELF) == self._table, where
         assert end == self._abort or self._what == "abort" or self._site.value(COUNT_EXPIRED) == 0, where
 

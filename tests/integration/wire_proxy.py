@@ -24,7 +24,7 @@ class Fault(enum.Enum):
     CUT_AT_ONCE = "both ends are closed while the server does what the message says"
     CUT_AFTER = "the server has done it, and both ends are closed before the answer"
     CUT_WITHIN = "both ends are closed in the midst of the answer"
-    RESET = "both ends are reset, as by a firewall; the server never sees the message"
+    RESET_BEFORE = "both ends are reset, as by a firewall; the server never sees the message"
     RESET_AFTER = "the server has done it, and both ends are reset before the answer"
     BYTE_BY_BYTE = "message and answer come byte by byte"
     DELAYED = "message and answer come late"
@@ -178,8 +178,6 @@ class _Way(threading.Thread):
         fault = self._proxy.number(step)
         if fault is Fault.DELAYED:
             time.sleep(DELAY)
-        if fault is Fault.RESET:
-            self._break(fault)
         if fault.name.endswith("_BEFORE"):
             self._break(fault)
         self._deliver(self._server, message, fault)
