@@ -1,15 +1,19 @@
 """Every interleaving of a cleanup with its clients, to a depth of two: the cleanup is stopped before each of its messages, and
 there clients do all they can do with a session, one thing or two after each other, at this message or the second at the
-next, or in a transaction that is still open when the message runs. Each is done to a second table, too, which nobody
-cleans: whatever a client is told, and what is there in the end, must be the same in both, but for what has expired.
+next, or in a transaction that is still open when the message runs, and ends before the next one or while that runs. Each is
+done to a second table, too, which nobody cleans: whatever a client is told, and what is there in the end, must be the same in
+both, but for what has expired. (When the server has answered and the cleanup has not yet read it, there is nothing else to see
+than before its next message.)
 
 A TRUNCATE and a clearsessions, which are of all sessions, have a run of their own for each message.
 
 `tests/run` takes some of the sequences at each message; `tests/run proof` takes all."""
 
+import concurrent.futures
 import contextlib
 import datetime
 import itertools
+import time
 
 import psycopg
 import psycopg2
@@ -18,7 +22,7 @@ import pytest
 from cleanup_command import DONE, STOPPED, SWAPPER
 from django_site import OWNER
 from pgbouncer_server import PgBouncer
-from traffic import connector
+from traffic import WAYS, connector
 from wire_proxy import WireProxy
 
 pytestmark = pytest.mark.proof
@@ -53,7 +57,9 @@ ENDS = ("COMMIT", "ROLLBACK")
 OPEN = [(end, operation, start) for end in ENDS for operation in OPERATIONS for start in STARTS
         if (operation == "insert") == (start == "absent")]
 SEQUENCES = [(one,) for one in OPERATIONS] + list(itertools.product(OPERATIONS, repeat=2))
-MOST_STOPS = 90
+MOST_STOPS = 150
+# Until what is open ends, in seconds after its stop: before the message, or while the server works on it.
+UNTIL_THE_END = (0, 0.0005, 0, 0.002, 0, 0.008)
 
 
 def key_in(end, operation):
@@ -151,6 +157,9 @@ class Interleaving:
         self._is_open = False
         self._going_on = []
         self._committed = []
+        self._waits = itertools.cycle(UNTIL_THE_END)
+        self._beside = concurrent.futures.ThreadPoolExecutor(1)
+        self._ending = None
         self._unfinished = []
         self.error = None
 
@@ -160,7 +169,9 @@ class Interleaving:
         if not self._works or self.error or step.kind != "Q":
             return
         try:
-            self._end_what_is_open()
+            self._see_the_end()
+            if self._is_open:
+                self._begin_to_end(next(self._waits))
             for key, operation in self._unfinished:
                 self._clients.do(operation, key)
             self._unfinished = []
@@ -174,7 +185,9 @@ class Interleaving:
     def finish(self):
         if self.error:
             raise self.error
-        self._end_what_is_open()
+        self._see_the_end()
+        if self._is_open:
+            self._begin_to_end(0)
 
     @property
     def stops(self):
@@ -189,7 +202,7 @@ class Interleaving:
                     self._clients.do(sequence[1], key)
                 elif len(sequence) == 2:
                     self._unfinished.append((key, sequence[1]))
-        if not self._chosen.opens(stop):
+        if self._ending or not self._chosen.opens(stop):
             return
         for end in ENDS:
             self._clients.begin(end)
@@ -200,16 +213,27 @@ class Interleaving:
                 self._committed.append(as_well)
         self._is_open = True
 
-    def _end_what_is_open(self):
+    def _begin_to_end(self, wait):
+        self._is_open = False
+        self._ending = self._beside.submit(self._end_what_is_open, wait)
+        if not wait:
+            self._see_the_end()
+
+    def _end_what_is_open(self, wait):
+        time.sleep(wait)
         for go_on in self._going_on:
             go_on()
-        self._going_on = []
-        for end in ENDS if self._is_open else ():
+        for end in ENDS:
             self._clients.end(end)
-        self._is_open = False
+
+    def _see_the_end(self):
+        if not self._ending:
+            return
+        self._ending.result()
+        self._ending = None
         for do_as_well in self._committed:
             do_as_well()
-        self._committed = []
+        self._going_on, self._committed = [], []
 
 
 @pytest.fixture
@@ -258,9 +282,10 @@ class Some:
         return stop % 4 == 0
 
 
+@pytest.mark.some_cases(3)
 @pytest.mark.parametrize("method", ["swap", "delete"])
-@pytest.mark.parametrize("isolation, way", [("READ COMMITTED", "simple"), ("REPEATABLE READ", "prepared"),
-                                            ("SERIALIZABLE", "pooled")])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
 def test_every_interleaving(cleaned_site, cluster, roomy_pgbouncer, start_cleanup, method, isolation, way, every_case, say):
     chosen = All if every_case else Some
     fill(cleaned_site, chosen)
