@@ -477,6 +477,7 @@ def test_no_such_table_says_which_there_are(site, ask):
     assert "public.some_view is a view, not a table" in ask("-T", "some_view").line
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize("name", [
     "Odd Name", "semi;colon", "quote'quote", 'double"quote', "pipe|pipe", "new\nline", "schlüssel",
     "{brace}", "percent%s", "back\\slash", "t" * 63, "é" * 31])

@@ -61,7 +61,7 @@ def place(site, code):
     site.psql("TRUNCATE spy", OWNER)
 
 
-@pytest.mark.some_cases(3)
+@pytest.mark.some_cases(5)
 @pytest.mark.parametrize("user", ["postgres", SWAPPER, CLEANER])
 @pytest.mark.parametrize("code", PLACES.values(), ids=PLACES)
 def test_the_owners_code_runs_as_the_owner(attacked, run_cleanup, user, code):

@@ -195,7 +195,7 @@ def in_time(ask):
     return next((answer for answer in answers if "statement timeout" not in answer.stdout), None) or ask()
 
 
-@pytest.mark.some_cases(3)
+@pytest.mark.some_cases(5)
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
 def test_the_check_tells_the_truth_or_that_it_is_unknown(site, cluster, run_check, roles, state):
     right = truth(site, state(site))

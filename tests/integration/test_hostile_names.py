@@ -43,7 +43,7 @@ def identifier(name):
     return '"' + name.replace('"', '""') + '"'
 
 
-@pytest.mark.some_cases(3)
+@pytest.mark.some_cases(5)
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("options", METHODS, ids="".join)
 def test_a_name_is_never_read_as_sql(site, cluster, cleanup_program, name, options):  # noqa: F811

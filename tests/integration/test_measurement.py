@@ -111,7 +111,7 @@ def various_widths(site):
     site.psql(f"VACUUM (ANALYZE) {TABLE}")
 
 
-@pytest.mark.some_cases(2)
+@pytest.mark.some_cases(3)
 @pytest.mark.parametrize("state", [
     expired_not_deleted, deleted_but_not_compacted, healthy, deleted_not_vacuumed, in_toast,
     in_toast_deleted, various_widths], ids=lambda state: state.__name__)

@@ -37,6 +37,7 @@ def test_roles_sql_may_run_again_where_every_name_is_quoted(quoting):
     assert quoting.psql("SELECT proname FROM pg_proc WHERE proname LIKE 'django%'") == before
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize("user", [OWNER, CLEANER, SWAPPER, SUPERUSER])
 @pytest.mark.parametrize("method", ["delete", "swap", "full"])
 def test_every_method_works_where_every_name_is_quoted(quoting, run_cleanup, method, user):
@@ -205,6 +206,7 @@ def audited(neglected):
     return neglected
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize("user", [OWNER, CLEANER, SWAPPER])
 @pytest.mark.parametrize("method", ["auto", "delete"])
 def test_a_trigger_that_does_not_find_its_tables_is_named_by_the_plan(audited, run_cleanup, method, user):

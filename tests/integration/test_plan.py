@@ -90,7 +90,7 @@ STATES = [untouched, expired_came_later, live_came_later, in_toast, with_many_in
           cleaned_but_not_compacted]
 
 
-@pytest.mark.some_cases(4)
+@pytest.mark.some_cases(6)
 @pytest.mark.parametrize("options", [("swap",), ("swap", "--keep", "400d"), ("full",), ("delete",)], ids=" ".join)
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
 def test_the_size_afterwards_is_foreseen(cleaned_site, plan, run_cleanup, state, options):
@@ -132,7 +132,7 @@ MIXTURES = {
 }
 
 
-@pytest.mark.some_cases(2)
+@pytest.mark.some_cases(3)
 @pytest.mark.parametrize("mixture", MIXTURES)
 def test_the_size_of_a_mixture_afterwards_is_foreseen(cleaned_site, plan, run_cleanup, mixture):
     MIXTURES[mixture](cleaned_site)
@@ -371,6 +371,7 @@ def holders(site):
     return ", ".join(["PUBLIC", OWNER, *(name for name, in several)])
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize("kind", OBJECTS)
 def test_the_plan_knows_every_right_that_is_needed(cleaned_site, plan, run_cleanup, kind):
     cleaned_site.fill(sessions=100)
@@ -403,7 +404,7 @@ def functions_in_our_sql(site):
         f"'EXECUTE') AND p.proname IN ({', '.join(map(repr, sorted(names)))}) ORDER BY 1")]
 
 
-@pytest.mark.some_cases(4)
+@pytest.mark.some_cases(6)
 @pytest.mark.parametrize("part", range(4))
 def test_functions_that_were_revoked_are_noticed_before_anything_is_done(cleaned_site, plan, run_cleanup, part):
     """Where the plan doesn't need one of them, the swap doesn't either."""

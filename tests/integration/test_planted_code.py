@@ -79,7 +79,7 @@ def planted(request, cluster_of_version):
     server.drop_database(DATABASE)
 
 
-@pytest.mark.some_cases(3)
+@pytest.mark.some_cases(5)
 @pytest.mark.parametrize("planted", VERSIONS, indirect=True)
 def test_nothing_that_is_planted_is_called(planted, check_program, cleanup_program, collectd):
     assert planted.count("pg_proc", "pronamespace") > 8_000

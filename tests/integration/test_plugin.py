@@ -227,6 +227,7 @@ def test_nobody_waits_long_behind_a_reading(watched, cluster):
     assert longest < 0.5
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize("change", [
     f"DROP TABLE {TABLE}; CREATE TABLE {TABLE} (LIKE copy INCLUDING ALL); DROP TABLE copy",
     f"ALTER TABLE {TABLE} RENAME TO old; ALTER TABLE copy RENAME TO django_session",

@@ -527,7 +527,7 @@ def has_ended(terminal, block, output):
     return terminal.state.says or terminal.state.stays or named_by(terminal.ask()) != block.section
 
 
-@pytest.mark.some_cases(3)
+@pytest.mark.some_cases(5)
 @pytest.mark.parametrize("state, way, first", cases())
 def test_the_alert_leads_to_its_section_and_what_that_says_ends_it(world, state, way, first):
     with STATES[state](world) as made:

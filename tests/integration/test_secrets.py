@@ -158,7 +158,7 @@ SITES_CODE = {
 }
 
 
-@pytest.mark.some_cases(3)
+@pytest.mark.some_cases(5)
 @pytest.mark.parametrize("code", SITES_CODE)
 def test_no_session_is_in_what_the_sites_code_says(cleaned_site, run_cleanup, run_check, code):
     cleaned_site.fill(sessions=40, expired_share=0.5)
@@ -192,7 +192,7 @@ PLACES = {
 }
 
 
-@pytest.mark.some_cases(4)
+@pytest.mark.some_cases(6)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("given", GIVEN)
 def test_no_session_is_said_by_the_servers_own_functions(cleaned_site, cluster, run_cleanup, given, place):

@@ -64,7 +64,7 @@ STEPS = {
 ABORTED = {"indexes", "exchange"}  # the others are gone on with
 
 
-@pytest.mark.some_cases(3)
+@pytest.mark.some_cases(5)
 @pytest.mark.parametrize("step", STEPS)
 def test_a_disk_that_fills_up(tight, start_cleanup, run_cleanup, step):
     method, words, passing = STEPS[step]
@@ -93,6 +93,7 @@ LIMITS = ["lock_timeout = '1ms'", "statement_timeout = '1ms'", "idle_in_transact
           "default_transaction_read_only = on", "default_transaction_isolation = serializable"]
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("limit", LIMITS)
 def test_a_setting_of_the_role_changes_nothing(neglected, run_cleanup, limit, method):
@@ -107,6 +108,7 @@ def test_a_setting_of_the_role_changes_nothing(neglected, run_cleanup, limit, me
     assert live(neglected) == before and neglected.value(EXPIRED) == 0 and neglected.value(HELPERS) == 0
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("settings", [
     {"max_locks_per_transaction": 10, "max_connections": 10},

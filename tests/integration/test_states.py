@@ -49,7 +49,7 @@ def to_be_typed(answer):
                 yield line.strip().removesuffix(" --dry-run")
 
 
-@pytest.mark.some_cases(3)
+@pytest.mark.some_cases(5)
 @pytest.mark.parametrize("name", TYPED)
 def test_what_the_page_says_to_type_ends_what_it_tells_of(world, name):  # noqa: F811
     with STATES[name](world) as state:
@@ -68,7 +68,7 @@ def test_what_the_page_says_to_type_ends_what_it_tells_of(world, name):  # noqa:
         assert terminal.ask().state == after.state
 
 
-@pytest.mark.some_cases(3)
+@pytest.mark.some_cases(5)
 @pytest.mark.parametrize("name", FOR_A_PERSON)
 def test_where_a_person_must_decide_the_page_says_what(world, name):  # noqa: F811
     with STATES[name](world) as state:

@@ -117,7 +117,7 @@ def is_as_with_free_names(site, run_cleanup, check_program):
     nobody_was_used(site)
 
 
-@pytest.mark.some_cases(2)
+@pytest.mark.some_cases(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_others_have_under_the_names_is_not_touched(taken, run_cleanup, check_program, kind):
     for name in NAMES:
@@ -150,7 +150,7 @@ def start_swap(site, start_cleanup, wait, user):
     return run
 
 
-@pytest.mark.some_cases(2)
+@pytest.mark.some_cases(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_helpers_of_a_table_that_has_moved_are_not_looked_for_by_name(taken, run_cleanup, start_cleanup, check_program,
                                                                           kind):
@@ -173,7 +173,7 @@ def test_the_helpers_of_a_table_that_has_moved_are_not_looked_for_by_name(taken,
     is_as_with_free_names(taken, run_cleanup, check_program)
 
 
-@pytest.mark.some_cases(3)
+@pytest.mark.some_cases(5)
 @pytest.mark.parametrize("kind,wait", [*((kind, EXCHANGE) for kind in KINDS), *((kind, TRIGGERS) for kind in WITH_CODE)])
 def test_a_run_that_was_removed_touches_nothing_that_has_come_instead(taken, run_cleanup, start_cleanup, kind, wait):
     """It hangs for as long as that takes."""
@@ -188,6 +188,7 @@ def test_a_run_that_was_removed_touches_nothing_that_has_come_instead(taken, run
     assert helpers(taken) == taken.taken
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize("wait,name", [(TRIGGERS, "log"), (EXCHANGE, "log"), (EXCHANGE, "new")])
 @pytest.mark.parametrize("kind", WITH_CODE)
 def test_a_helper_that_is_replaced_under_a_run_is_refused_by_name(taken, run_cleanup, start_cleanup, kind, wait, name):

@@ -572,7 +572,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.some_cases(2)
+@pytest.mark.some_cases(3)
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_is_changed_in_the_middle_is_kept(site, cluster, start_cleanup, change):
     create_role(cluster, "newcomer")
@@ -695,7 +695,7 @@ def refusal(cleanup, site, sql, user):
     return text
 
 
-@pytest.mark.some_cases(3)
+@pytest.mark.some_cases(5)
 @pytest.mark.parametrize("case", REFUSALS)
 def test_refused_by_name(cleanup, site, case):
     sql, named = REFUSALS[case]

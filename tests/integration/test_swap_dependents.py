@@ -173,7 +173,7 @@ def is_clean(site, text):
     return kept
 
 
-@pytest.mark.some_cases(2)
+@pytest.mark.some_cases(3)
 @pytest.mark.parametrize("left", LEFT)
 @pytest.mark.parametrize("action", ACTIONS)
 def test_what_others_made_of_the_leftovers_of_a_swap_stops_nothing(shop, stranger, start_cleanup, run_cleanup, left, action):
@@ -224,7 +224,7 @@ def test_what_others_make_of_the_helpers_meanwhile_stops_nothing(shop, stranger,
     assert live(shop) == rows
 
 
-@pytest.mark.some_cases(3)
+@pytest.mark.some_cases(5)
 @pytest.mark.parametrize("kind", cases([*ALL_ON_TABLE, *ON_FUNCTION, "nextval"],
                                        **{kind: pytest.mark.since(*since) for kind, since in SINCE.items()}))
 def test_what_is_named_to_end_it_ends_it(shop, stranger, run_cleanup, kind):

@@ -109,7 +109,7 @@ def write_as_a_client(site):
             ask(change)
 
 
-@pytest.mark.some_cases(3)
+@pytest.mark.some_cases(5)
 @pytest.mark.parametrize("mishap", MISHAPS)
 def test_an_interrupted_swap_stops_no_client(shared_site, cleanup, start_cleanup, mishap):  # noqa: F811
     site = shared_site
@@ -149,7 +149,7 @@ def test_a_swap_under_way_loses_nothing(shared_site, cluster, cleanup, start_cle
     assert site.value("SELECT count(*) FROM pg_trigger WHERE tgname ~ '^djs_'") == 0
 
 
-@pytest.mark.some_cases(3)
+@pytest.mark.some_cases(5)
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_what_could_not_be_noted_is_not_lost(shared_site, cleanup, start_cleanup, refusal):  # noqa: F811
     """Even if what was in the way is gone before the next run."""
@@ -271,7 +271,7 @@ def held_at_the_exchange(site, start_cleanup, user):  # noqa: F811
 STEPS = {"copying": held_in_the_copy, "catching up": held_before_it_catches_up, "exchanging": held_at_the_exchange}
 
 
-@pytest.mark.some_cases(3)
+@pytest.mark.some_cases(5)
 @pytest.mark.parametrize("change, name", [
     ("renamed", "djs_{oid}_log"), ("moved", "djs_{oid}_log"), ("dropped", "djs_{oid}_log"),
     ("renamed", "djs_{oid}_new"), ("renamed", "djs_{oid}_state"), ("dropped", "djs_{oid}_state"),

@@ -114,6 +114,7 @@ def nothing_gained(site, called=True):
     assert site.psql(f"SELECT FROM pg_auth_members WHERE member = '{OWNER}'::regrole") == []
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize("user", [SUPERUSER, SWAPPER])
 @pytest.mark.parametrize("place", PLACES)
 def test_code_of_the_owner_in_his_table_gains_nothing(evil_site, cleanup, place, user):  # noqa: F811
@@ -126,6 +127,7 @@ def test_code_of_the_owner_in_his_table_gains_nothing(evil_site, cleanup, place,
     assert helpers(evil_site) == []
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize("place", ON_THE_SHADOW)
 def test_code_of_the_owner_on_what_a_swap_makes_gains_nothing(evil_site, cluster, cleanup, start_cleanup,  # noqa: F811
                                                               place):
