@@ -1,6 +1,9 @@
 """Ways to clean a neglected table up, side by side under traffic whose every value is checked. Each gets a copy of
-the same database. pg_repack is compared where it is installed: `tests/install_packages bench`."""
+the same database. pg_repack is compared where it is installed: `tests/install_packages bench`.
 
+README shows lines of the first table, word for word: test_structure.py compares their form."""
+
+import os
 import statistics
 import subprocess
 import time
@@ -8,10 +11,12 @@ from pathlib import Path
 
 from django_site import OWNER, TABLE
 from processes import PLAIN_ENVIRONMENT
-from setting import FOR_CLEANUPS, Table, cleanup, copy_of, cost_of, median_cost, megabytes, new_site, server, tell
+from setting import FOR_CLEANUPS, Table, cleanup, copy_of, cost_of, duration, median_cost, new_site, server, size, tell
 from traffic import Traffic
 
 REPACK = Path("/usr/lib/postgresql/15/bin/pg_repack")
+HEAD = ["", "takes", "WAL", "longest wait of a client"]
+MORE = ["way", "left", "99.9 % of waits", "wrong"]
 HOURS = 4 * 3600
 
 
@@ -45,7 +50,7 @@ WAYS = {"nothing": nothing, "`swap`": swap, "`delete`": delete, "clearsessions, 
 
 def measure(options):
     ways = dict(WAYS)
-    notes = ["Every value that the clients read was right, unless the last column says otherwise."]
+    right, notes = "Every value that the clients read was right, unless the last column says otherwise.", []
     if not REPACK.exists():
         del ways["batches, then pg_repack"]
         notes.append("pg_repack is not installed.")
@@ -57,10 +62,14 @@ def measure(options):
             for name, way in ways.items():
                 found[name].append(under_traffic(site, way, options.clients))
                 tell(f"cleanup: {name}, {found[name][-1][0].seconds:.1f} s")
-    rows = [row(name, runs) for name, runs in found.items()]
-    return [Table(f"{megabytes(sizes)}, {options.expired:g} million expired sessions and {options.live:g} % live ones, "
-                  f"{options.clients} clients", ["way", "takes", "WAL", "left", "longest wait", "99.9 % of waits", "wrong"],
-                  rows, notes)]
+    says = (f"{size(sizes)}, {options.expired:g} million expired and {live_millions(options):.2g} million live sessions, "
+            f"on {os.cpu_count()} cores, with {options.clients} clients that check every value")
+    return [Table(says, HEAD, [row(name, runs) for name, runs in found.items()], notes),
+            Table("Besides", MORE, [more(name, runs) for name, runs in found.items()], [right])]
+
+
+def live_millions(options):
+    return options.expired * options.live / (100 - options.live)
 
 
 def neglected(cluster, options, with_repack):
@@ -81,7 +90,12 @@ def under_traffic(site, way, clients):
 
 
 def row(name, runs):
-    costs, longest, waits, wrong = zip(*runs)
+    costs, longest, _, _ = zip(*runs)
     cost = median_cost(costs)
-    return [name, f"{cost.seconds:.1f} s", megabytes(cost.wal), megabytes(cost.after), f"{1000 * max(longest):.0f} ms",
-            f"{1000 * statistics.median(waits):.1f} ms", ", ".join(map(str, filter(None, wrong))) or "nothing"]
+    return [name, duration(cost.seconds), size(cost.wal), duration(max(longest))]
+
+
+def more(name, runs):
+    costs, _, waits, wrong = zip(*runs)
+    return [name, size(median_cost(costs).after), f"{1000 * statistics.median(waits):.1f} ms",
+            ", ".join(map(str, filter(None, wrong))) or "nothing"]

@@ -4,14 +4,19 @@ Better is the method with more bytes given back for what it writes: the bytes th
 which disk, replicas and archive have to take. Time doesn't count: neither blocks the site. A swap is better only if it is
 by WORTH_A_SWAP, since it locks the table for a moment, needs the owner's rights and more room, and isn't for each site.
 The measure looks at what was measured, not at what a plan foresees.
+
+What `auto` has chosen is right if README's rule, on the bytes that were measured, says the same. A plan foresees them to
+SLACK: that near a limit, either choice is right.
 """
 
 from setting import FOR_CLEANUPS, MB, Table, cleanup, copy_of, cost_of, median_cost, megabytes, new_site, server, tell
 
-WORTH_A_SWAP = 64 * MB
+WORTH_A_SWAP = 64 * MB  # README's first limit, too: what a deletion would not give back
+MOST_REWRITTEN = 0.4    # its second: of all bytes
+SLACK = 1.2
 METHODS = ("swap", "delete")
 HEAD = ["sessions", "live", "size", "`swap`", "WAL", "gives back", "`delete`", "WAL", "gives back", "better", "`auto` chooses",
-        "remark"]
+        "by its rule", "remark"]
 
 
 def measure(options):
@@ -39,7 +44,21 @@ def row_of(cluster, sessions, live, rounds):
     better = "swap" if net(swap) - net(delete) >= WORTH_A_SWAP else "delete"
     tell(f"growth: {sessions} sessions, {live:g} % live: {better} is better, auto chooses {chosen}")
     return [f"{sessions:,}", f"{live:g} %", megabytes(size), *figures(swap), *figures(delete), better, chosen,
-            "" if chosen == better else remark(better, swap, delete)]
+            verdict(chosen, swap, delete), "" if chosen == better else remark(better, swap, delete)]
+
+
+def verdict(chosen, swap, delete):
+    return "right" if chosen in choices_by_the_rule(swap, delete) else "wrong"
+
+
+def choices_by_the_rule(swap, delete):
+    """Both, near a limit."""
+    return {"swap" if pays(swap, delete, slack) else "delete" for slack in (SLACK, 1 / SLACK)}
+
+
+def pays(swap, delete, slack=1):
+    """`slack`: above 1 it has to by so much more."""
+    return swap.back - delete.back >= WORTH_A_SWAP * slack and swap.after * slack <= MOST_REWRITTEN * swap.before
 
 
 def net(cost):

@@ -19,6 +19,7 @@ from django_site import OWNER, TABLE, DjangoSite
 from processes import PLAIN_ENVIRONMENT
 
 MB = 1024 * 1024
+GB = 1024 * MB
 DROP_INDEXES = f"""ALTER TABLE {TABLE} DROP CONSTRAINT django_session_pkey;
     DROP INDEX django_session_session_key_c0390e0f_like, django_session_expire_date_a5c62663"""
 MAKE_INDEXES = f"""ALTER TABLE {TABLE} ADD CONSTRAINT django_session_pkey PRIMARY KEY (session_key);
@@ -45,9 +46,14 @@ class Table:
         return [row[self.head.index(name)] for row in self.rows] if name in self.head else []
 
     def markdown(self):
-        lines = [self.head, ["---"] * len(self.head), *self.rows]
-        return "\n".join([f"{self.says}:", "", *("| " + " | ".join(map(str, line)) + " |" for line in lines),
-                          *(f"\n{note}" for note in self.notes)])
+        return "\n".join([f"{self.says}:", "", *self.lines(), *(f"\n{note}" for note in self.notes)])
+
+    def lines(self):
+        return [line_of(self.head), "|" + "---|" * len(self.head), *map(line_of, self.rows)]
+
+
+def line_of(cells):
+    return "|" + "".join(f" {cell} |" if cell != "" else " |" for cell in cells)
 
 
 @contextlib.contextmanager
@@ -132,6 +138,15 @@ def cost_of(site, way):
 
 def median_cost(costs):
     return Cost(*(statistics.median(getattr(cost, field.name) for cost in costs) for field in dataclasses.fields(Cost)))
+
+
+def size(number):
+    """As people read it."""
+    return f"{number / GB:.1f} GB" if number >= GB / 10 else f"{number / MB:.0f} MB" if number >= 10 * MB else f"{number / MB:.1f} MB"
+
+
+def duration(seconds):
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 
 def megabytes(number):

@@ -2,6 +2,7 @@
 code name the same options."""
 
 import ast
+import importlib
 import json
 import os
 import re
@@ -314,6 +315,37 @@ def test_the_readme_shows_a_line_that_the_check_prints():
               if block.startswith("DJANGO_SESSION")]
     tested = (ROOT / "tests" / "unit" / "check_report_test.cpp").read_text()
     assert f'"{shown}"' in re.sub(r'"\s*\n\s*"', "", tested)
+
+
+def test_the_readme_shows_lines_of_the_benchmark(monkeypatch):
+    """Pasted from what it prints: the same columns, ways and units."""
+    monkeypatch.syspath_prepend(ROOT / "tests" / "bench")
+    ways, setting = importlib.import_module("cleanup_ways"), importlib.import_module("setting")
+    head, rule = setting.Table("", ways.HEAD, []).lines()
+    shown = rows_of(README.read_text(), f"{head}\n{rule}\n")
+    assert [row[0] for row in shown] == ["swap", "clearsessions, then VACUUM FULL"]
+    assert {row[0] for row in shown} <= {way.replace("`", "") for way in ways.WAYS}
+    units = {"s": 1, "MB": setting.MB, "GB": setting.GB}
+    for _, takes, wal, wait in shown:
+        for cell, as_printed in ((takes, setting.duration), (wal, setting.size), (wait, setting.duration)):
+            number, unit = cell.split()
+            assert as_printed(float(number) * units[unit]) == cell
+
+
+def test_the_benchmark_judges_a_choice_by_the_rule_of_the_readme(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tests" / "bench")
+    growth, cost = importlib.import_module("growth"), importlib.import_module("setting").Cost
+    worth, share = f"{growth.WORTH_A_SWAP // growth.MB} MB", f"{100 * growth.MOST_REWRITTEN:.0f} %"
+    assert f"({worth} that a deletion would not give back, at most {share} of the bytes to rewrite)" in README.read_text()
+
+    def verdict(chosen, swapped, deleted):
+        """Of a table of 1000 MB: what is left of it."""
+        return growth.verdict(chosen, *(cost(1, 0, 1000 * growth.MB, left * growth.MB)
+                                        for left in (swapped, deleted)))
+    assert verdict("swap", 30, 900) == "right" and verdict("delete", 30, 900) == "wrong"
+    assert verdict("delete", 500, 900) == "right" and verdict("swap", 500, 900) == "wrong"  # much to rewrite
+    assert verdict("delete", 300, 340) == "right" and verdict("swap", 300, 340) == "wrong"  # little to gain
+    assert verdict("swap", 390, 900) == verdict("delete", 390, 900) == "right"  # near a limit
 
 
 def rows_of(text, header):
