@@ -78,9 +78,11 @@ std::string as_ourselves(const std::string& block) {
                                                       kQuotesValuesOfSessions)));
 }
 
-pg::Row report_of(pg::Connection& connection) {
+pg::Row report_of(pg::Connection& connection) { return read_report(connection.take_infos()); }
+
+pg::Row read_report(const std::vector<std::string>& infos) {
   pg::Row report;
-  for (const std::string& line : connection.take_infos()) {
+  for (const std::string& line : infos) {
     std::istringstream words(line.substr(pg::kReportMark.size()));
     for (std::string word; words >> word;)
       if (const auto equals = word.find('='); equals != std::string::npos)

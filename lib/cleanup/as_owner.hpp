@@ -10,6 +10,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "pg/connection.hpp"
 
@@ -37,5 +38,8 @@ std::string as_ourselves(const std::string& block);
 /// What the block has reported since the last call: one column for each name, the latest values.
 /// They are the owner's word: to be checked before they become part of SQL.
 pg::Row report_of(pg::Connection& connection);
+
+/// The same of the reports' texts.
+pg::Row read_report(const std::vector<std::string>& infos);
 
 }  // namespace django_session::sessions

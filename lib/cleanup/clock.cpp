@@ -24,10 +24,10 @@ SELECT extract(epoch FROM clock_timestamp()) AS now,
 constexpr const char* kLastCheckpoint =
     "SELECT extract(epoch FROM checkpoint_time) AS at FROM pg_control_checkpoint();";
 
-// {0} the table. The newest one that isn't infinite.
+// {0} the table. The newest one that isn't infinite; 0 without any.
 constexpr const char* kNewest = R"(
 SELECT extract(epoch FROM clock_timestamp()) AS now,
-  coalesce(extract(epoch FROM max(s.expire_date)::timestamptz), '-infinity'::float8) AS newest
+  greatest(extract(epoch FROM max(s.expire_date)::timestamptz), 0) AS newest
 FROM ONLY {0} s WHERE s.expire_date < 'infinity'::timestamptz)";
 
 double seconds(milliseconds time) { return static_cast<double>(time.count()) / 1000; }
@@ -93,7 +93,7 @@ std::optional<std::string> doubt_by_new_sessions(Run& run, ReadingAs who) {
     const auto row = ask_sessions(run, who, {"now", "newest"}, query, end);
     if (!row) return std::nullopt;
     const double now = *row->number("now"), newest = *row->number("newest");
-    if (now - newest <= most || !std::isfinite(newest)) return std::nullopt;
+    if (now - newest <= most || newest == 0) return std::nullopt;
     if (newest > first.value_or(newest))
       return fmt::format(
           "says {}, but by that time sessions that are being saved right now expired {} ago{}",

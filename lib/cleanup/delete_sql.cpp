@@ -191,7 +191,8 @@ pg::Row row_of_batch(Run& run, const DeleteAccess& access, const pg::Rows& rows)
 
 BatchReport read_batch_report(const pg::Row& row) {
   const auto count = [&](const char* column) {
-    return std::max(0.0, row.number(column).value_or(0));
+    const double number = row.number(column).value_or(0);
+    return number >= pg::kAmount.least && number <= pg::kAmount.most ? number : 0;
   };
   BatchReport report;
   report.is_ours = row.flag("is_ours");

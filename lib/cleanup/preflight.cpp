@@ -60,7 +60,7 @@ Preflight look(Run& run, const TableName& table) {
   Preflight preflight;
   preflight.room = look_at_disks(
       run, {row.text("data_folder"), row.text("port"), row.number("started").value_or(0)});
-  preflight.sorting = {row.number("sort_memory").value_or(0), row.number("temporary_max")};
+  preflight.sorting = read_sort_space(row);
   for (const pg::Row& standby : run.ask(kStandbys))
     preflight.standbys.push_back(standby.text("name"));
   const DeleteAccess access = delete_access(run);
@@ -70,6 +70,11 @@ Preflight look(Run& run, const TableName& table) {
   if (!access.triggers.empty()) preflight.notes.push_back(access.about_triggers());
   preflight.leftovers = look_for_leftovers(run);
   return preflight;
+}
+
+SortSpace read_sort_space(const pg::Row& row) {
+  return {row.number("sort_memory", pg::kAmount).value_or(0),
+          row.number("temporary_max", pg::kAmount)};
 }
 
 Leftovers look_for_leftovers(Run& run) {

@@ -26,6 +26,9 @@ struct Preflight {
 /// table. Throws pg::Error, or NoSuchTable.
 Preflight look(Run& run, const TableName& table);
 
+/// Of the row with the table and the server's settings.
+SortSpace read_sort_space(const pg::Row& row);
+
 /// What is there of a swap, now.
 Leftovers look_for_leftovers(Run& run);
 

@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
+#include <stdexcept>
 
 #include "cleanup/long_statement.hpp"
 #include "cleanup/patience.hpp"
@@ -12,7 +14,6 @@
 #include "cleanup/replicas.hpp"
 #include "cleanup/session_query.hpp"
 #include "cleanup/sql_files.hpp"
-#include "core/index_bloat.hpp"
 #include "core/reclaimable.hpp"
 #include "core/sql_name.hpp"
 #include "core/sql_text.hpp"
@@ -50,25 +51,14 @@ constexpr const char* kTwice = R"(
 SELECT count(*) AS twice FROM (SELECT FROM ONLY {0} s TABLESAMPLE SYSTEM (100) WHERE {2}
   GROUP BY {1} HAVING count(*) > 1 LIMIT 1) q)";
 
-/// Nothing where a column's width isn't known.
-std::optional<double> compact_bytes(const pg::Row& index) {
-  const auto widths = index.numbers("widths"), alignments = index.numbers("alignments"),
-             nulls = index.numbers("null_fractions"), distinct = index.numbers("distinct_values");
-  std::vector<ColumnWidth> columns;
-  for (std::size_t i = 0; i < widths.size(); ++i) {
-    if (widths[i] < 0) return std::nullopt;
-    columns.push_back({widths[i], alignments.at(i), nulls.at(i), distinct.at(i)});
-  }
-  const double rows = std::max(0.0, index.number("rows").value_or(0));
-  return compact_index_bytes(rows, columns, index.number("fillfactor").value_or(90),
-                             index.flag("unique"));
+bool is_within(double number, pg::Bounds bounds) {
+  return number >= bounds.least && number <= bounds.most;
 }
 
 std::vector<IndexBloat> measure_indexes(Run& run) {
   std::vector<IndexBloat> result;
   for (const pg::Row& row : run.ask(sql::fill<sql::index_sizes>(sql::arg<"oid">(run.target().oid))))
-    if (const auto compact = compact_bytes(row))
-      result.push_back({row.text("name"), row.number("bytes").value_or(0), *compact});
+    if (const auto index = read_index_bloat(row)) result.push_back(*index);
   return result;
 }
 
@@ -150,6 +140,24 @@ void rebuild(Run& run, const IndexBloat& index) {
 }
 
 }  // namespace
+
+std::optional<IndexBloat> read_index_bloat(const pg::Row& row) {
+  const auto widths = row.numbers("widths"), alignments = row.numbers("alignments"),
+             nulls = row.numbers("null_fractions"), distinct = row.numbers("distinct_values");
+  const std::size_t all = widths.size();
+  if (alignments.size() != all || nulls.size() != all || distinct.size() != all)
+    throw std::runtime_error("of an index some columns are missing");
+  std::vector<ColumnWidth> columns;
+  for (std::size_t i = 0; i < all; ++i) {
+    if (!is_within(widths[i], pg::kAmount) || !is_within(nulls[i], pg::kShare)) return std::nullopt;
+    columns.push_back({widths[i], alignments[i], nulls[i], distinct[i]});
+  }
+  const double rows = row.number("rows").value_or(0);
+  if (!std::isfinite(rows)) return std::nullopt;
+  const double compact = compact_index_bytes(
+      std::max(0.0, rows), columns, row.number("fillfactor").value_or(90), row.flag("unique"));
+  return IndexBloat{row.text("name"), row.number("bytes", pg::kAmount).value_or(0), compact};
+}
 
 std::string sql_of_reindex(Run& run, const std::string& name) {
   return "REINDEX INDEX CONCURRENTLY " + sql_index(run, run.target().schema, name);

@@ -8,7 +8,6 @@
 #include "cleanup/sql_files.hpp"
 #include "core/printable.hpp"
 #include "core/sql_text.hpp"
-#include "core/wal_lag.hpp"
 
 namespace django_session::sessions {
 namespace {
@@ -36,19 +35,6 @@ WHERE current_setting('synchronous_standby_names') <> '' AND NOT EXISTS (
   SELECT FROM pg_stat_replication WHERE state IS NULL OR sync_state IN ('sync', 'quorum'));
 )";
 
-WalReader read_wal_reader(const pg::Row& row) {
-  const std::string kind = row.text("kind");
-  WalReader reader;
-  reader.kind = kind == "replica" ? WalReader::Kind::replica
-                : kind == "slot"  ? WalReader::Kind::slot
-                                  : WalReader::Kind::archiver;
-  reader.name = row.text("name");
-  reader.bytes_behind = row.number("bytes_behind");
-  reader.seconds_behind = row.number("seconds_behind");
-  reader.about_to_be_lost = row.flag("about_to_be_lost");
-  return reader;
-}
-
 /// Bytes of the complete WAL files that wait for the archiver; nothing where this role may not see
 /// them.
 std::optional<double> waiting_for_archive(Run& run) {
@@ -75,6 +61,19 @@ std::string who_is_behind(Run& run) {
 }
 
 }  // namespace
+
+WalReader read_wal_reader(const pg::Row& row) {
+  const std::string kind = row.text("kind");
+  WalReader reader;
+  reader.kind = kind == "replica" ? WalReader::Kind::replica
+                : kind == "slot"  ? WalReader::Kind::slot
+                                  : WalReader::Kind::archiver;
+  reader.name = row.text("name");
+  reader.bytes_behind = row.number("bytes_behind");
+  reader.seconds_behind = row.number("seconds_behind");
+  reader.about_to_be_lost = row.flag("about_to_be_lost");
+  return reader;
+}
 
 void wait_for_replicas(Run& run, const std::function<void()>& meanwhile) {
   std::string reason = who_is_behind(run);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cleanup/run.hpp"
+#include "core/wal_lag.hpp"
 
 namespace django_session::sessions {
 
@@ -23,5 +24,8 @@ std::vector<std::string> what_hides_from_us(Run& run);
 
 /// For a note: that the synchronous standby is gone. Empty where there is one, or none is wanted.
 std::string missing_synchronous_standby(Run& run);
+
+/// A row of sql/wal_readers.sql.
+WalReader read_wal_reader(const pg::Row& row);
 
 }  // namespace django_session::sessions

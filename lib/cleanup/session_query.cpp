@@ -65,10 +65,11 @@ std::string in_jail(Run& run, const std::vector<std::string>& columns, const std
                      still_true(run, ReadingAs::owner), work.define, work.run);
 }
 
-/// What the owner's code may have had a say in is believed only if it is numbers.
-bool are_numbers(const pg::Row& row, const std::vector<std::string>& columns) try {
-  return std::all_of(columns.begin(), columns.end(),
-                     [&row](const std::string& column) { return row.number(column).has_value(); });
+/// What the owner's code may have had a say in is believed only if it is amounts.
+bool are_amounts(const pg::Row& row, const std::vector<std::string>& columns) try {
+  return std::all_of(columns.begin(), columns.end(), [&](const std::string& column) {
+    return row.number(column, pg::kAmount).has_value();
+  });
 } catch (const std::logic_error&) {
   return false;
 } catch (const std::runtime_error&) {
@@ -102,7 +103,7 @@ std::optional<pg::Row> ask_sessions(Run& run, ReadingAs who,
       transaction.sql(work), pg::Deadline::after(time + patience::kAnswersWay));
   if (answer.refusal || answer.rows.empty()) return std::nullopt;
   const pg::Row row = jailed ? report_of(run.connection()) : answer.rows.back();
-  return are_numbers(row, columns) ? std::optional(row) : std::nullopt;
+  return are_amounts(row, columns) ? std::optional(row) : std::nullopt;
 }
 
 }  // namespace django_session::sessions

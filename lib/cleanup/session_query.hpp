@@ -21,7 +21,7 @@ enum class ReadingAs {
 ReadingAs who_may_read(Run& run);
 
 /// The one row of `select`, a SELECT from the run's table without a semicolon whose `columns` are
-/// numbers and never NULL; `limit` is short: not by reading a large table. Changes nothing: what the
+/// amounts (pg::kAmount) and never NULL; `limit` is short: not by reading a large table. Changes nothing: what the
 /// jail needs is rolled back. Nothing where the table can't be read so: a missing right, a lock,
 /// `limit` passed. Throws pg::Error if the connection is lost.
 std::optional<pg::Row> ask_sessions(Run& run, ReadingAs who,

@@ -90,13 +90,18 @@ std::optional<StayingRows> look_at_what_stays(Run& run, ReadingAs who, const Mea
   const std::string select =
       fmt::format(kAverages, averages, length, widths, some_rows(run, sizes, m));
   const auto row = ask_sessions(run, who, names, select, limit);
-  if (!row || *row->number("found") < 1) return std::nullopt;
-  StayingRows staying{{*row->number("tuple"), *row->number("tuple_deviation")},
-                      *row->number("toasted"),
-                      {*row->number("value"), *row->number("value_deviation")},
+  if (!row) return std::nullopt;
+  return read_staying_rows(*row, columns.size());
+}
+
+std::optional<StayingRows> read_staying_rows(const pg::Row& row, std::size_t columns) {
+  if (*row.number("found") < 1) return std::nullopt;
+  StayingRows staying{{*row.number("tuple"), *row.number("tuple_deviation")},
+                      *row.number("toasted"),
+                      {*row.number("value"), *row.number("value_deviation")},
                       {}};
-  for (std::size_t i = 0; i < columns.size(); ++i)
-    staying.widths.push_back(*row->number(fmt::format("w{}", i)));
+  for (std::size_t i = 0; i < columns; ++i)
+    staying.widths.push_back(*row.number(fmt::format("w{}", i)));
   return staying;
 }
 

@@ -16,4 +16,7 @@ namespace django_session::sessions {
 std::optional<StayingRows> look_at_what_stays(Run& run, ReadingAs who,
                                               const Measurement& measurement, pg::Deadline limit);
 
+/// Of a row of amounts; nothing where no row was found.
+std::optional<StayingRows> read_staying_rows(const pg::Row& row, std::size_t columns);
+
 }  // namespace django_session::sessions

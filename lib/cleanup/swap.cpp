@@ -13,6 +13,7 @@
 #include "cleanup/swap_damage.hpp"
 #include "cleanup/swap_error.hpp"
 #include "cleanup/swap_lock.hpp"
+#include "cleanup/swap_report.hpp"
 #include "cleanup/swap_run.hpp"
 #include "cleanup/swap_state.hpp"
 #include "core/batch_size.hpp"
@@ -310,10 +311,11 @@ void Swap::copy() {
 /// The rows of this chunk: more than wanted where many expire at the same moment, which may take
 /// long.
 long long Swap::copy_chunk(long long wanted) {
-  const pg::Row chunk = swap_.report_long(copy_sql(names_, swap_.unhurried(), columns_, wanted));
-  swap_.copied = chunk.number("copied").value_or(0);
-  swap_.log_bytes = chunk.number("log_bytes").value_or(0);
-  return static_cast<long long>(chunk.number("rows").value_or(0));
+  const CopiedChunk chunk =
+      read_copied_chunk(swap_.report_long(copy_sql(names_, swap_.unhurried(), columns_, wanted)));
+  swap_.copied = chunk.copied;
+  swap_.log_bytes = chunk.log_bytes;
+  return static_cast<long long>(chunk.rows);
 }
 
 /// While sessions are copied the log isn't drained; that each key is in it once keeps it in bounds.
@@ -338,7 +340,7 @@ void Swap::build_indexes() {
   try {
     const auto message = build_indexes_sql(names_, swap_.unhurried(), columns_);
     swap_.statements_follow(number_of_indexes());
-    swap_.copied = swap_.report_long(message).number("copied").value();
+    swap_.copied = swap_.report_long(message).number("copied", pg::kAmount).value();
   } catch (const pg::Error& error) {
     if (!is_unique_violation(error)) throw;
     throw pg::Error(error.kind(), who_let_them_in(swap_), kUnsound);
@@ -403,28 +405,28 @@ void Swap::drain() {
 /// The number of keys.
 double Swap::drain_once() {
   const auto start = Clock::now();
-  pg::Row drained;
+  DrainedKeys drained;
   try {
-    drained =
-        swap_.report(drain_sql(names_, swap_.quick(), columns_, drain_size_.rows()), swap_.quick());
+    drained = read_drained_keys(swap_.report(
+        drain_sql(names_, swap_.quick(), columns_, drain_size_.rows()), swap_.quick()));
   } catch (const pg::Error& error) {
     constexpr const char* kOneRowTwice = "21000";
     if (!is(error, kOneRowTwice)) throw;
     throw pg::Error(error.kind(), who_let_them_in(swap_), kUnsound);
   }
-  if (drained.flag("truncated"))
+  if (drained.truncated)
     throw pg::Error(pg::Error::Kind::statement, "the table was truncated", kChanged);
-  const double keys = drained.number("keys").value();
-  const double ms = drained.number("ms").value_or(0);
-  if (keys >= kEnoughKeys || ms > 50) ms_per_key_ = ms / std::max(keys, 1.0);
+  const double keys = drained.keys;
+  if (keys >= kEnoughKeys || drained.ms > 50) ms_per_key_ = drained.ms / std::max(keys, 1.0);
   if (keys >= drain_size_.rows()) drain_size_.took(since(start));
   return keys;
 }
 
 void Swap::verify() try {
-  const pg::Row counted = swap_.report_long(verify_sql(names_, swap_.unhurried(), columns_));
-  swap_.copied = counted.number("copied").value();
-  swap_.rows_before = counted.number("rows_before").value();
+  const ComparedRows compared =
+      read_compared_rows(swap_.report_long(verify_sql(names_, swap_.unhurried(), columns_)));
+  swap_.copied = compared.copied;
+  swap_.rows_before = compared.rows_before;
 } catch (const pg::Error& error) {
   if (!is(error, kUnsound)) throw;
   throw pg::Error(error.kind(), fmt::format("{}; {}", error.what(), what_is_damaged(swap_)),

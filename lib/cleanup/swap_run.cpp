@@ -96,8 +96,8 @@ pg::Row SwapRun::report_long(const std::string& message) {
 void SwapRun::timed(const std::string& message) {
   double asked = 0, ended = 0;
   for (const pg::Row& row : send(message, on_table())) {
-    if (row.has("asked")) asked = row.number("asked").value_or(0);
-    if (row.has("ended")) ended = row.number("ended").value_or(0);
+    if (row.has("asked")) asked = row.number("asked", pg::kMoment).value_or(0);
+    if (row.has("ended")) ended = row.number("ended", pg::kMoment).value_or(0);
   }
   run.had_locked_for(milliseconds(static_cast<long long>((ended - asked) * 1000 + 0.5)));
 }

@@ -102,32 +102,21 @@ bool SwapState::lacks_a_table() {
   return swap_.run.ask(fmt::format(kLacking, fmt::join(literals, ", "))).front().flag("lacking");
 }
 
-SwapState::Row SwapState::read() {
+SwapStateRow SwapState::read() {
   const pg::Row row = swap_.report(read_state_sql(swap_.names, swap_.quick()), swap_.quick());
   try {
-    return read(row);
+    return read_swap_state(row);
   } catch (const std::runtime_error&) {  // its columns or their values were altered
     throw pg::Error(pg::Error::Kind::statement,
                     "the state of the swap is damaged; --abort removes it");
   }
 }
 
-SwapState::Row SwapState::read(const pg::Row& row) {
-  if (row.text("run_id") == "x") throw std::runtime_error("no run has this state");
-  const auto number = [&](const char* column) { return row.number(column).value_or(0); };
-  std::string phase = row.text("phase");
-  std::replace(phase.begin(), phase.end(), '_', ' ');
-  return {row.text("run_id"),       phase_named(phase),      row.oid("shadow"),
-          number("keep_seconds"),   number("copied"),        number("rows_before"),
-          number("bytes_before"),   number("age"),           number("lease"),
-          row.flag("backend_gone"), row.flag("is_vacuumed"), row.flag("intact")};
-}
-
 /// A run that is alive renews its lease with every transaction, and each of those is shorter than
 /// the lease unless it holds the row, or is a VACUUM or ANALYZE; one whose backend is gone is dead.
 /// Twice, since it may be between two of those. To be wrong would do no harm: a run that was taken
 /// over finds out before it does anything further.
-void SwapState::wait_for_lease(Row& row) {
+void SwapState::wait_for_lease(SwapStateRow& row) {
   const double first_seen = row.lease + row.age;
   const auto given_up = pg::Deadline::after(patience::kForForeignVacuum);
   for (bool lived = true; row.run_id != swap_.names.run_id && (lived || row.lives());) {
@@ -141,12 +130,12 @@ void SwapState::wait_for_lease(Row& row) {
 
 /// What another run has compared may have lain here for days, where the owner's jobs can write: it is
 /// compared again.
-Phase SwapState::phase_to_go_on_from(const Row& row) const {
+Phase SwapState::phase_to_go_on_from(const SwapStateRow& row) const {
   const bool compared_by_another = row.phase == Phase::ready && row.run_id != swap_.names.run_id;
   return compared_by_another ? Phase::catching_up : row.phase;
 }
 
-void SwapState::take_over(Row row) {
+void SwapState::take_over(SwapStateRow row) {
   wait_for_lease(row);
   try {
     const std::string message = take_over_sql(swap_.names, swap_.quick(), row.run_id);
@@ -166,7 +155,7 @@ void SwapState::take_over(Row row) {
   swap_.bytes_before = row.bytes_before;
 }
 
-bool SwapState::can_go_on(const Row& row) const {
+bool SwapState::can_go_on(const SwapStateRow& row) const {
   return row.intact && facts_of(row.phase).resumes && row.age < kOldestSwapToResume &&
          swap_.log_bytes < kLongestLog &&
          row.keep_seconds == static_cast<double>(swap_.run.options().keep.count());
@@ -187,7 +176,7 @@ void SwapState::create() {
   swap_.ours = true;
   lost_ = swap_.disabled = false;
   swap_.copied = swap_.log_bytes = 0;
-  const Row row = read();
+  const SwapStateRow row = read();
   swap_.phase = row.phase;
   swap_.shadow = row.shadow;
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cleanup/swap_lock.hpp"
+#include "cleanup/swap_report.hpp"
 #include "cleanup/swap_run.hpp"
 #include "measure/leftovers.hpp"
 
@@ -46,23 +47,13 @@ class SwapState {
   bool lacks_a_table();
 
  private:
-  struct Row {
-    std::string run_id;  ///< the owner could have written anything there
-    Phase phase = Phase::unknown;
-    Oid shadow;
-    double keep_seconds = 0, copied = 0, rows_before = 0, bytes_before = 0, age = 0, lease = 0;
-    bool backend_gone = false, is_vacuumed = false, intact = false;
-    bool lives() const { return is_vacuumed || (lease > 0 && !backend_gone); }
-  };
-
-  Row read();
+  SwapStateRow read();
   void leave_it_to_its_run(const Leftovers& leftovers);
-  static Row read(const pg::Row& row);
-  void take_over(Row row);
-  Phase phase_to_go_on_from(const Row& row) const;
+  void take_over(SwapStateRow row);
+  Phase phase_to_go_on_from(const SwapStateRow& row) const;
   void take_over_to_remove();
-  void wait_for_lease(Row& row);
-  bool can_go_on(const Row& row) const;
+  void wait_for_lease(SwapStateRow& row);
+  bool can_go_on(const SwapStateRow& row) const;
   [[noreturn]] void explain_who_has_the_names();
 
   Leftovers find_leftovers();

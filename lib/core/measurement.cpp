@@ -126,13 +126,15 @@ void split_by_shares(const Measurement& m, double total, Rows& rows) {
 void keep_to_what_was_seen(const Measurement& m, Rows& rows) {
   if (!rows.live.number || !rows.expired.number) return;
   const double total = *rows.live.number + *rows.expired.number;
-  const auto raise = [total](MetricValue& value, double least, MetricValue& other) {
-    if (*value.number >= least) return;
+  const auto raise = [total](MetricValue& value, double least, MetricValue& other,
+                             double least_other) {
+    if (value.certainty == Certainty::exact || *value.number >= least) return;
     value = estimated(least);
-    if (other.certainty != Certainty::exact) other = estimated(total - least);
+    if (other.certainty != Certainty::exact)
+      other = estimated(std::max(total - least, least_other));
   };
-  if (rows.live.certainty != Certainty::exact) raise(rows.live, m.least_live, rows.expired);
-  if (rows.expired.certainty != Certainty::exact) raise(rows.expired, m.least_expired, rows.live);
+  raise(rows.live, m.least_live, rows.expired, m.least_expired);
+  raise(rows.expired, m.least_expired, rows.live, m.least_live);
 }
 
 void split_sessions(const Measurement& m, const RowCount& count, Rows& rows) {
@@ -288,11 +290,12 @@ void write_afresh(SizesAfresh& afresh, const Measurement& m, double rows) {
                  compact_index_bytes(values * value.chunks, chunk_id_and_seq, 90, true);
 }
 
+/// Of a database whose size dates from before the table grew, the table is all.
 MetricValue ratio(const MetricValue& part, double whole, const MetricValue& other) {
   if (!part.number) return part;
   if (!other.number) return other;
   const bool exact = part.certainty == Certainty::exact && other.certainty == Certainty::exact;
-  return {whole > 0 ? 100 * *part.number / whole : 0,
+  return {whole > 0 ? std::min(100.0, 100 * *part.number / whole) : 0,
           exact ? Certainty::exact : Certainty::estimated, ""};
 }
 
@@ -378,12 +381,12 @@ std::optional<SizesAfresh> sizes_afresh(const Measurement& measurement) {
     return std::max(0.0, bytes - estimate_reclaimable(files->rows, heap, toast, indexes).total());
   };
   SizesAfresh afresh;
-  afresh.table =
-      left_of(m.heap_bytes, files->heap, {}, {}) + std::min(kMaps, m.table_bytes - m.heap_bytes);
+  const double maps = std::clamp(m.table_bytes - m.heap_bytes, 0.0, kMaps);
+  afresh.table = left_of(m.heap_bytes, files->heap, {}, {}) + maps;
   afresh.toast = left_of(m.toast_bytes(), {}, files->toast, {});
   if (m.staying) {
     write_afresh(afresh, m, files->rows.live);
-    afresh.table += std::min(kMaps, m.table_bytes - m.heap_bytes);
+    afresh.table += maps;
   }
   for (std::size_t i = 0; i < m.table.indexes.size(); ++i) {
     const IndexFile& index = files->indexes[i];

@@ -164,7 +164,7 @@ double compact_index_bytes(double rows, const std::vector<ColumnWidth>& columns,
   if (!unique && n_distinct != 0 && rows_per_key >= 2) {
     // Equal keys share one entry with a list of row addresses (PostgreSQL 13 and later).
     const double in_list =
-        std::min(rows_per_key, std::floor((kMaxPostingList - entry) / kHeapPointer));
+        std::clamp(std::floor((kMaxPostingList - entry) / kHeapPointer), 1.0, rows_per_key);
     bytes_per_row = (align(entry + in_list * kHeapPointer, 8) + kLinePointer) / in_list;
   }
   double level = std::ceil(rows / btree_entries_per_page(bytes_per_row, fillfactor));

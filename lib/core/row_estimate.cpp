@@ -137,7 +137,9 @@ SessionCount estimate_sessions(double rows, const ValueDistribution& distributio
   const double deleted = oldest ? distribution.fraction_before(std::min(*oldest, now)) : 0;
   const double left = 1 - deleted - distribution.null_fraction;
   if (left <= 0) return {rows, 0};  // all that the statistics saw is gone: what is here came later
-  const double expired_share = (distribution.fraction_before(now) - deleted) / left;
+  // Shares that together make more than all (anyone's, see statistics.sql) leave no room for the rest.
+  const double expired_share =
+      std::clamp((distribution.fraction_before(now) - deleted) / left, 0.0, 1.0);
   const double expired = (rows - rows_since_statistics(rows, deleted, counters)) * expired_share;
   return {rows - expired, expired};
 }

@@ -68,8 +68,9 @@ std::optional<double> share_of_statement(const StatementProgress& progress) {
       std::find_if(kStatementPhases.begin(), kStatementPhases.end(),
                    [&](const StatementPhase& known) { return known.name == progress.phase; });
   if (phase == kStatementPhases.end()) return std::nullopt;
-  const double share = phase->begin + (phase->end - phase->begin) *
-                                          std::clamp(advance(progress, phase->goes_by), 0.0, 1.0);
+  // NaN counts as 0.
+  const double done = std::min(std::max(0.0, advance(progress, phase->goes_by)), 1.0);
+  const double share = phase->begin + (phase->end - phase->begin) * done;
   const bool builds = phase->name.starts_with("building index");
   return builds && progress.concurrently ? kBuilt * share : share;
 }

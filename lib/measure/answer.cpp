@@ -7,6 +7,8 @@
 #include <cmath>
 #include <cstdio>
 #include <ctime>
+#include <limits>
+#include <stdexcept>
 
 #include "core/quantity.hpp"
 #include "core/sql_name.hpp"
@@ -16,27 +18,31 @@ namespace {
 
 constexpr double kPage = 8192;
 
-double number_or(const pg::Row& row, const std::string& column, double otherwise) {
-  return row.number(column).value_or(otherwise);
+constexpr pg::Bounds kFillfactor{10, 100};  // percent
+
+double amount_or(const pg::Row& row, const std::string& column, double otherwise) {
+  return row.number(column, pg::kAmount).value_or(otherwise);
 }
 
 /// reltuples and relpages: since PostgreSQL 18 who may MAINTAIN a table can set both to anything.
 double tuples_in(const pg::Row& row, const std::string& column) {
-  const double tuples = number_or(row, column, -1);
+  const double tuples = row.number(column).value_or(-1);
   return std::isfinite(tuples) ? tuples : -1;
 }
 
 double pages_in(const pg::Row& row, const std::string& column) {
-  return std::max(0.0, number_or(row, column, 0));
+  const double pages = row.number(column).value_or(0);
+  return std::isfinite(pages) ? std::max(0.0, pages) : 0;
 }
 
 Column read_column(const pg::Row& row) {
+  constexpr pg::Bounds kLength{-2, 32767}, kAlignment{1, 8}, kDistinct{-1, 1e15};
   return {row.text("name"),
-          number_or(row, "length", -1),
-          number_or(row, "alignment", 1),
-          row.number("average_width"),
-          number_or(row, "null_fraction", 0),
-          number_or(row, "n_distinct", 0),
+          row.number("length", kLength).value_or(-1),
+          row.number("alignment", kAlignment).value_or(1),
+          row.number("average_width", pg::kAmount),
+          row.number("null_fraction", pg::kShare).value_or(0),
+          row.number("n_distinct", kDistinct).value_or(0),
           row.flag("never_analyzed")};
 }
 
@@ -47,7 +53,7 @@ Index read_index(const pg::Row& row) {
   index.bytes = pages_in(row, "relpages") * kPage;
   index.valid = row.flag("valid");
   index.unique = row.flag("unique");
-  index.fillfactor = number_or(row, "fillfactor", 90);
+  index.fillfactor = row.number("fillfactor", kFillfactor).value_or(90);
   index.plain_btree = row.flag("plain_btree");
   index.columns = row.lines("columns");
   return index;
@@ -57,7 +63,7 @@ Index read_index(const pg::Row& row) {
 /// 03:04:05Z"; anyone may have edited it.
 SwapUnderWay read_swap(const pg::Row& row) {
   SwapUnderWay swap;
-  swap.logged = number_or(row, "swap_logged", 0);
+  swap.logged = amount_or(row, "swap_logged", 0);
   swap.runs = row.flag("swap_runs");
   const std::string comment = row.text("swap_comment");
   const auto started = comment.rfind("started "), keeping = comment.rfind("keeping ");
@@ -87,7 +93,7 @@ SessionTable read_table(const pg::Row& row, const pg::Rows& indexes) {
   table.name = row.text("table");
   table.owner = row.text("owner");
   table.role = row.text("role");
-  table.fillfactor = number_or(row, "fillfactor", 100);
+  table.fillfactor = row.number("fillfactor", kFillfactor).value_or(100);
   table.may_use_schema = row.flag("may_use_schema");
   table.may_read_expire_date = table.may_use_schema && row.flag("may_read_expire_date");
   table.hides_rows = row.flag("row_security");
@@ -98,17 +104,20 @@ SessionTable read_table(const pg::Row& row, const pg::Rows& indexes) {
   return table;
 }
 
+char letter(const pg::Row& row, const std::string& column) {
+  const std::string text = row.text(column);
+  if (text.empty()) throw std::runtime_error(fmt::format("column {} is empty", column));
+  return text.front();
+}
+
 /// `prefix`: of the columns' names, "toast_" for the TOAST table's.
 RelationCounters read_counters(const pg::Row& row, const std::string& prefix) {
-  const auto number = [&](const char* column, double otherwise) {
-    return number_or(row, prefix + column, otherwise);
-  };
   RelationCounters counters;
   counters.tuples = tuples_in(row, prefix + "reltuples");
   counters.catalog_pages = pages_in(row, prefix + "relpages");
-  counters.live = number("live", 0);
-  counters.dead = number("dead", 0);
-  counters.inserted = number("inserted", 0);
+  counters.live = amount_or(row, prefix + "live", 0);
+  counters.dead = amount_or(row, prefix + "dead", 0);
+  counters.inserted = amount_or(row, prefix + "inserted", 0);
   return counters;
 }
 
@@ -131,8 +140,8 @@ Definition read_definition(const pg::Row& row, const pg::Rows& indexes) {
   definition.table = read_table(row, indexes);
   definition.schema_oid = row.oid("schema_oid");
   definition.toast_oid = row.oid("toast_oid");
-  definition.toast_index_pages = number_or(row, "toast_index_pages", 0);
-  definition.relkind = row.text("relkind").at(0);
+  definition.toast_index_pages = pages_in(row, "toast_index_pages");
+  definition.relkind = letter(row, "relkind");
   definition.has_expire_date = row.flag("has_expire_date");
   definition.expire_date_is_time = row.flag("expire_date_is_time");
   definition.expire_date_has_zone = row.flag("expire_date_has_zone");
@@ -156,19 +165,19 @@ std::optional<ServerFacts> read_facts(const pg::Rows& rows, const Definition& de
                           row.oid("toast_oid") == definition.toast_oid;
   if (!same_table || !has_indexes(definition.table, row.numbers("index_oids"))) return std::nullopt;
   ServerFacts facts;
-  facts.now = number_or(row, "now", 0);
+  facts.now = row.number("now", pg::kMoment).value_or(0);
   facts.standby = row.flag("standby");
-  facts.last_vacuum = row.number("last_vacuum");
-  facts.last_analyze = row.number("last_analyze");
+  facts.last_vacuum = row.number("last_vacuum", pg::kMoment);
+  facts.last_analyze = row.number("last_analyze", pg::kMoment);
   facts.counters = read_counters(row, "");
   facts.counters.stand_still = row.text("counters_stand_still");
   facts.counters.anchored = facts.last_vacuum || facts.last_analyze;
-  if (facts.last_analyze) facts.counters.changed = row.number("changed");
+  if (facts.last_analyze) facts.counters.changed = row.number("changed", pg::kAmount);
   facts.toast_counters = read_counters(row, "toast_");
   facts.toast_counters.anchored = row.flag("toast_anchored");
   facts.rows_inserted = facts.counters.inserted;
-  facts.rows_updated = number_or(row, "updated", 0);
-  facts.rows_deleted = number_or(row, "deleted", 0);
+  facts.rows_updated = amount_or(row, "updated", 0);
+  facts.rows_deleted = amount_or(row, "deleted", 0);
   return facts;
 }
 
@@ -184,32 +193,38 @@ Measurement begin_measurement(const Definition& definition, const ServerFacts& f
 }
 
 void read_sizes(const pg::Row& row, Measurement& m) {
-  m.heap_bytes = number_or(row, "heap", 0);
-  m.table_bytes = number_or(row, "table", 0);
-  m.toast_heap_bytes = number_or(row, "toast_heap", 0);
-  m.toast_index_bytes = number_or(row, "toast_index", 0);
+  m.heap_bytes = amount_or(row, "heap", 0);
+  // The table may have grown between the two.
+  m.table_bytes = std::max(m.heap_bytes, amount_or(row, "table", 0));
+  m.toast_heap_bytes = amount_or(row, "toast_heap", 0);
+  m.toast_index_bytes = amount_or(row, "toast_index", 0);
   m.sizes_are_exact = true;
-  const std::vector<double> sizes = row.numbers("index_sizes");
-  for (std::size_t i = 0; i < m.table.indexes.size(); ++i) m.table.indexes[i].bytes = sizes.at(i);
+  const std::vector<double> sizes = row.numbers("index_sizes", pg::kAmount);
+  if (sizes.size() < m.table.indexes.size())
+    throw std::runtime_error("column index_sizes lacks an index");
+  for (std::size_t i = 0; i < m.table.indexes.size(); ++i) m.table.indexes[i].bytes = sizes[i];
 }
 
 void read_expiry(const pg::Row& row, Measurement& m) {
-  m.oldest_expire_date = row.number("oldest");
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();  // those that never expire
+  m.oldest_expire_date = row.number("oldest", {pg::kMoment.least, kInfinity});
   if (m.oldest() && *m.oldest() < m.facts.now) m.least_expired = 1;
   read_counts(row, m);
 }
 
 void read_sample(const pg::Row& row, Measurement& m) {
   m.seen = Unknown{};
-  if (row.flag("sampled"))
-    m.seen = RowSample{number_or(row, "share", 1), number_or(row, "rows", 0),
-                       number_or(row, "expired", 0)};
+  if (!row.flag("sampled")) return;
+  constexpr pg::Bounds kPartOfTheTable{1e-9, 1};
+  const double rows = amount_or(row, "rows", 0);
+  m.seen = RowSample{row.number("share", kPartOfTheTable).value_or(1), rows,
+                     row.number("expired", {0, rows}).value_or(0)};
 }
 
 void read_counts(const pg::Row& row, Measurement& m) {
-  const auto limit = row.number("count_limit");
+  const auto limit = row.number("count_limit", pg::kAmount);
   const auto read = [&](const char* kind, std::optional<double>& counted, double& least) {
-    const auto count = row.number(kind);
+    const auto count = row.number(kind, pg::kAmount);
     if (count && (!limit || *count <= *limit)) counted = count;
     least = std::max(least, count.value_or(0));
   };
@@ -234,9 +249,9 @@ PlannerStatistics read_statistics(const pg::Rows& rows) {
   for (const pg::Row& row : rows) {
     statistics.columns.push_back(read_column(row));
     if (statistics.columns.back().name != "expire_date") continue;
-    statistics.expire_dates.null_fraction = number_or(row, "null_fraction", 0);
+    statistics.expire_dates.null_fraction = statistics.columns.back().null_fraction;
     statistics.expire_dates.common_values = row.numbers("common_values");
-    statistics.expire_dates.common_frequencies = row.numbers("common_frequencies");
+    statistics.expire_dates.common_frequencies = row.numbers("common_frequencies", pg::kShare);
     statistics.expire_dates.histogram = row.numbers("histogram");
   }
   return statistics;

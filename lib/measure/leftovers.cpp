@@ -29,12 +29,11 @@ Leftovers read_leftovers(const pg::Row& row) {
   leftovers.objects = row.lines("objects");
   leftovers.state = row.flag("state");
   leftovers.logging = row.flag("logging");
-  leftovers.log_bytes = row.number("log_bytes").value_or(0);
-  leftovers.bytes = row.number("bytes").value_or(0);
+  leftovers.log_bytes = row.number("log_bytes", pg::kAmount).value_or(0);
+  leftovers.bytes = row.number("bytes", pg::kAmount).value_or(0);
   leftovers.age = row.number("age");
   leftovers.keep = row.number("keep");
-  for (const double oid : row.numbers("orphans"))
-    leftovers.orphans.emplace_back(static_cast<std::uint32_t>(oid));
+  leftovers.orphans = row.oids("orphans");
   return leftovers;
 }
 

@@ -20,6 +20,19 @@ double number_from(std::string_view text, const std::string& column) {
   return value;
 }
 
+Oid oid_from(double value, const std::string& column) {
+  if (!(value >= 0 && value <= std::numeric_limits<std::uint32_t>::max()))
+    throw std::runtime_error(fmt::format("column {} is not an OID", column));
+  return Oid(static_cast<std::uint32_t>(value));
+}
+
+/// NaN is within no bounds.
+double checked(double value, const std::string& column, Bounds within) {
+  if (!(value >= within.least && value <= within.most))
+    throw std::runtime_error(fmt::format("column {} has a number that can't be", column));
+  return value;
+}
+
 }  // namespace
 
 const std::optional<std::string>& Row::optional_text(const std::string& column) const {
@@ -38,13 +51,21 @@ std::optional<double> Row::number(const std::string& column) const {
   return number_from(*value, column);
 }
 
+std::optional<double> Row::number(const std::string& column, Bounds within) const {
+  const auto value = number(column);
+  return value ? std::optional(checked(*value, column, within)) : std::nullopt;
+}
+
 bool Row::flag(const std::string& column) const { return text(column) == "t"; }
 
 Oid Row::oid(const std::string& column) const {
-  const double value = number(column).value_or(0);
-  if (!(value >= 0 && value <= std::numeric_limits<std::uint32_t>::max()))
-    throw std::runtime_error(fmt::format("column {} is not an OID", column));
-  return Oid(static_cast<std::uint32_t>(value));
+  return oid_from(number(column).value_or(0), column);
+}
+
+std::vector<Oid> Row::oids(const std::string& column) const {
+  std::vector<Oid> oids;
+  for (const double value : numbers(column)) oids.push_back(oid_from(value, column));
+  return oids;
 }
 
 std::vector<double> Row::numbers(const std::string& column) const {
@@ -58,6 +79,12 @@ std::vector<double> Row::numbers(const std::string& column) const {
     if (comma == std::string_view::npos) return values;
     rest.remove_prefix(comma + 1);
   }
+}
+
+std::vector<double> Row::numbers(const std::string& column, Bounds within) const {
+  std::vector<double> values = numbers(column);
+  for (const double value : values) checked(value, column, within);
+  return values;
 }
 
 std::vector<std::string> Row::lines(const std::string& column) const {

@@ -1,170 +1,165 @@
-// The server's answers. A line of the input is `column=value`, which replaces a value of the answers
-// below; a value of \N is NULL, and | stands for a line's end within a value.
-#include <algorithm>
-#include <array>
+// The server's answers about a table: what a reading makes of them, and a plan. Whatever they say, a
+// figure is known and can be, or it isn't known and says why. See changed_row.hpp.
 #include <cmath>
 #include <stdexcept>
 
+#include "changed_row.hpp"
+#include "cleanup/preflight.hpp"
+#include "cleanup/staying_rows.hpp"
+#include "core/cleanup_plan.hpp"
 #include "core/picture.hpp"
+#include "core/quantity.hpp"
 #include "demand.hpp"
 #include "measure/answer.hpp"
 
 using namespace django_session;
 using namespace django_session::sessions;
+using fuzz::demand;
 
 namespace {
 
-struct Column {
-  const char* name;
-  const char* value;
-};
-
-// All that the readers of answers ask for, of one healthy table with an index.
-constexpr std::array kColumns = std::to_array<Column>({
-    {"oid", "16400"},
-    {"schema_oid", "2200"},
-    {"schema", "public"},
-    {"table", "django_session"},
-    {"relkind", "r"},
-    {"reltuples", "400"},
-    {"relpages", "10"},
-    {"toast_oid", "16403"},
-    {"toast_index_pages", "2"},
-    {"swap_logs", "t"},
-    {"swap_logged", "17"},
-    {"swap_runs", "f"},
-    {"swap_comment", "django_session_cleanup, keeping 60 s, started 2026-02-03 10:00:00Z"},
-    {"fillfactor", "100"},
-    {"database", "site"},
-    {"role", "watcher"},
-    {"has_expire_date", "t"},
-    {"expire_date_is_time", "t"},
-    {"expire_date_has_zone", "t"},
-    {"may_use_schema", "t"},
-    {"may_read_expire_date", "t"},
-    {"owner", "site"},
-    {"row_security", "f"},
-    {"is_superuser", "f"},
-    {"has_more_rights", "f"},
-    {"could_rule_the_server", "f"},
-    {"may_lock", "t"},
-    {"counters_stand_still", nullptr},
-    {"standby", "f"},
-    {"statistics_oid", nullptr},
-    {"statistics_function", nullptr},
-    {"name", "expire_date"},
-    {"valid", "t"},
-    {"unique", "f"},
-    {"plain_btree", "t"},
-    {"columns", "expire_date"},
-    {"length", "8"},
-    {"alignment", "8"},
-    {"average_width", "8"},
-    {"null_fraction", "0"},
-    {"n_distinct", "-1"},
-    {"never_analyzed", "f"},
-    {"common_values", "{}"},
-    {"common_frequencies", "{}"},
-    {"histogram", "{100,200,2000}"},
-    {"toast_relpages", nullptr},
-    {"toast_reltuples", nullptr},
-    {"toast_live", nullptr},
-    {"toast_dead", nullptr},
-    {"toast_inserted", nullptr},
-    {"toast_anchored", "f"},
-    {"index_oids", "{16400}"},
-    {"now", "1000.5"},
-    {"live", "390"},
-    {"dead", "7"},
-    {"inserted", "500"},
-    {"updated", "20"},
-    {"deleted", "110"},
-    {"changed", "0"},
-    {"last_vacuum", nullptr},
-    {"last_analyze", "900"},
-    {"heap", "81920"},
-    {"table_bytes", "114688"},
-    {"toast_heap", "0"},
-    {"toast_index", "8192"},
-    {"index_sizes", "{40960}"},
-    {"oldest", "12.5"},
-    {"expired", "10"},
-    {"count_limit", "2000"},
-    {"sampled", "t"},
-    {"share", "0.5"},
-    {"rows", "200"},
-    {"waited", "3"},
-    {"prepared", ""},
-    {"pid", "7"},
-    {"application", "psql"},
-    {"granted", "f"},
-    {"command", "VACUUM FULL"},
-    {"age", "90"},
-    {"head", "8"},
-    {"head_role", "admin"},
-    {"head_application", "psql"},
-    {"head_age", "60"},
-    {"head_state", "idle in transaction"},
-});
-
-pg::Row healthy_row() {
-  pg::Row row;
-  for (const Column& column : kColumns)
-    row.set(column.name,
-            column.value == nullptr ? std::nullopt : std::optional<std::string>(column.value));
-  return row;
+void demand_amount(double number, std::string_view what) {
+  demand(std::isfinite(number) && number >= 0, what, std::to_string(number));
 }
 
-void replace(pg::Row& row, std::string_view line) {
-  const std::size_t at = line.find('=');
-  if (at == std::string_view::npos || !row.has(std::string(line.substr(0, at)))) return;
-  std::string value(line.substr(at + 1));
-  for (char& c : value) c = c == '|' ? '\n' : c;
-  row.set(std::string(line.substr(0, at)),
-          value == "\\N" ? std::nullopt : std::optional<std::string>(value));
+void demand_amount(std::optional<double> number, std::string_view what) {
+  if (number) demand_amount(*number, what);
 }
 
-pg::Row row_of(std::string_view text) {
-  pg::Row row = healthy_row();
-  while (!text.empty()) {
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    replace(row, text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return row;
+void demand_value(const MetricValue& value, const MetricInfo& metric) {
+  demand(value.number.has_value() == value.reason.empty(), "a value or a reason", metric.name);
+  if (!value.number) return;
+  demand_amount(*value.number, metric.name);
+  demand(metric.unit != Unit::percent || *value.number <= 100, "at most all", metric.name);
+  const std::string written = plain_number(*value.number, metric.unit);
+  demand(written.find_first_not_of("0123456789.") == std::string::npos, "a plain number", written);
+  fuzz::demand_a_line(show(value, metric.unit));
 }
 
-/// As a reading does, all of it.
-void read(const pg::Row& row) {
-  Definition definition = read_definition(row, {row});
-  definition.statistics = read_statistics({row});
-  const auto facts = read_facts({row}, definition);
-  if (!facts) return;
+/// But for what a double can't tell apart.
+void demand_at_most(std::optional<double> part, std::optional<double> whole,
+                    std::string_view what) {
+  if (!part || !whole) return;
+  demand(*part <= *whole * (1 + 1e-9) + 1, what, fmt::format("{} of {}", *part, *whole));
+}
+
+void demand_sound(const Findings& findings, const Measurement& m) {
+  const MetricValues& values = findings.values;
+  for (const MetricInfo& metric : all_metrics()) demand_value(values[metric.metric], metric);
+  const auto number = [&](Metric metric) { return values[metric].number; };
+  for (const Metric part : {Metric::table, Metric::toast, Metric::indexes, Metric::reclaimable})
+    demand_at_most(number(part), number(Metric::total), info(part).name);
+  demand(number(Metric::live).has_value() == number(Metric::expired_percent).has_value() ||
+             !number(Metric::expired),
+         "a share of what is known", "");
+  const auto at_least = [&](Metric kind, double seen) {
+    if (values[kind].certainty != Certainty::exact)
+      demand(number(kind).value_or(seen) >= std::round(seen), "what was seen", info(kind).name);
+  };
+  at_least(Metric::live, m.least_live);
+  at_least(Metric::expired, m.least_expired);
+  if (!findings.reclaimable) return;
+  const Reclaimable& parts = *findings.reclaimable;
+  for (const double part : {parts.expired, parts.dead, parts.free, parts.bloat})
+    demand_amount(part, "a part of what is reclaimable");
+}
+
+void demand_sound(const SizesAfresh& afresh) {
+  demand_amount(afresh.table, "a table afresh");
+  demand_amount(afresh.toast, "TOAST afresh");
+  for (const IndexBloat& index : afresh.indexes) demand_amount(index.compact_bytes, index.name);
+}
+
+void demand_sound(const CleanupPlan& plan, Method wanted) {
+  for (const auto number :
+       {plan.live_rows, plan.expired_rows, plan.bytes_before, plan.bytes_after,
+        plan.extra_disk_bytes, plan.temporary_bytes, plan.wal_bytes, plan.least_seconds})
+    demand_amount(number, "a plan's figure");
+  demand_at_most(plan.least_seconds, plan.most_seconds, "seconds");
+  demand(!plan.reason.empty(), "a reason", "");
+  demand(plan.bytes_after.has_value() || !plan.unknown.empty(), "why not", plan.reason);
+  if (wanted != Method::automatic) return demand(plan.method == wanted, "the method", plan.reason);
+  demand(plan.method != Method::full, "never full", plan.reason);
+  if (plan.method == Method::swap)
+    demand_at_most(plan.bytes_after, *plan.bytes_before * kSwapMostWritten, "bytes to rewrite");
+}
+
+Measurement measured(const pg::Row& row) {
+  const pg::Rows rows(1, row);
+  Definition definition = read_definition(row, rows);
+  definition.statistics = read_statistics(rows);
+  const auto facts = read_facts(rows, definition);
+  if (!facts) throw std::runtime_error("another table");
   Measurement m = begin_measurement(definition, *facts);
-  pg::Row sizes = row;
-  sizes.set("table", row.optional_text("table_bytes"));  // another answer's name of that
-  read_sizes(sizes, m);
   read_expiry(row, m);
-  read_sample(row, m);
-  read_counts(row, m);
+  const pg::Row other = fuzz::renamed(
+      row, {{"table_bytes", "table"}, {"sample_rows", "rows"}, {"sample_expired", "expired"}});
+  read_sizes(other, m);
+  read_sample(other, m);
   calibrate(m, m.statistics.expire_dates);
-  m.lock = read_lock_queue({row});
-  m.database_bytes = 1e9;
-  Findings findings = evaluate(m);
-  evaluate_database(m, findings.values);
-  sessions_in_words(m, findings.values);
+  m.lock = read_lock_queue(rows);
+  m.database_bytes = row.number("bytes", pg::kAmount).value();
+  return m;
+}
+
+void judge(const Measurement& m) {
+  const Findings findings = evaluate(m);
+  demand_sound(findings, m);
+  fuzz::demand_a_line(sessions_in_words(m, findings.values));
   size_in_words(short_name(m.table), m, findings.values);
   swap_was_abandoned(m);
-  if (const auto afresh = sizes_afresh(m)) fuzz::demand(!std::isnan(afresh->total()), "a size", "");
+}
+
+void plan(const Measurement& m, const SortSpace& sorting) {
+  Circumstances circumstances;
+  circumstances.values = evaluate(m).values;
+  circumstances.afresh = sizes_afresh(m);
+  circumstances.sorting = sorting;
+  if (circumstances.afresh) demand_sound(*circumstances.afresh);
+  for (const Method method : {Method::automatic, Method::remove, Method::swap, Method::full}) {
+    CleanupOptions options;
+    options.method = method;
+    demand_sound(plan_from(circumstances, options), method);
+  }
+}
+
+bool are_amounts(const pg::Row& row, std::initializer_list<const char*> columns) {
+  for (const char* column : columns)
+    if (!row.number(column, pg::kAmount)) return false;
+  return true;
+}
+
+/// As a reading and a plan do, all of it; by the statistics alone, by a sample, and by counts.
+void read(const pg::Row& row) {
+  Measurement m = measured(row);
+  const Measurement counted = m;
+  judge(m);
+  m.counted_live.reset();
+  m.counted_expired.reset();
+  judge(m);
+  m.seen = Unknown{};
+  judge(m);
+  plan(m, read_sort_space(row));
+  if (!are_amounts(
+          row, {"found", "tuple", "tuple_deviation", "toasted", "value", "value_deviation", "w0"}))
+    return;
+  m = counted;
+  m.staying = read_staying_rows(row, m.statistics.columns.size());
+  if (m.staying) plan(m, read_sort_space(row));
 }
 
 }  // namespace
 
+extern "C" int LLVMFuzzerInitialize(int*, char***) {
+  read(server_rows::measured());  // else all would be refused
+  return 0;
+}
+
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
   try {
-    read(row_of(fuzz::text_of(data, size)));
-  } catch (const std::runtime_error&) {  // text of another type
-  } catch (const std::out_of_range&) {
+    static const pg::Row healthy = server_rows::measured();
+    read(fuzz::changed(healthy, fuzz::text_of(data, size)));
+  } catch (const std::runtime_error&) {  // text of another type, or a number that can't be
   }
   return 0;
 }

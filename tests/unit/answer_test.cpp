@@ -4,99 +4,35 @@
 
 #include <string>
 
+#include "../server_rows.hpp"
 #include "pg/rows.hpp"
 
 #include <CppUTest/TestHarness.h>
 
 using namespace django_session;
 using namespace django_session::sessions;
+using namespace django_session::server_rows;
 
 namespace {
 
-pg::Row row(std::initializer_list<std::pair<const char*, const char*>> columns) {
-  pg::Row result;
-  for (const auto& [name, text] : columns)
-    result.set(name, text == nullptr ? std::nullopt : std::optional<std::string>(text));
-  return result;
-}
-
 pg::Row index_row(const char* oid, const char* name, const char* columns, const char* valid = "t") {
-  return row({{"oid", oid},
-              {"name", name},
-              {"relpages", "3"},
-              {"valid", valid},
-              {"unique", "f"},
-              {"fillfactor", "90"},
-              {"plain_btree", "t"},
-              {"columns", columns}});
+  return with(
+      measured(),
+      {{"oid", oid}, {"name", name}, {"relpages", "3"}, {"valid", valid}, {"columns", columns}});
 }
 
 pg::Row definition_row() {
-  return row(
-      {{"oid", "16400"},
-       {"schema_oid", "2200"},
-       {"schema", "public"},
-       {"table", "django_session"},
-       {"relkind", "r"},
-       {"reltuples", "-1"},
-       {"toast_oid", "16403"},
-       {"toast_index_pages", "2"},
-       {"swap_logs", "t"},
-       {"swap_logged", "17"},
-       {"swap_runs", "f"},
-       {"swap_comment", "django_session_cleanup, keeping 604800 s, started 2026-02-31 10:00:00Z"},
-       {"fillfactor", "100"},
-       {"database", "site"},
-       {"role", "watcher"},
-       {"has_expire_date", "t"},
-       {"expire_date_is_time", "t"},
-       {"expire_date_has_zone", "t"},
-       {"may_use_schema", "t"},
-       {"may_read_expire_date", "t"},
-       {"owner", "site"},
-       {"row_security", "f"},
-       {"is_superuser", "f"},
-       {"has_more_rights", "f"},
-       {"could_rule_the_server", "f"},
-       {"may_lock", "f"},
-       {"counters_stand_still", nullptr},
-       {"standby", "f"},
-       {"statistics_oid", nullptr},
-       {"statistics_function", nullptr}});
+  return with(
+      measured(),
+      {{"swap_comment", "django_session_cleanup, keeping 604800 s, started 2026-02-31 10:00:00Z"}});
 }
 
 pg::Row facts_row(const char* table, const char* indexes = "{1}", const char* toast = "16403") {
-  return row({{"schema_oid", "2200"},
-              {"table", table},
-              {"relpages", "10"},
-              {"reltuples", "400"},
-              {"toast_relpages", nullptr},
-              {"toast_reltuples", nullptr},
-              {"toast_oid", toast},
-              {"index_oids", indexes},
-              {"counters_stand_still", nullptr},
-              {"standby", "f"},
-              {"now", "1000.5"},
-              {"live", "390"},
-              {"dead", "7"},
-              {"inserted", "500"},
-              {"updated", "20"},
-              {"deleted", "110"},
-              {"changed", "0"},
-              {"last_vacuum", nullptr},
-              {"last_analyze", "900"},
-              {"toast_live", nullptr},
-              {"toast_dead", nullptr},
-              {"toast_inserted", nullptr},
-              {"toast_anchored", nullptr}});
+  return with(measured(), {{"table", table}, {"toast_oid", toast}, {"index_oids", indexes}});
 }
 
 pg::Row sizes_row(const char* sizes) {
-  return row({{"heap", "81920"},
-              {"table", "114688"},
-              {"toast_heap", "0"},
-              {"toast_index", "8192"},
-              {"index_sizes", sizes}});
+  return with(measured(), {{"table", "114688"}, {"index_sizes", sizes}});
 }
 
 }  // namespace
@@ -115,6 +51,34 @@ TEST(Answer, reads_arrays_numbers_and_nulls) {
   CHECK_THROWS(std::runtime_error, read.number("word"));
   CHECK_THROWS(std::out_of_range, read.number("missing"));
   CHECK_THROWS(std::runtime_error, row({{"oid", "1e30"}}).oid("oid"));
+}
+
+TEST(Answer, takes_no_number_out_of_bounds) {
+  const pg::Row read = row({{"low", "-1"}, {"high", "1e300"}, {"no", "NaN"}, {"null", nullptr}});
+  for (const char* column : {"low", "high", "no"})
+    CHECK_THROWS(std::runtime_error, read.number(column, pg::kAmount));
+  CHECK_FALSE(read.number("null", pg::kAmount).has_value());
+  CHECK_THROWS(std::runtime_error, row({{"a", "{0.5,2}"}}).numbers("a", pg::kShare));
+}
+
+TEST(Answer, says_which_column_is_not_as_it_should_be) {
+  const Definition definition =
+      read_definition(definition_row(), {index_row("1", "i", "expire_date")});
+  Measurement m = begin_measurement(definition, {});
+  CHECK_THROWS(std::runtime_error, read_sizes(sizes_row("{}"), m));
+  CHECK_THROWS(std::runtime_error, read_definition(with(definition_row(), {{"relkind", ""}}), {}));
+  const pg::Row sample = with(measured(), {{"rows", "200"}});
+  read_sample(sample, m);
+  DOUBLES_EQUAL(400, m.seen->all_rows(), 0);
+  for (const char* share : {"0", "1.5", "NaN"})
+    CHECK_THROWS(std::runtime_error, read_sample(with(sample, {{"share", share}}), m));
+  CHECK_THROWS(std::runtime_error, read_sample(with(sample, {{"expired", "201"}}), m));
+}
+
+TEST(Answer, has_no_fewer_bytes_of_a_table_than_of_its_heap) {
+  Measurement m = begin_measurement(read_definition(definition_row(), {}), {});
+  read_sizes(with(sizes_row("{}"), {{"heap", "200000"}}), m);  // it grew meanwhile
+  DOUBLES_EQUAL(200000, m.table_bytes, 0);
 }
 
 TEST(Answer, notices_a_swap_and_when_it_was_abandoned) {

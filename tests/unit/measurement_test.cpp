@@ -135,6 +135,23 @@ TEST(Measurement, has_no_less_than_was_seen) {
   DOUBLES_EQUAL(10'000, evaluate(m).values[Metric::expired].number.value_or(-1), 1);
 }
 
+TEST(Measurement, has_no_less_than_was_seen_of_each_kind) {
+  Measurement m = measured();
+  m.facts.counters.live = m.facts.counters.tuples = 2000;
+  m.facts.counters.changed = 0;
+  m.least_live = 1990;
+  m.least_expired = 1000;  // together more than the counters know of
+  const MetricValues values = evaluate(m).values;
+  DOUBLES_EQUAL(1990, values[Metric::live].number.value_or(-1), 0);
+  DOUBLES_EQUAL(1000, values[Metric::expired].number.value_or(-1), 0);
+}
+
+TEST(Measurement, is_at_most_the_whole_database) {
+  Measurement m = measured();
+  m.database_bytes = m.total_bytes() / 2;  // as of before the table grew
+  DOUBLES_EQUAL(100, evaluate(m).values[Metric::database_percent].number.value_or(-1), 0);
+}
+
 TEST(Measurement, never_calls_an_unknown_size_zero) {
   Measurement m = measured();
   m.sizes_are_exact = false;

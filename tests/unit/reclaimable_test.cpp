@@ -173,3 +173,19 @@ TEST(Reclaimable, packs_toasted_values_by_chunks) {
   DOUBLES_EQUAL(8192, toasted_value({6400, 0}).bytes, 10);
   DOUBLES_EQUAL(4, toasted_value({6400, 0}).chunks, 1e-9);
 }
+
+TEST(Reclaimable, knows_what_huge_values_take_without_packing_each) {
+  const double mb = 1024 * 1024, gb = 1024 * mb;
+  DOUBLES_EQUAL(2048.0 / 1996 * gb, toasted_value({gb, 0}).bytes, mb);
+  DOUBLES_EQUAL(2048.0 / 1996 * mb, toasted_value({mb, 0}).bytes, 0.01 * mb);
+  DOUBLES_EQUAL(toasted_value({900'000, 0}).bytes / 900'000,
+                toasted_value({1'100'000, 0}).bytes / 1'100'000, 0.01);
+  // One of an owner's making.
+  CHECK_TRUE(toasted_value({3000, 1e18}).bytes > 0);
+}
+
+TEST(Reclaimable, keys_too_wide_for_a_list_have_an_entry_for_each_row) {
+  const std::vector<ColumnWidth> wide = {{1000, 4, 0, 10}};
+  DOUBLES_EQUAL(compact_index_bytes(10'000, wide, 90, true),
+                compact_index_bytes(10'000, wide, 90, false), 0.02 * 10'000 * 1000);
+}

@@ -46,6 +46,17 @@ TEST(RowEstimate, counts_common_values_and_nulls) {
   DOUBLES_EQUAL(0.2 + 0.4 * 0.5, distribution.fraction_before(500), 1e-9);
 }
 
+TEST(RowEstimate, has_no_more_expired_rows_than_rows) {
+  ValueDistribution distribution;  // as the table's owner may have made it up
+  distribution.null_fraction = 0.5;
+  distribution.common_values = {100, 200};
+  distribution.common_frequencies = {0.9, 0.9};
+  const SessionCount count =
+      estimate_sessions(1000, distribution, 300, {}, counters(1000, 10, 1000, 0, true));
+  DOUBLES_EQUAL(1000, count.expired, 0);
+  DOUBLES_EQUAL(0, count.live, 0);
+}
+
 TEST(RowEstimate, survives_infinite_bounds) {
   ValueDistribution distribution;
   const double infinity = std::numeric_limits<double>::infinity();

@@ -1,6 +1,7 @@
 // How far a statement is, from what the server's progress views say.
 #include "core/statement_progress.hpp"
 
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,12 @@ TEST(StatementProgress, an_index_is_read_for_and_then_written) {
   DOUBLES_EQUAL(0.2, share({"building index: scanning table", false, 0.5, {}}), 1e-9);
   DOUBLES_EQUAL(0.7, share({"building index: loading tuples in tree", false, 1, 0.5}), 1e-9);
   DOUBLES_EQUAL(0.42, share({"building index: loading tuples in tree", true, 1, 0.5}), 1e-9);
+}
+
+TEST(StatementProgress, is_a_share_whatever_the_server_says) {
+  for (const double read : {std::nan(""), -1.0})
+    DOUBLES_EQUAL(0, share({"scanning heap", false, read, {}}), 0);
+  CHECK_TRUE(share({"scanning heap", false, 7, {}}) <= 1);
 }
 
 TEST(StatementProgress, never_falls) {
