@@ -137,12 +137,15 @@ def test_what_replication_changes_is_noted_too(site, cleanup, start_cleanup, wha
     assert live(site) == rows and helpers(site) == []
 
 
-@pytest.mark.parametrize("run_id", ["a b", "a" * 32 + " b", "", "a=b"])
-def test_a_state_of_no_run_is_damaged_and_can_be_removed(site, cleanup, start_cleanup, run_id):  # noqa: F811
+@pytest.mark.parametrize("written", [
+    *(f"run_id = '{run_id}'" for run_id in ("a b", "a" * 32 + " b", "", "a=b")), "rows_before = 'NaN'", "copied = -1",
+    "lease_until = now() + interval '1 year', "
+    "backend = (SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer')"])
+def test_a_state_of_no_run_is_damaged_and_can_be_removed(site, cleanup, start_cleanup, written):  # noqa: F811
     """Whatever its owner has written there: no cleanup waits for a run that can't be."""
     site.fill(sessions=10_000, expired_share=0.5)
     interrupt(site, start_cleanup)
-    site.psql(f"UPDATE djs_{oid(site)}_state SET run_id = '{run_id}'", OWNER)
+    site.psql(f"UPDATE djs_{oid(site)}_state SET {written}", OWNER)
     rows = live(site)
     assert "the state of the swap is damaged; --abort removes it" in cleanup(code=FAILED)
     cleanup("--abort")
