@@ -111,13 +111,17 @@ std::string why_it_stays_bloated(Run& run, const IndexBloat& index) {
                                          unique.front().text("not_null"));
   const auto limit = pg::Deadline::after(
       std::min<std::chrono::milliseconds>(patience::kFindsDuplicates, run.end().remaining()));
-  const auto twice = ask_sessions(run, who_may_read(run), {"twice"}, select, limit);
+  const ReadingAs who = who_may_read(run);
+  std::string why_not = who == ReadingAs::nobody ? fmt::format("only {} or a member of it can",
+                                                               sql_identifier(target.owner))
+                                                 : "the answer was incomplete";
+  const auto twice = ask_sessions(run, who, {"twice"}, select, limit, &why_not);
   const std::string name = sql_index(run, target.schema, index.name);
   if (!twice)
     return fmt::format(
         "index {} is not rebuilt: it could not be checked for duplicate keys, which the server's "
-        "log would show; only {} or a member of it can, within a minute and --max-duration",
-        name, sql_identifier(target.owner));
+        "log would show: {}",
+        name, why_not);
   if (twice->number("twice") == 0.0) return "";
   return fmt::format(
       "index {0} is not rebuilt, because it is damaged: the table holds duplicates that it should "

@@ -89,7 +89,8 @@ ReadingAs who_may_read(Run& run) {
 
 std::optional<pg::Row> ask_sessions(Run& run, ReadingAs who,
                                     const std::vector<std::string>& columns,
-                                    const std::string& select, pg::Deadline limit) {
+                                    const std::string& select, pg::Deadline limit,
+                                    std::string* refusal) {
   if (who == ReadingAs::nobody) return std::nullopt;
   const bool jailed = who == ReadingAs::owner;
   const auto time = std::max(limit.remaining(), std::chrono::milliseconds(1));
@@ -101,6 +102,7 @@ std::optional<pg::Row> ask_sessions(Run& run, ReadingAs who,
       jailed ? in_jail(run, columns, select) : still_true(run, who) + select + ";";
   const pg::Answer answer = run.connection().try_run(
       transaction.sql(work), pg::Deadline::after(time + patience::kAnswersWay));
+  if (answer.refusal && refusal != nullptr) *refusal = answer.refusal->what();
   if (answer.refusal || answer.rows.empty()) return std::nullopt;
   const pg::Row row = jailed ? report_of(run.connection()) : answer.rows.back();
   return are_amounts(row, columns) ? std::optional(row) : std::nullopt;

@@ -39,8 +39,6 @@ SET LOCAL synchronous_commit = local;
 SET LOCAL plpgsql.extra_errors = 'none';
 SET LOCAL timezone = 'UTC';
 {usual_plans}
-SELECT pg_catalog.set_config(name, '0', true) FROM pg_catalog.pg_settings
-WHERE name = 'transaction_timeout';  -- from PostgreSQL 17 on
 SET LOCAL ROLE {owner};
 )";
 

@@ -6,7 +6,8 @@
 namespace django_session::sessions {
 namespace {
 
-// {0} READ ONLY or READ WRITE, {1} other statements, {2} and {3} milliseconds.
+// {0} READ ONLY or READ WRITE, {1} other statements, {2} and {3} milliseconds. What ends the whole
+// transaction would end the connection, too: the last statement, which answers nothing, lifts it.
 constexpr const char* kBegin = R"(
 BEGIN ISOLATION LEVEL READ COMMITTED {0};{1}
 SET LOCAL search_path = pg_catalog, pg_temp;
@@ -17,6 +18,8 @@ SET LOCAL statement_timeout = {3};
 SET LOCAL datestyle = 'ISO';
 SET LOCAL constraint_exclusion = off;
 SET LOCAL jit = off;
+SELECT WHERE CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL  -- from PostgreSQL 17 on
+  THEN set_config('transaction_timeout', '0', true) IS NULL END;
 )";
 
 // A crash may bring back what was done, which the next run does again.

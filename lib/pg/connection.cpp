@@ -288,6 +288,16 @@ std::string with_keywords(const std::string& dbname,
   return kept;
 }
 
+namespace {
+
+/// A SELECT without columns is there for what it does, as a SET is.
+bool answers_nothing(const PGresult* result) {
+  const ExecStatusType status = PQresultStatus(result);
+  return status == PGRES_COMMAND_OK || (status == PGRES_TUPLES_OK && PQnfields(result) == 0);
+}
+
+}  // namespace
+
 void Connection::lose(Error::Kind kind, const std::string& message) {
   close();
   throw Error(kind, message);
@@ -350,7 +360,7 @@ bool Connection::answered_by(Deadline deadline) {
     arrived_.reset(PQgetResult(handle_.get()));
     if (!arrived_) return true;  // the end
     // A warning sends what is ready: a SET may have come long before the statement after it.
-    if (PQresultStatus(arrived_.get()) == PGRES_COMMAND_OK) arrived_.reset();
+    if (answers_nothing(arrived_.get())) arrived_.reset();
   }
   return true;
 }
@@ -440,15 +450,10 @@ std::optional<Rows> Connection::receive(Deadline deadline) {
   for (;;) {
     const ResultHandle result = next_result(deadline);
     if (!result) break;
-    switch (PQresultStatus(result.get())) {
-      case PGRES_TUPLES_OK:
-        return copy_rows(result.get());
-      case PGRES_COMMAND_OK:
-        break;
-      default:
-        // The message ends here: read on to its end.
-        failure = error_of(result.get(), notices_->own_functions);
-    }
+    if (answers_nothing(result.get())) continue;
+    if (PQresultStatus(result.get()) == PGRES_TUPLES_OK) return copy_rows(result.get());
+    // The message ends here: read on to its end.
+    failure = error_of(result.get(), notices_->own_functions);
   }
   if (PQstatus(handle_.get()) != CONNECTION_OK)
     lose(Error::Kind::connection, failure ? failure->what() : "the server closed the connection");

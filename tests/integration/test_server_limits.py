@@ -11,11 +11,39 @@ import pytest
 from cleanup_command import DONE, FAILED, REFUSED, STOPPED, SWAPPER
 from django_site import OWNER, TABLE
 from gate import Gate
-from test_odd_settings import EXPIRED, HELPERS, small_disk
+from processes import wait_for
+from test_odd_settings import AUDIT, EXPIRED, HELPERS, REMEDY, small_disk
 from test_swap import live
 from wire_proxy import Fault, WireProxy
 
 METHODS = ["swap", "delete", "full"]
+MADE_AND_LOGGING = ("what the swap made remains, and its triggers keep logging which sessions change: the next run resumes or "
+                    "removes it, --abort removes it")
+KEPT = "what is copied is kept, and triggers log what changes: the next run resumes it within 8 days; --abort removes it"
+DISABLED = "the swap's triggers remain, disabled: the next run, or --abort, removes them"
+TABLES = "tables of the swap remain: the next run, or --abort, removes them"
+REPLACED = "the tables are exchanged, but the replaced one is still there: the next run, or --abort, drops it"
+
+
+def check_what_is_left(site, result, before):
+    """Of a run that didn't reach its end: the rows that it tells of, and in the database no more than it names."""
+    assert live(site) == before
+    assert site.value(EXPIRED) == site.expired - (result.deleted if result.perfdata.get("deleted") else 0), result
+    triggers = {enabled for enabled, in site.psql("SELECT tgenabled FROM pg_trigger WHERE tgname LIKE 'djs%'")}
+    if site.value("SELECT count(*) FROM pg_class WHERE relname LIKE 'djs%old'"):
+        named = [REPLACED]
+    elif triggers:
+        named = [DISABLED] if triggers == {"D"} else [MADE_AND_LOGGING, KEPT]
+    else:
+        named = [TABLES] if site.value(HELPERS) else []
+    said = [text for text in (MADE_AND_LOGGING, KEPT, DISABLED, TABLES, REPLACED) if text in result.stdout + result.stderr]
+    assert said in ([text] for text in named) if named else not said, (named, result)
+
+
+def check_the_end(site, result, before):
+    """Of the next run."""
+    assert result.code == DONE, result
+    assert live(site) == before and site.value(EXPIRED) == 0 and site.value(HELPERS) == 0
 
 
 # -- a full disk -----------------------------------------------------------------------------------------
@@ -28,6 +56,7 @@ def tight(cleaned_site):
         cleaned_site.cluster.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'site'")
         cleaned_site.cluster.psql(f"ALTER DATABASE site SET TABLESPACE {tablespace}")
     cleaned_site.fill(sessions=30_000)
+    cleaned_site.expired = 29_100
     with small_disk(cleaned_site, 64) as cleaned_site.disk:
         move("small")
         try:
@@ -52,16 +81,21 @@ STEPS = {
     "trial": ("swap", b"autovacuum_enabled = off) AS", 0),
     "state and log": ("swap", b"autovacuum_enabled = off) AS", 1),
     "new table": ("swap", b"LIKE %s INCLUDING ALL", 1),
+    "triggers": ("swap", b"_note() RETURNS trigger", 0),
     "copy": ("swap", b"copied AS (", 1),
     "indexes": ("swap", b"deferred_indexes INTO", 0),
     "catching up": ("swap", b"doubtful AS (", 0),
+    "vacuuming": ("swap", b"VACUUM (ANALYZE)", 0),
+    "comparison": ("swap", b"t_all.all_rows", 0),
     "exchange": ("swap", b"IN ACCESS EXCLUSIVE MODE", 0),
+    "dropping": ("swap", b"kept CONSTANT text", 0),
+    "trial of a deletion": ("delete", b"left_over AS MATERIALIZED", 0),
     "deletion": ("delete", b"left_over AS MATERIALIZED", 0),
     "VACUUM": ("delete", b"VACUUM (", 0),
     "REINDEX": ("delete", b"REINDEX INDEX", 0),
     "rewrite": ("full", b"VACUUM (FULL", 0),
 }
-ABORTED = {"indexes", "exchange"}  # the others are gone on with
+ABORTED = {"indexes", "exchange", "dropping"}  # the others are gone on with
 
 
 @pytest.mark.some_cases(5)
@@ -69,21 +103,98 @@ ABORTED = {"indexes", "exchange"}  # the others are gone on with
 def test_a_disk_that_fills_up(tight, start_cleanup, run_cleanup, step):
     method, words, passing = STEPS[step]
     before = live(tight)
+    if step == "trial of a deletion":  # made where a trigger fires
+        tight.psql(AUDIT, OWNER)
+        tight.psql(REMEDY + "public, pg_temp", OWNER)
     with contextlib.ExitStack() as full:
         with Gate(tight.cluster, words, passing) as gate:
             cleanup = start_cleanup("--method", method, "--no-progress", "-d", gate.conninfo("site", SWAPPER))
             gate.wait(timeout=120)
             full.enter_context(filled_up(tight.disk))
         result = cleanup.result()
-    left = tight.value(HELPERS) > 0
-    assert result.code == {"trial": REFUSED, "REINDEX": DONE}.get(step, FAILED), result
-    assert "No space left on device" in result.stdout + result.stderr, result
-    assert left == ("--abort removes it" in result.stderr), result
-    assert live(tight) == before
+    code = REFUSED if step.startswith("trial") else DONE if step == "REINDEX" else FAILED
+    assert result.code == code and "No space left on device" in result.stdout + result.stderr, result
+    check_what_is_left(tight, result, before)
     if step in ABORTED:
-        assert left and run_cleanup("--abort", user=SWAPPER).code == DONE and tight.value(HELPERS) == 0
-    assert run_cleanup("--method", method, user=SWAPPER).code == DONE
-    assert live(tight) == before and tight.value(EXPIRED) == 0 and tight.value(HELPERS) == 0
+        assert tight.value(HELPERS) > 0 and run_cleanup("--abort", user=SWAPPER).code == DONE and tight.value(HELPERS) == 0
+    check_the_end(tight, run_cleanup("--method", method, user=SWAPPER), before)
+
+
+# -- no temporary files ----------------------------------------------------------------------------------
+
+# What spills fails, or does without; the comparison says of itself that it needs no such files.
+SPILLING = {
+    "copy": ("swap", b"copied AS (", 1, FAILED),
+    "indexes": ("swap", b"deferred_indexes INTO", 0, FAILED),
+    "comparison": ("swap", b"t_all.all_rows", 0, DONE),
+    "deletion": ("delete", b"left_over AS MATERIALIZED", 1, FAILED),
+    "look for duplicates": ("delete", b"HAVING count(*) > 1", 0, DONE),
+    "REINDEX": ("delete", b"REINDEX INDEX", 0, DONE),
+    "rewrite": ("full", b"VACUUM (FULL", 0, FAILED),
+}
+TOO_LARGE = "temporary file size exceeds temp_file_limit (0kB)"
+# Whose rows go to such a file however few of ours the server has given to a batch.
+SORTS = f"""CREATE FUNCTION public.sorts() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+    PERFORM md5(i::text) FROM generate_series(1, 20000) i ORDER BY 1; RETURN NULL; END$$;
+  CREATE TRIGGER sorted AFTER DELETE ON {TABLE} FOR EACH STATEMENT EXECUTE FUNCTION public.sorts()"""
+
+
+@contextlib.contextmanager
+def no_temporary_files(cluster):
+    """For sessions that are there, too, from their next statement on."""
+    def allow(limit):
+        cluster.psql(f"ALTER SYSTEM SET temp_file_limit = '{limit}'")
+        cluster.reload()
+        wait_for(lambda: cluster.psql("SHOW temp_file_limit") == [(limit,)], "the setting")
+    allow("0")
+    yield
+    allow("-1")
+
+
+@pytest.fixture
+def spilling(own_site):
+    site = own_site(work_mem="64kB", maintenance_work_mem="1MB")
+    site.fill(sessions=30_000, expired_share=0.2)
+    site.expired = 6_000
+    return site
+
+
+@pytest.mark.parametrize("step", SPILLING)
+def test_temporary_files_are_forbidden_meanwhile(spilling, start_cleanup, step):
+    method, words, passing, code = SPILLING[step]
+    before = live(spilling)
+    if step == "deletion":
+        spilling.psql(SORTS, OWNER)
+    with contextlib.ExitStack() as forbidden:
+        with Gate(spilling.cluster, words, passing) as gate:
+            cleanup = start_cleanup("--method", method, "--no-progress", "-d", gate.conninfo("site", OWNER), environment={})
+            gate.wait(timeout=120)
+            forbidden.enter_context(no_temporary_files(spilling.cluster))
+        result = cleanup.result()
+    assert result.code == code and (TOO_LARGE in result.stdout + result.stderr) == (step != "comparison"), result
+    check_what_is_left(spilling, result, before)
+    if step == "look for duplicates":
+        assert f"could not be checked for duplicate keys, which the server's log would show: {TOO_LARGE}" in result.message
+    again = start_cleanup("--method", method, environment=spilling.cluster.environment("site", OWNER)).result()
+    check_the_end(spilling, again, before)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_temporary_files_are_too_small_from_the_start(spilling, start_cleanup, method):
+    """A deletion needs none but for the indexes."""
+    run = functools.partial(start_cleanup, environment=spilling.cluster.environment("site", OWNER))
+    before = live(spilling)
+    spilling.psql(f"ALTER ROLE {OWNER} SET temp_file_limit = '600kB'")
+    result = run("--method", method).result()
+    text = result.stdout + result.stderr
+    assert result.code == (DONE if method == "delete" else REFUSED), result
+    if method == "delete":
+        assert "django_session_pkey is not rebuilt" in text.replace('"', "") and "(600kB)" in result.message, result
+    else:
+        assert f"{method} is not possible: the server's temp_file_limit is 600 kB" in text, result
+    check_what_is_left(spilling, result, before)
+    spilling.psql(f"ALTER ROLE {OWNER} RESET temp_file_limit")
+    check_the_end(spilling, run("--method", method).result(), before)
 
 
 # -- what administrators set -----------------------------------------------------------------------------
@@ -106,6 +217,23 @@ def test_a_setting_of_the_role_changes_nothing(neglected, run_cleanup, limit, me
         return
     assert result.code == DONE, result
     assert live(neglected) == before and neglected.value(EXPIRED) == 0 and neglected.value(HELPERS) == 0
+
+
+@pytest.mark.since(17, "there is no transaction_timeout")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("limit, mode", [("100ms", "SHARE ROW EXCLUSIVE"), ("1s", "SHARE UPDATE EXCLUSIVE")])
+def test_a_transaction_timeout_of_the_role_ends_none_of_ours(neglected, run_cleanup, limit, mode, method):
+    """However long it waits: for a lock that keeps others waiting, or for one that autovacuum has."""
+    neglected.psql(f"ALTER ROLE {SWAPPER} IN DATABASE site SET transaction_timeout = '{limit}'")
+    neglected.expired = 29_100
+    before, mark = live(neglected), neglected.cluster.log_mark()
+    with neglected.cluster.locked("site", mode=mode) as holder:
+        result = run_cleanup("--method", method, "--lock-timeout", "0.4", "--max-duration", "8", user=SWAPPER)
+        assert result.code == STOPPED and result.message.startswith("max-duration reached"), result
+        assert method == "delete" and mode == "SHARE UPDATE EXCLUSIVE" or f"pid {holder.get_backend_pid()}" in result.stderr
+        check_what_is_left(neglected, result, before)
+    check_the_end(neglected, run_cleanup("--method", method, user=SWAPPER), before)
+    assert "transaction timeout" not in neglected.cluster.log_text(mark)
 
 
 @pytest.mark.some_cases(2)
@@ -178,6 +306,47 @@ def test_no_lock_is_left(own_site, start_cleanup, method):
     assert live(site) == before and site.value(HELPERS) == 0
     assert run().result().code == DONE
     assert live(site) == before and site.value(EXPIRED) == 0 and site.value(HELPERS) == 0
+
+
+# -- a prepared transaction ------------------------------------------------------------------------------
+
+PREPARED = {
+    "row": f"""UPDATE {TABLE} SET session_data = 'saved' WHERE session_key = 'kept';
+        DELETE FROM {TABLE} WHERE session_key = 'ends'; UPDATE {TABLE} SET expire_date = now() + interval '9 days'
+        WHERE session_key = 'renewed'""",
+    "lock": f"SELECT count(*) FROM {TABLE}",
+    "number": "SELECT txid_current()",
+}
+SAVED = {"kept": "saved", "renewed": "old"}
+AS_IT_WAS = {"kept": "old", "ends": "old"}
+
+
+@pytest.fixture
+def prepared_site(own_site):
+    site = own_site(max_prepared_transactions=2)
+    site.fill(sessions=10_000)
+    site.psql(f"""INSERT INTO {TABLE} SELECT key, 'old', now() + alive * interval '1 day'
+        FROM (VALUES ('kept', 7), ('ends', 7), ('renewed', -7)) v(key, alive)""")
+    site.expired = 9_701
+    return site
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("holds, end", [("row", "COMMIT"), ("row", "ROLLBACK"), ("lock", "ROLLBACK"), ("number", "COMMIT")])
+def test_a_prepared_transaction(prepared_site, start_cleanup, holds, end, method):
+    """It keeps its locks and its number, for which VACUUM keeps rows, without a session."""
+    site = prepared_site
+    run = functools.partial(start_cleanup, environment=site.cluster.environment("site", OWNER))
+    site.psql(f"BEGIN; {PREPARED[holds]}; PREPARE TRANSACTION 'left'", OWNER)
+    before = live(site)
+    result = run("--method", method, "--no-progress", "--max-duration", "8").result()
+    print("=====", holds, end, method, result)
+    check_what_is_left(site, result, before)
+    site.psql(f"{end} PREPARED 'left'", OWNER)
+    expected = SAVED if holds == "row" and end == "COMMIT" else AS_IT_WAS
+    print("again", run("--method", method, "--no-progress").result())
+    assert dict(site.psql(f"SELECT session_key, session_data FROM {TABLE} WHERE length(session_key) < 32")) == expected
+    assert site.value(EXPIRED) == 0 and site.value(HELPERS) == 0
 
 
 # -- another language ------------------------------------------------------------------------------------
