@@ -82,7 +82,7 @@ bool try_to_rewrite(Run& run, int version, const LookAround& look_around) {
 void rewrite(Run& run, int version, const LookAround& look_around) {
   run.show("waiting for the exclusive lock");
   LockWait wait(run, {"the exclusive lock", [&run] { return lock_holders(run); },
-                      patience::kForFullsLock, std::nullopt, std::nullopt});
+                      patience::kForFullsLock, milliseconds(0), patience::kBetweenLockNotes});
   while (!try_to_rewrite(run, version, look_around)) {
     wait.was_refused();
     if (wait.is_given_up()) throw Stopped(wait.never_granted());
