@@ -1,6 +1,4 @@
 // What a cleanup reads of the server's rows, without a server.
-#include <limits>
-
 #include "../server_rows.hpp"
 #include "cleanup/delete_sql.hpp"
 #include "cleanup/reindex.hpp"
