@@ -265,6 +265,15 @@ def test_space_in_the_heap_is_used_again(cleaned_site, run_cleanup):
     assert cleaned_site.sizes()["table"] <= heap * 1.02
 
 
+def test_the_end_of_the_table_is_not_cut_off(cleaned_site, run_cleanup):
+    """That takes the lock for which a standby ends whoever reads there."""
+    cleaned_site.fill(sessions=10_000, expired_share=1)
+    heap = cleaned_site.sizes()["table"]
+    result = run_cleanup(*DELETE, user=SWAPPER)
+    assert (result.code, result.deleted) == (DONE, 10_000), result
+    assert cleaned_site.sizes()["table"] >= heap
+
+
 def test_indexes_in_good_order_are_left_alone(cleaned_site, run_cleanup):
     cleaned_site.fill(sessions=60_000, expired_share=0.05)
     mark = cleaned_site.cluster.log_mark()

@@ -259,9 +259,11 @@ def test_what_stays_is_counted(cleaned_site, plan, user):
 
 
 def test_to_count_changes_nothing(neglected, plan):
-    state = "SELECT (SELECT count(*) FROM pg_class), (SELECT count(*) FROM pg_proc), (SELECT count(*) FROM pg_depend)"
+    state = ("SELECT (SELECT count(*) FROM pg_class), (SELECT count(*) FROM pg_proc), (SELECT count(*) FROM pg_depend), "
+             f"(SELECT count(*) FROM {TABLE})")
     before = neglected.psql(state)
     for user in (SWAPPER, SUPERUSER, CLEANER):
+        assert plan("--method", "delete", user=user).result.code == DONE
         assert plan(user=user).result.code == DONE
     assert neglected.psql(state) == before
 

@@ -186,12 +186,9 @@ RIGHTS = """SELECT relacl::text FROM pg_class WHERE oid = 'django_session'::regc
     SELECT attname || attacl::text FROM pg_attribute WHERE attrelid = 'django_session'::regclass AND attacl IS NOT NULL"""
 
 
-@pytest.mark.parametrize("what", WHILE_THE_EXCHANGE_WAITS)
-def test_what_happens_while_the_exchange_waits_is_noticed(site, cluster, start_cleanup, what):  # noqa: F811
-    create_role(cluster, WEB)
-    site.fill(sessions=20_000, expired_share=0.5)
+def change_while_the_exchange_waits(site, cluster, start_cleanup, begin, go_on):
+    """Returned: how many exchanges the run has tried, and its log."""
     site.psql(f"ALTER DATABASE {site.database} SET deadlock_timeout = '20s'")  # bounds the exchange's wait for its lock
-    begin, go_on = (sql.format(oid=oid(site)) for sql in WHILE_THE_EXCHANGE_WAITS[what])
     exchanges = []
     with contextlib.closing(cluster.connect(site.database, autocommit=False)) as writer:
         def at(step, _):
@@ -202,17 +199,39 @@ def test_what_happens_while_the_exchange_waits_is_noticed(site, cluster, start_c
         with WireProxy(cluster, on_step=at) as proxy:
             process = start_cleanup("--lock-timeout", "8", conninfo=proxy.conninfo(site.database, OWNER))
             wait_for(lambda: site.psql("SELECT 1 FROM pg_locks WHERE relation = 'django_session'::regclass AND NOT granted"),
-                     "the exchange to wait for its lock")
+                     "the exchange to wait for its lock", timeout=60)
             writer.cursor().execute(go_on)
             writer.commit()
             assert ended(process) == DONE, process.log_text()
+    return len(exchanges), process.log_text()
+
+
+@pytest.mark.parametrize("what", WHILE_THE_EXCHANGE_WAITS)
+def test_what_happens_while_the_exchange_waits_is_noticed(site, cluster, start_cleanup, what):  # noqa: F811
+    create_role(cluster, WEB)
+    site.fill(sessions=20_000, expired_share=0.5)
+    begin, go_on = (sql.format(oid=oid(site)) for sql in WHILE_THE_EXCHANGE_WAITS[what])
+    exchanges, log = change_while_the_exchange_waits(site, cluster, start_cleanup, begin, go_on)
     rights = site.psql(RIGHTS)
     keys = {key for key, in site.psql("SELECT session_key FROM django_session")}
     late = site.value("SELECT count(*) FROM django_session WHERE session_data = 'late'")
-    assert len(exchanges) > 1, process.log_text()  # the first one was given up
+    assert exchanges > 1, log  # the first one was given up
     assert ("web=r/" in str(rights)) == (what == "a right") and ("web=w/" in str(rights)) == (what == "a right to a column")
     assert len(keys) == {"a truncation": 1, "a change that can't be noted": 10_002}.get(what, 10_001)
     assert late == (10_001 if what == "many changes" else 0) and helpers(site) == []
+
+
+def test_what_clients_do_while_the_exchange_waits_is_brought_along(site, cluster, start_cleanup):  # noqa: F811
+    site.fill(sessions=2000, expired_share=0.5)
+    saved, gone = (key for key, in site.psql("SELECT session_key FROM django_session WHERE expire_date > now() LIMIT 2"))
+    exchanges, log = change_while_the_exchange_waits(
+        site, cluster, start_cleanup, BEGUN,
+        f"UPDATE django_session SET session_data = 'late' WHERE session_key = '{saved}'; "
+        f"DELETE FROM django_session WHERE session_key = '{gone}'")
+    rows = {key: data for key, data in site.psql("SELECT session_key, session_data FROM django_session")}
+    assert exchanges == 1, log
+    assert len(rows) == 1000 and rows["begun"] == "data" and rows[saved] == "late" and gone not in rows
+    assert helpers(site) == []
 
 
 def test_nobody_waits_for_a_locked_log(shared_site, cluster, start_cleanup):  # noqa: F811
