@@ -86,7 +86,7 @@ def test_autovacuum_on_the_table_steps_aside(own_site, cleanup_program):
         autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1);
         UPDATE {TABLE} SET session_data = session_data""")
     wait_for(lambda: site.value(busy) == 1, "autovacuum")
-    result = Cleanup(cleanup_program, *FULL, environment=site.cluster.environment("site", OWNER)).result()
+    result = Cleanup(cleanup_program, *FULL, "--max-duration", "30", environment=site.cluster.environment("site", OWNER)).result()
     assert result.code == DONE, result
     assert result.perfdata["after"][0] < 1e6
 
@@ -113,7 +113,7 @@ def test_whoever_comes_before_its_analyze_causes_no_second_rewrite(neglected, st
     """Who has queued behind the rewrite, and keeps a lock that only VACUUM and the like wait for."""
     other = neglected.cluster.connect("site", OWNER, autocommit=False)
     with contextlib.closing(other), neglected.cluster.locked("site", mode="ACCESS SHARE") as reading:
-        cleanup = start_cleanup(*FULL, "--lock-timeout", "5", user=SWAPPER)
+        cleanup = start_cleanup(*FULL, "--lock-timeout", "5", "--max-duration", "30", user=SWAPPER)
         wait_for(lambda: neglected.value(WAITING.format("AccessExclusiveLock")), "VACUUM FULL", pause=0.005)
         thread = threading.Thread(target=other.cursor().execute, args=(f"LOCK TABLE {TABLE} IN SHARE UPDATE EXCLUSIVE MODE",))
         thread.start()

@@ -259,13 +259,22 @@ def test_what_stays_is_counted(cleaned_site, plan, user):
 
 
 def test_to_count_changes_nothing(neglected, plan):
-    state = ("SELECT (SELECT count(*) FROM pg_class), (SELECT count(*) FROM pg_proc), (SELECT count(*) FROM pg_depend), "
-             f"(SELECT count(*) FROM {TABLE})")
+    state = "SELECT (SELECT count(*) FROM pg_class), (SELECT count(*) FROM pg_proc), (SELECT count(*) FROM pg_depend)"
     before = neglected.psql(state)
     for user in (SWAPPER, SUPERUSER, CLEANER):
-        assert plan("--method", "delete", user=user).result.code == DONE
         assert plan(user=user).result.code == DONE
     assert neglected.psql(state) == before
+
+
+def test_to_try_a_delete_deletes_nothing(neglected, plan):
+    """It is tried where a trigger finds another search_path than the site's."""
+    neglected.psql(f"""CREATE SEQUENCE tries;
+        CREATE FUNCTION count_try() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('public.tries'); RETURN OLD; END $$;
+        CREATE TRIGGER count_try BEFORE DELETE ON {TABLE} FOR EACH ROW EXECUTE FUNCTION count_try()""", OWNER)
+    for tries, user in enumerate((OWNER, SWAPPER, CLEANER), 1):
+        assert plan("--method", "delete", user=user).result.code == DONE
+        assert neglected.value("SELECT last_value FROM tries WHERE is_called") == tries
+    assert neglected.value(f"SELECT count(*) FROM {TABLE}") == 30_000
 
 
 def test_whoever_locks_the_table_is_named(neglected, run_cleanup):
