@@ -44,8 +44,9 @@ class Defect(NamedTuple):
 
 # Not here is what makes no difference, since something else stands behind it: which entry a collapsed log keeps (after that all
 # keys in it are copied again), that a drain compares what was stored (the definitions, or all rows, are compared after it), that
-# a swap whose triggers are off is not resumed (their mark isn't what it was), and that a batch has the cutoff twice (servers that
-# lack a fix of 2025 find a row that was saved meanwhile by its old address).
+# a swap whose triggers are off is not resumed (their mark isn't what it was), that a batch has the cutoff twice (servers that
+# lack a fix of 2025 find a row that was saved meanwhile by its old address), that a rewrite asks for its right (the plan has),
+# and that the hook's policy starts one cleanup at a time (so does its thread).
 DEFECTS = [Defect(*fields) for fields in (
     ("triggers: an INSERT is not noted", f"{SQL}/attach_triggers.sql", "AFTER INSERT OR UPDATE ON", "AFTER UPDATE ON",
      INTERLEAVING),
@@ -240,7 +241,7 @@ DEFECTS = [Defect(*fields) for fields in (
      "", "test_swap_locks.py::test_an_index_built_concurrently_is_no_victim_of_an_abort"),
     ("locks: the copy is waited for under the table's", f"{CODE}/swap_sql.cpp",
      'fmt::format("LOCK TABLE ONLY {}, {} IN ACCESS EXCLUSIVE MODE;\\n",', 'fmt::format("/* {} {} */\\n",',
-     "test_swap_locks.py::test_a_reader_whose_age_is_hidden_is_seldom_tried_against[djs_{oid}_state]"),
+     "test_swap_locks.py::test_who_reads_a_helper_is_not_waited_for_under_the_tables_lock"),
     ("locks: the table's is waited for however long", f"{CODE}/swap_sql.cpp", "fill<sql::shorten_wait>(names, limits) +\n",
      "std::string() +\n", "test_swap_locks.py::test_nobody_who_analyzes_is_cancelled_for_a_deadlock"),
     ("locks: the triggers are removed with a snapshot", f"{CODE}/swap_sql.cpp",
@@ -251,7 +252,7 @@ DEFECTS = [Defect(*fields) for fields in (
      '"");\n  return transaction(names, limits, "", work(names, limits, body, Guarded::with_helpers),',
      "test_swap_locks.py::test_nobody_who_analyzes_is_cancelled_for_a_deadlock"),
     ("locks: a helper's is not asked for", f"{CODE}/swap_sql.cpp", "      LOCK TABLE ONLY {name} IN ACCESS SHARE MODE;\n",
-     "      NULL; -- {name}\n", "test_strangers_helpers.py::test_a_helper_that_is_replaced_under_a_run_is_refused_by_name"),
+     "      NULL; -- {name}\n", "test_swap_mishaps.py::test_what_changes_while_its_lock_is_waited_for_is_noticed"),
     ("locks: the log's is not asked for", f"{SQL}/create_trigger_function.sql",
      "LOCK TABLE ONLY %1$s.djs_{oid}_log IN ROW EXCLUSIVE MODE;", "NULL;",
      "test_strangers_helpers.py::test_a_client_who_waits_for_the_log_writes_into_nothing_that_has_come_instead"),
@@ -264,8 +265,6 @@ DEFECTS = [Defect(*fields) for fields in (
     ("hook: what was of no use is tried again soon", "lib/core/cleanup_policy.cpp", "if (cause_alerts_ && !got_on(result))",
      "if (cause_alerts_ && !got_on(result) && false)", "test_hook.py::test_a_missing_right_is_refused_and_not_tried_again_soon",
      OF_THE_HOOK),
-    ("hook: one that runs is not minded", "lib/core/cleanup_policy.cpp", "if (running_) return {Verdict", "if (false) return {Verdict",
-     "test_hook.py::test_a_command_is_ended_at_its_time_limit_and_readings_go_on_meanwhile", OF_THE_HOOK),
     ("hook: outside of the Window", "lib/core/cleanup_policy.cpp", "if (!in_window(now.minute_of_day)) {",
      "if (!in_window(now.minute_of_day) && false) {", "test_hook.py::test_nothing_starts_outside_the_window", OF_THE_HOOK),
     ("hook: the last outcome is not told", f"{HOOK}/hook.cpp", "  attempt([&] { tell_end(result, stop); });\n", "",
@@ -347,7 +346,7 @@ class Copy:
                                self.folder / TESTS, DJANGO_SESSION_TMP=place, LC_ALL="C.UTF-8",
                                PYTHONDONTWRITEBYTECODE="1", DJANGO_SESSION_BUILD="build/release")
         failed = re.search(r"^FAILED (.+?)(?: - .*)?$", output, re.M)
-        if code not in (0, 1) or re.search("^ERROR ", output, re.M):  # which says nothing of the defect
+        if code != bool(failed):  # an error, say, which tells nothing of the defect
             sys.exit(f"{words}: pytest ended with {code}\n{output[-3000:]}")
         return failed[1] if failed else None
 
