@@ -12,9 +12,9 @@ BEFORE_A_COPY, BEFORE_A_DRAIN = b"copied AS (", b"doubtful AS ("  # see copy.sql
 
 
 @contextlib.contextmanager
-def after_two_batches(cluster, start_cleanup, *options, user):
-    """A deletion by roles.sql's function, in its midst; it goes on at the end of the `with`."""
-    with Gate(cluster, b".django_session_delete_expired(") as gate:
+def after_two_batches(cluster, start_cleanup, *options, user, words=b".django_session_delete_expired("):
+    """A deletion, by roles.sql's function if these are its words, in its midst; it goes on at the end of the `with`."""
+    with Gate(cluster, words) as gate:
         cleanup = start_cleanup("--method", "delete", "--no-progress", *options, "-d", gate.conninfo("site", user))
         gate.wait()
         yield cleanup

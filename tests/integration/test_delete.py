@@ -385,18 +385,20 @@ def test_nobody_waits_longer_than_the_lock_timeout_because_of_a_locked_row(negle
 
 
 @contextlib.contextmanager
-def locked_while_it_runs(site, start_cleanup, mode, *options):
+def locked_while_it_runs(site, start_cleanup, mode, *options, **of_whom):
     """A cleanup that finds the table locked after its first batches; gives it, and the holder's pid."""
     with contextlib.ExitStack() as until_the_end:
-        with after_two_batches(site.cluster, start_cleanup, *options, user=CLEANER) as cleanup:
+        with after_two_batches(site.cluster, start_cleanup, *options, **{"user": CLEANER, **of_whom}) as cleanup:
             holder = until_the_end.enter_context(site.cluster.locked("site", mode=mode))
         yield cleanup, holder.get_backend_pid()
 
 
-@pytest.mark.parametrize("mode", ["ACCESS EXCLUSIVE", "SHARE ROW EXCLUSIVE"])
-def test_a_locked_table_is_waited_for_and_the_holder_is_named(cleaned_site, start_cleanup, mode):
+@pytest.mark.parametrize("mode, of_whom", [("ACCESS EXCLUSIVE", {}), ("SHARE ROW EXCLUSIVE", {}),
+                                           ("SHARE ROW EXCLUSIVE", {"user": OWNER, "words": b"WITH turn"})],
+                         ids=["function", "weaker", "owner"])
+def test_a_locked_table_is_waited_for_and_the_holder_is_named(cleaned_site, start_cleanup, mode, of_whom):
     cleaned_site.fill(sessions=100_000)
-    with locked_while_it_runs(cleaned_site, start_cleanup, mode, "--max-duration", "3") as (cleanup, pid):
+    with locked_while_it_runs(cleaned_site, start_cleanup, mode, "--max-duration", "3", **of_whom) as (cleanup, pid):
         result = cleanup.result()
     assert (result.code, result.message) == (STOPPED, "max-duration reached; run it again to continue"), result
     assert f"waiting for the table's lock: pid {pid} of role postgres" in result.stderr
