@@ -76,17 +76,16 @@ def test_a_reader_whose_age_is_hidden_is_seldom_tried_against(site, cluster, sta
         assert tries(cluster, mark) <= 8
 
 
-@pytest.mark.parametrize("relation", ["djs_{oid}_new", "djs_{oid}_state"])
-def test_who_reads_a_helper_is_not_waited_for_under_the_tables_lock(site, cluster, start_cleanup, relation):  # noqa: F811
+def test_who_reads_the_state_is_not_waited_for_under_the_tables_lock(site, cluster, start_cleanup):  # noqa: F811
     site.fill(sessions=10_000, expired_share=0.3)
     with contextlib.closing(cluster.connect(site.database, SUPERUSER, autocommit=False)) as reader, \
             cluster.asking(site.database) as ask:
         with held_in_the_copy(site, start_cleanup) as process:
-            relation = relation.format(oid=oid(site))
-            reader.cursor().execute(f"SELECT 1 FROM {relation} LIMIT 1")
+            state = f"djs_{oid(site)}_state"
+            reader.cursor().execute(f"SELECT 1 FROM {state}")
         has_the_table = wait_for(lambda: ask(f"""SELECT EXISTS (SELECT FROM pg_locks ours WHERE ours.pid = awaited.pid
               AND ours.relation = {oid(site)} AND ours.mode = 'AccessExclusiveLock' AND ours.granted)
-            FROM pg_locks awaited WHERE awaited.relation = '{relation}'::regclass AND NOT awaited.granted"""),
+            FROM pg_locks awaited WHERE awaited.relation = '{state}'::regclass AND NOT awaited.granted"""),
             "the exchange's wait for it", timeout=60, pause=0.005)
         assert has_the_table == [(False,)]
         reader.rollback()
