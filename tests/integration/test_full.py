@@ -86,7 +86,7 @@ def test_autovacuum_on_the_table_steps_aside(own_site, cleanup_program):
         autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1);
         UPDATE {TABLE} SET session_data = session_data""")
     wait_for(lambda: site.value(busy) == 1, "autovacuum")
-    result = Cleanup(cleanup_program, *FULL, "--max-duration", "30", environment=site.cluster.environment("site", OWNER)).result()
+    result = Cleanup(cleanup_program, *FULL, environment=site.cluster.environment("site", OWNER)).result()
     assert result.code == DONE, result
     assert result.perfdata["after"][0] < 1e6
 
