@@ -202,7 +202,7 @@ def test_temporary_files_that_are_too_small_from_the_start(spilling, start_clean
 
 LIMITS = ["lock_timeout = '1ms'", "statement_timeout = '1ms'", "idle_in_transaction_session_timeout = '1ms'",
           pytest.param("idle_session_timeout = '1s'", marks=pytest.mark.since(14, "there is no idle_session_timeout")),
-          pytest.param("transaction_timeout = '100ms'", marks=pytest.mark.since(17, "there is no transaction_timeout")),
+          pytest.param("transaction_timeout = '300ms'", marks=pytest.mark.since(17, "there is no transaction_timeout")),
           "default_transaction_read_only = on", "default_transaction_isolation = serializable"]
 
 
@@ -223,13 +223,13 @@ def test_a_setting_of_the_role_changes_nothing(neglected, run_cleanup, limit, me
 
 @pytest.mark.since(17, "there is no transaction_timeout")
 @pytest.mark.parametrize("method", ["delete", "full"])
-@pytest.mark.parametrize("limit, mode", [("100ms", "SHARE ROW EXCLUSIVE"), ("1s", "SHARE UPDATE EXCLUSIVE")])
+@pytest.mark.parametrize("limit, mode", [("300ms", "SHARE ROW EXCLUSIVE"), ("1s", "SHARE UPDATE EXCLUSIVE")])
 def test_a_transaction_of_ours_outlives_the_roles_transaction_timeout(neglected, start_cleanup, limit, mode, method):
     """It waits for a lock that keeps others waiting, or for one that autovacuum has, too."""
     neglected.psql(f"ALTER ROLE {SWAPPER} IN DATABASE site SET transaction_timeout = '{limit}'")
     before, mark = live(neglected), neglected.cluster.log_mark()
     with neglected.cluster.locked("site", mode=mode):
-        cleanup = start_cleanup("--method", method, "--lock-timeout", "0.4", user=SWAPPER)
+        cleanup = start_cleanup("--method", method, "--lock-timeout", "0.45", user=SWAPPER)
         wait_for(lambda: neglected.psql(
             "SELECT FROM pg_stat_activity WHERE application_name = 'django_session' AND wait_event_type = 'Lock' "
             f"AND clock_timestamp() - xact_start > '{limit}'"), "such a transaction", 60)
