@@ -231,7 +231,7 @@ def test_a_transaction_of_ours_outlives_the_roles_transaction_timeout(neglected,
     with neglected.cluster.locked("site", mode=mode):
         cleanup = start_cleanup("--method", method, "--lock-timeout", "0.45", user=SWAPPER)
         wait_for(lambda: neglected.psql(
-            "SELECT FROM pg_stat_activity WHERE application_name = 'django_session' AND wait_event_type = 'Lock' "
+            "SELECT 1 FROM pg_stat_activity WHERE application_name = 'django_session' AND wait_event_type = 'Lock' "
             f"AND clock_timestamp() - xact_start > '{limit}'"), "such a transaction", 60)
     check_the_end(neglected, cleanup.result(), before)
     assert "transaction timeout" not in neglected.cluster.log_text(mark)
