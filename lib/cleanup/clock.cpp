@@ -90,7 +90,7 @@ std::optional<std::string> doubt_by_new_sessions(Run& run, ReadingAs who) {
   const auto end = pg::Deadline::after(patience::kWatchesNewSessions);
   std::optional<double> first;
   for (;;) {
-    const auto row = ask_sessions(run, who, {"now", "newest"}, query, end);
+    const auto row = ask_sessions(run, who, {{"now", "newest"}, query}, end);
     if (!row) return std::nullopt;
     const double now = *row->number("now"), newest = *row->number("newest");
     if (now - newest <= most || newest == 0) return std::nullopt;

@@ -62,13 +62,16 @@ std::string no_function(Run& run, const pg::Row& row) {
       row.text("owner"), without_controls(more.front().text("names"), '?'));
 }
 
-/// What would run with our rights, or stop the jail.
-void find_what_hinders_the_jail(const pg::Row& row, DeleteAccess& access) {
+/// What would run with our rights: neither the jail nor the owner's function lasts until the commit.
+void find_what_waits_for_the_commit(const pg::Row& row, DeleteAccess& access) {
   if (row.optional_text("deferred_trigger"))
     access.obstacles.push_back(
         {"trigger " + row.text("deferred_trigger"),
-         "is deferred: it would run with more rights than the owner's; clean up as " +
+         "is deferred: it would run with other rights than the owner's; clean up as " +
              access.owner});
+}
+
+void find_what_stops_the_jail(const pg::Row& row, DeleteAccess& access) {
   if (row.optional_text("event_triggers"))
     access.obstacles.push_back(
         {"event trigger " + row.text("event_triggers"),
@@ -84,10 +87,11 @@ std::string choose_way(Run& run, const pg::Row& row, DeleteAccess& access) {
     access.in_a_block = row.flag("has_plpgsql");
     return "";
   }
+  find_what_waits_for_the_commit(row, access);
   if (row.flag("may_become_owner")) {
     access.way = Way::as_owner;
     access.in_a_block = true;
-    find_what_hinders_the_jail(row, access);
+    find_what_stops_the_jail(row, access);
     return no_jail(row);
   }
   access.way = Way::function;

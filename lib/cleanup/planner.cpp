@@ -90,7 +90,7 @@ void count_what_stays(Run& run, Planned& planned, ReadingAs who) {
   const std::string query =
       fmt::format(kCounts, run.target().sql_name, keep, kCountLiveUpTo, kCountExpiredUpTo);
   const auto row =
-      ask_sessions(run, who, {"live", "expired", "without_expiry"}, query, counting_ends(run));
+      ask_sessions(run, who, {{"live", "expired", "without_expiry"}, query}, counting_ends(run));
   if (!row) return;
   note_rows_without_expiry(planned.preflight, row->number("without_expiry"));
   const double live = *row->number("live"), expired = *row->number("expired");

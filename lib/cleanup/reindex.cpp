@@ -115,7 +115,7 @@ std::string why_it_stays_bloated(Run& run, const IndexBloat& index) {
   std::string why_not = who == ReadingAs::nobody ? fmt::format("only {} or a member of it can",
                                                                sql_identifier(target.owner))
                                                  : "the answer was incomplete";
-  const auto twice = ask_sessions(run, who, {"twice"}, select, limit, &why_not);
+  const auto twice = ask_sessions(run, who, {{"twice"}, select}, limit, &why_not);
   const std::string name = sql_index(run, target.schema, index.name);
   if (!twice)
     return fmt::format(

@@ -87,10 +87,8 @@ ReadingAs who_may_read(Run& run) {
   return row.flag("can_be_owner") ? ReadingAs::owner : ReadingAs::nobody;
 }
 
-std::optional<pg::Row> ask_sessions(Run& run, ReadingAs who,
-                                    const std::vector<std::string>& columns,
-                                    const std::string& select, pg::Deadline limit,
-                                    std::string* refusal) {
+std::optional<pg::Row> ask_sessions(Run& run, ReadingAs who, const SessionQuestion& question,
+                                    pg::Deadline limit, std::string* refusal) {
   if (who == ReadingAs::nobody) return std::nullopt;
   const bool jailed = who == ReadingAs::owner;
   const auto time = std::max(limit.remaining(), std::chrono::milliseconds(1));
@@ -98,14 +96,14 @@ std::optional<pg::Row> ask_sessions(Run& run, ReadingAs who,
                                 .limits = {patience::kCatalogLock, time},
                                 .plans = Transaction::Plans::by_index,
                                 .end = Transaction::End::roll_back};
-  const std::string work =
-      jailed ? in_jail(run, columns, select) : still_true(run, who) + select + ";";
+  const std::string work = jailed ? in_jail(run, question.columns, question.select)
+                                  : still_true(run, who) + question.select + ";";
   const pg::Answer answer = run.connection().try_run(
       transaction.sql(work), pg::Deadline::after(time + patience::kAnswersWay));
   if (answer.refusal && refusal != nullptr) *refusal = answer.refusal->what();
   if (answer.refusal || answer.rows.empty()) return std::nullopt;
   const pg::Row row = jailed ? report_of(run.connection()) : answer.rows.back();
-  return are_amounts(row, columns) ? std::optional(row) : std::nullopt;
+  return are_amounts(row, question.columns) ? std::optional(row) : std::nullopt;
 }
 
 }  // namespace django_session::sessions

@@ -89,7 +89,7 @@ std::optional<StayingRows> look_at_what_stays(Run& run, ReadingAs who, const Mea
   }
   const std::string select =
       fmt::format(kAverages, averages, length, widths, some_rows(run, sizes, m));
-  const auto row = ask_sessions(run, who, names, select, limit);
+  const auto row = ask_sessions(run, who, {names, select}, limit);
   if (!row) return std::nullopt;
   return read_staying_rows(*row, columns.size());
 }

@@ -15,6 +15,8 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr int kMostGrants = 3;
+const std::string kTooSlow =
+    "granted, but what is done under it took longer than it may; it gets more time";
 
 // {0} the table's OID: of the table and of the swap's helpers, which are its owner's.
 constexpr const char* kOurRelations = R"(
@@ -30,14 +32,15 @@ void SwapLock::with(const std::string& doing, TableLock lock, const std::functio
   const bool of_helpers = lock == TableLock::of_helpers;
   const milliseconds longest =
       of_helpers ? milliseconds(patience::kForHelpersLock) : milliseconds(patience::kForSwapsLock);
-  LockWait wait(swap_.run, {"the lock " + doing, [this] { return who_holds(); }, longest,
-                            patience::kFirstLockNote, patience::kBetweenLockNotes});
+  Tries tries;
+  tries.pause = patience::kShortestPause;
+  const auto why = [&] { return tries.too_slow ? kTooSlow : who_holds(); };
+  LockWait wait(swap_.run, {"the lock " + doing, why, longest, patience::kFirstLockNote,
+                            patience::kBetweenLockNotes});
   LockWatch others(swap_.run, our_tables(), lock);
   const auto start = Clock::now();
   const auto hope =
       std::min<milliseconds>(patience::kHopesForBetter, swap_.run.end().remaining() / 3);
-  Tries tries;
-  tries.pause = patience::kShortestPause;
   for (;;) {
     swap_.run.check();
     swap_.renew_lease();
@@ -50,7 +53,10 @@ void SwapLock::with(const std::string& doing, TableLock lock, const std::functio
       while_hopeless();
     }
     wait.was_refused();
-    if (wait.is_given_up()) throw Paused(wait.never_granted() + "; last: " + tries.refused);
+    if (wait.is_given_up())
+      throw Paused(
+          (tries.too_slow ? "the lock " + doing + " was " + kTooSlow : wait.never_granted()) +
+          "; last: " + tries.refused);
     const milliseconds rest =
         hopeless ? std::min(tries.pause, patience::kLongTransaction) : tries.pause;
     swap_.run.rest(random_between(rest, rest + patience::kShortestPause));
@@ -68,6 +74,7 @@ bool SwapLock::succeeds(const std::function<void()>& attempt, bool hopeless, Tri
 /// That it wasn't granted, or was for nothing; else the error has another reason.
 bool SwapLock::was_refused(const pg::Error& error, bool hopeless, Tries& tries) {
   tries.refused = error.what();
+  tries.too_slow = error.statement_timed_out();
   if (is(error, kTryAgain)) {
     more_keys_ *= 2;
     return true;

@@ -40,6 +40,7 @@ class SwapLock {
   struct Tries {
     std::chrono::milliseconds pause;
     std::string refused = "not tried, because of a long transaction";
+    bool too_slow = false;  ///< it was granted, but not for as long as the work under it took
     int grants = 0;
   };
 

@@ -97,8 +97,10 @@ void explain_gaps(Measurement& m, const pg::Error& error, const Reading& asked) 
     m.not_counted = error.statement_timed_out() ? "counting took too long" : reason;
   else if (m.sizes_are_exact && error.statement_timed_out())
     m.oldest_expire_date = Unknown{
-        "finding the oldest took too long: the index is full of deleted rows until the next "
-        "VACUUM"};
+        m.facts.counters.dead > 0 || !m.facts.counters.stand_still.empty()
+            ? "finding the oldest took too long: the index is full of deleted rows until the next "
+              "VACUUM"
+            : "finding the oldest took too long"};
   else
     m.oldest_expire_date = Unknown{reason};
 }

@@ -25,8 +25,10 @@ constexpr std::chrono::milliseconds kLockTimeout{100};
 constexpr long long kExpiryTimeoutMs = 500;
 
 // For the name of a table that was given without its schema, before the transaction's own
-// search_path hides the session's. Temporary tables are nobody's session table, and not in it.
+// search_path hides the session's; not one that the owner's code, which an earlier reading ran, has
+// left in a kept session. Temporary tables are nobody's session table, and not in it.
 constexpr const char* kRememberPath = R"(
+SET LOCAL search_path = DEFAULT;
 SELECT pg_catalog.set_config('django_session.path',
   pg_catalog.current_schemas(false)::pg_catalog.text, true);
 )";

@@ -314,6 +314,8 @@ void Connection::lose_by_time() {
 void Connection::consume() {
   if (PQconsumeInput(handle_.get()) == 0)
     lose(Error::Kind::connection, one_line(PQerrorMessage(handle_.get())));
+  // Code of the table's owner may have made us listen: libpq keeps them all until they are taken.
+  while (PGnotify* const notification = PQnotifies(handle_.get())) PQfreemem(notification);
 }
 
 /// Of a server that sends without end, notices for instance, there is always something to read.

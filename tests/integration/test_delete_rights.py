@@ -73,7 +73,7 @@ def test_the_owners_code_runs_as_the_owner(attacked, run_cleanup, user, code):
     assert attacked.psql("SELECT DISTINCT who FROM spy") == ([(OWNER,)] if "TRIGGER" in code else [])
 
 
-@pytest.mark.parametrize("user", ["postgres", SWAPPER])
+@pytest.mark.parametrize("user", ["postgres", SWAPPER, CLEANER])
 def test_what_waits_for_the_commit_is_refused_by_name(attacked, run_cleanup, user):
     place(attacked, DEFERRED)
     result = run_cleanup(*DELETE, user=user)

@@ -16,7 +16,7 @@ from cluster import SUPERUSER
 from conftest import cases
 from collectd_daemon import database_block, plugin_block
 from django_site import MONITOR, OWNER
-from processes import wait_for
+from processes import status, wait_for
 from test_throttle import CAUGHT_UP, new_site, primary, standby  # noqa: F401
 
 TRAP = """
@@ -53,6 +53,54 @@ def filled(site):
     site.fill(sessions=1000)
     site.psql(TRAP, OWNER)
     return site
+
+
+# What the owner's code may leave in a session that is kept: each calls what isn't IMMUTABLE by what says that it is.
+LEFT_BEHIND = """
+CREATE SCHEMA decoy;
+CREATE TABLE decoy.django_session (LIKE public.django_session INCLUDING ALL);
+GRANT USAGE ON SCHEMA decoy TO PUBLIC;
+GRANT SELECT ON decoy.django_session TO PUBLIC;
+CREATE FUNCTION public.leave() RETURNS bool LANGUAGE plpgsql AS $$
+BEGIN
+  IF session_user = 'django_session_monitor' THEN
+    {}
+    RAISE LOG 'left behind';
+  END IF;
+  RETURN true;
+END $$;
+CREATE FUNCTION public.imitation() RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN public.leave(); END $$;
+CREATE INDEX planted ON django_session (expire_date) WHERE imitation();
+"""
+TOTAL = "django_session-site/bytes-total"
+
+
+def test_a_reading_is_of_the_same_table_whatever_search_path_the_owners_code_sets(filled, plain_monitor, collectd):
+    """The kept connection's later readings, too."""
+    filled.psql(f"GRANT CREATE ON DATABASE site TO {OWNER}")
+    filled.psql(LEFT_BEHIND.format("PERFORM set_config('search_path', 'decoy', false);"), OWNER)
+    mark = filled.cluster.log_mark()
+    daemon = collectd(plugin_block(database_block(filled.cluster, "site")))
+    wait_for(lambda: "left behind" in filled.cluster.log_text(mark), "the owner's code to run")
+    filled.psql("ANALYZE django_session")  # the definition is read again
+    daemon.wait_for_reads(TOTAL, 3)
+    sizes = {value for _, value in daemon.history()[TOTAL]}
+    assert min(sizes) > filled.value("SELECT pg_total_relation_size('decoy.django_session')"), sizes
+
+
+def test_what_the_owners_code_has_us_listen_to_takes_no_memory(filled, plain_monitor, collectd):
+    filled.psql(f"GRANT CREATE ON DATABASE site TO {OWNER}")
+    filled.psql(LEFT_BEHIND.format("EXECUTE 'LISTEN noise';"), OWNER)
+    mark = filled.cluster.log_mark()
+    daemon = collectd(plugin_block(database_block(filled.cluster, "site")))
+    wait_for(lambda: "left behind" in filled.cluster.log_text(mark), "the owner's code to run")
+    daemon.wait_for_reads(TOTAL, 2)
+    before = status(daemon.pid, "RssAnon")
+    for _ in range(10):
+        filled.psql("SELECT count(pg_notify('noise', i || repeat('y', 7900))) FROM generate_series(1, 300) i")
+        daemon.wait_for_reads(TOTAL, 1)
+    daemon.wait_for_reads(TOTAL, 2)
+    assert status(daemon.pid, "RssAnon") - before < 8_000  # kB, of 24,000 that were sent
 
 
 # What may be there when the command is typed, later than it was printed.

@@ -23,6 +23,15 @@ def tries(cluster, mark):
     return len(re.findall("canceling statement due to (lock|statement) timeout", cluster.log_text(mark)))
 
 
+def test_an_exchange_that_takes_too_long_blames_nobody(site, start_cleanup):
+    """The catalogue's rows of many columns are compared under the lock, longer than so short a time allows."""
+    site.psql("ALTER TABLE django_session " + ", ".join(f"ADD c{number} int" for number in range(800)))
+    process = start_cleanup("--method", "swap", "--lock-timeout", "0.005", user=OWNER)
+    assert ended(process, timeout=120) == DONE, process.log_text()
+    assert "granted, but what is done under it took longer than it may" in process.log_text(), process.log_text()
+    assert "has since ended" not in process.log_text()
+
+
 def test_a_prepared_transaction_is_named_and_seldom_tried_against(own_cluster, folder, cleanup, start_cleanup):  # noqa: F811
     server = own_cluster(max_prepared_transactions="5")
     server.create_database("shop", OWNER)

@@ -128,7 +128,7 @@ FROM pg_database b WHERE b.datname = current_database() AND pg_encoding_to_char(
 UNION ALL
 SELECT 'event trigger ' || quote_ident(v.evtname), 'would fire'
 FROM pg_event_trigger v
-WHERE v.evtenabled <> 'D' AND v.evtevent IN ('ddl_command_start', 'ddl_command_end', 'sql_drop')
+WHERE v.evtenabled <> 'D' AND v.evtevent IN ('ddl_command_start', 'ddl_command_end', 'sql_drop', 'table_rewrite')
   AND (v.evttags IS NULL OR v.evttags && ARRAY[  -- all that a swap does
     'ALTER FUNCTION', 'ALTER INDEX', 'ALTER TABLE', 'COMMENT', 'CREATE FUNCTION', 'CREATE INDEX',
     'CREATE MATERIALIZED VIEW', 'CREATE SEQUENCE', 'CREATE TABLE', 'CREATE TABLE AS',
