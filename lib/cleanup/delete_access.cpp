@@ -62,11 +62,11 @@ std::string no_function(Run& run, const pg::Row& row) {
       row.text("owner"), without_controls(more.front().text("names"), '?'));
 }
 
-/// What would run with our rights: neither the jail nor the owner's function lasts until the commit.
-void find_what_waits_for_the_commit(const pg::Row& row, DeleteAccess& access) {
-  if (row.optional_text("deferred_trigger"))
+/// What would run at the commit, when neither the jail nor the owner's function is there any more.
+void refuse_deferred(const std::optional<std::string>& trigger, DeleteAccess& access) {
+  if (trigger)
     access.obstacles.push_back(
-        {"trigger " + row.text("deferred_trigger"),
+        {"trigger " + *trigger,
          "is deferred: it would run with other rights than the owner's; clean up as " +
              access.owner});
 }
@@ -87,14 +87,15 @@ std::string choose_way(Run& run, const pg::Row& row, DeleteAccess& access) {
     access.in_a_block = row.flag("has_plpgsql");
     return "";
   }
-  find_what_waits_for_the_commit(row, access);
   if (row.flag("may_become_owner")) {
     access.way = Way::as_owner;
     access.in_a_block = true;
+    refuse_deferred(row.optional_text("deferred_trigger"), access);
     find_what_stops_the_jail(row, access);
     return no_jail(row);
   }
   access.way = Way::function;
+  refuse_deferred(row.optional_text("trigger_with_our_rights"), access);
   access.function = row.text("function");
   access.function_oid = row.oid("function_oid");
   return no_function(run, row);

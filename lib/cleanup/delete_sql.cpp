@@ -192,7 +192,7 @@ pg::Row row_of_batch(Run& run, const DeleteAccess& access, const pg::Rows& rows)
 BatchReport read_batch_report(const pg::Row& row) {
   const auto count = [&](const char* column) {
     const double number = row.number(column).value_or(0);
-    return number >= pg::kAmount.least && number <= pg::kAmount.most ? number : 0;
+    return pg::kAmount.contain(number) ? number : 0;
   };
   BatchReport report;
   report.is_ours = row.flag("is_ours");

@@ -34,8 +34,8 @@ SET statement_timeout = {1};
 SET vacuum_cost_delay = 2;
 SET vacuum_cost_limit = 2000;
 SET synchronous_commit = local;
-SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings
-WHERE name = 'transaction_timeout';  -- from PostgreSQL 17 on
+SELECT WHERE CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL  -- from PostgreSQL 17 on
+  THEN set_config('transaction_timeout', '0', false) IS NULL END;
 )";
 
 // {0} the process id of the backend. What changes while it and its parallel workers work; and how

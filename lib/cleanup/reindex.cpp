@@ -51,10 +51,6 @@ constexpr const char* kTwice = R"(
 SELECT count(*) AS twice FROM (SELECT FROM ONLY {0} s TABLESAMPLE SYSTEM (100) WHERE {2}
   GROUP BY {1} HAVING count(*) > 1 LIMIT 1) q)";
 
-bool is_within(double number, pg::Bounds bounds) {
-  return number >= bounds.least && number <= bounds.most;
-}
-
 std::vector<IndexBloat> measure_indexes(Run& run) {
   std::vector<IndexBloat> result;
   for (const pg::Row& row : run.ask(sql::fill<sql::index_sizes>(sql::arg<"oid">(run.target().oid))))
@@ -153,7 +149,7 @@ std::optional<IndexBloat> read_index_bloat(const pg::Row& row) {
     throw std::runtime_error("of an index some columns are missing");
   std::vector<ColumnWidth> columns;
   for (std::size_t i = 0; i < all; ++i) {
-    if (!is_within(widths[i], pg::kAmount) || !is_within(nulls[i], pg::kShare)) return std::nullopt;
+    if (!pg::kAmount.contain(widths[i]) || !pg::kShare.contain(nulls[i])) return std::nullopt;
     columns.push_back({widths[i], alignments[i], nulls[i], distinct[i]});
   }
   const double rows = row.number("rows").value_or(0);

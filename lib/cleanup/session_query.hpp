@@ -26,10 +26,10 @@ struct SessionQuestion {
 };
 
 /// The one row of `select`, a SELECT from the run's table without a semicolon whose `columns` are
-/// amounts (pg::kAmount) and never NULL; `limit` is short: not by reading a large table. Changes nothing: what the
-/// jail needs is rolled back. Nothing where the table can't be read so: a missing right, a lock,
-/// `limit` passed. Where the server refuses it, `refusal` gets its words. Throws pg::Error if the
-/// connection is lost.
+/// amounts (pg::kAmount) and never NULL; `limit` is short: not by reading a large table. Changes
+/// nothing: what the jail needs is rolled back. Nothing where the table can't be read so: a missing
+/// right, a lock, `limit` passed. Where the server refuses it, `refusal` gets its words. Throws
+/// pg::Error if the connection is lost.
 std::optional<pg::Row> ask_sessions(Run& run, ReadingAs who, const SessionQuestion& question,
                                     pg::Deadline limit, std::string* refusal = nullptr);
 

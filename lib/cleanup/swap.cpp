@@ -166,6 +166,8 @@ void Swap::run(const CleanupPlan& plan) {
     throw Stopped(stopped.what() + state_.tidy_up());
   } catch (const pg::Error& error) {
     give_up(error);
+  } catch (const std::runtime_error& error) {  // a figure that can't be
+    give_up(pg::Error(pg::Error::Kind::statement, error.what()));
   }
 }
 

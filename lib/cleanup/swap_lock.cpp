@@ -15,8 +15,8 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr int kMostGrants = 3;
-const std::string kTooSlow =
-    "granted, but what is done under it took longer than it may; it gets more time";
+constexpr const char* kTooSlow =
+    "it was granted, but the work under it took longer than is allowed";
 
 // {0} the table's OID: of the table and of the swap's helpers, which are its owner's.
 constexpr const char* kOurRelations = R"(
@@ -34,7 +34,7 @@ void SwapLock::with(const std::string& doing, TableLock lock, const std::functio
       of_helpers ? milliseconds(patience::kForHelpersLock) : milliseconds(patience::kForSwapsLock);
   Tries tries;
   tries.pause = patience::kShortestPause;
-  const auto why = [&] { return tries.too_slow ? kTooSlow : who_holds(); };
+  const auto why = [&] { return tries.too_slow ? std::string(kTooSlow) : who_holds(); };
   LockWait wait(swap_.run, {"the lock " + doing, why, longest, patience::kFirstLockNote,
                             patience::kBetweenLockNotes});
   LockWatch others(swap_.run, our_tables(), lock);
@@ -49,14 +49,14 @@ void SwapLock::with(const std::string& doing, TableLock lock, const std::functio
         !of_helpers && swap_.phase != Phase::exchanged && others.sees_a_long_one();
     if (!hopeless || Clock::now() - start > hope) {
       if (succeeds(attempt, hopeless, tries)) return;
-    } else if (while_hopeless) {
-      while_hopeless();
+    } else {
+      tries.too_slow = false;  // it isn't tried: because of who holds it
+      if (while_hopeless) while_hopeless();
     }
     wait.was_refused();
     if (wait.is_given_up())
-      throw Paused(
-          (tries.too_slow ? "the lock " + doing + " was " + kTooSlow : wait.never_granted()) +
-          "; last: " + tries.refused);
+      throw Paused((tries.too_slow ? "the lock " + doing + ": " + kTooSlow : wait.never_granted()) +
+                   "; last: " + tries.refused);
     const milliseconds rest =
         hopeless ? std::min(tries.pause, patience::kLongTransaction) : tries.pause;
     swap_.run.rest(random_between(rest, rest + patience::kShortestPause));

@@ -37,11 +37,16 @@ Phase phase(const pg::Row& row) {
   return phase_named(name);
 }
 
+/// None is longer than minutes: what seems to be was taken before the server's clock was set back.
+double lease(const pg::Row& row) {
+  constexpr double kLongest = 24 * 3600;
+  const double left = row.number("lease", pg::kMoment).value_or(0);
+  return left <= kLongest ? left : 0;
+}
+
 }  // namespace
 
 SwapStateRow read_swap_state(const pg::Row& row) {
-  // None is longer than minutes, unless the server's clock was set back.
-  constexpr pg::Bounds kLease{pg::kMoment.least, 24 * 3600};
   return {run_id(row),
           phase(row),
           row.oid("shadow"),
@@ -50,7 +55,7 @@ SwapStateRow read_swap_state(const pg::Row& row) {
           amount_if_known(row, "rows_before"),
           amount_if_known(row, "bytes_before"),
           row.number("age", pg::kMoment).value_or(0),
-          row.number("lease", kLease).value_or(0),
+          lease(row),
           row.flag("backend_gone"),
           row.flag("is_vacuumed"),
           row.flag("intact")};

@@ -482,9 +482,9 @@ std::string exchange_sql(const SwapNames& names, TransactionLimits limits, const
   const std::string rest =
       exchange.define + fill<sql::shorten_wait>(names, limits) +
       fmt::format(
-          "SET LOCAL statement_timeout = {};\n{}LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE "
-          "MODE;\n",
-          std::max(most.held, limits.lock).count() + 1, kAsked, names.table) +
+          "SET LOCAL statement_timeout = {};\n{}LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE;\n"
+          "SET LOCAL statement_timeout = {};\n",
+          limits.lock.count() + 1000, kAsked, names.table, most.held.count() + 1) +
       exchange.run + kEnded;
   return fill<kBegin>(names, limits) +
          lock_against_vacuum(names, limits, names.table, wait_for_grants) + "COMMIT;\n" +

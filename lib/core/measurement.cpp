@@ -290,7 +290,7 @@ void write_afresh(SizesAfresh& afresh, const Measurement& m, double rows) {
                  compact_index_bytes(values * value.chunks, chunk_id_and_seq, 90, true);
 }
 
-/// Of a database whose size dates from before the table grew, the table is all.
+/// At most 100: the database's size may date from before the table grew.
 MetricValue ratio(const MetricValue& part, double whole, const MetricValue& other) {
   if (!part.number) return part;
   if (!other.number) return other;

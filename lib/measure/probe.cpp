@@ -86,6 +86,11 @@ bool says_that_it_has_changed(const pg::Error& error) {
          error.undefined_table() || error.sqlstate() == kNoSchema || error.sqlstate() == kNoColumn;
 }
 
+/// Counters that a crash or a standby has emptied say nothing.
+bool may_have_dead_rows(const RelationCounters& counters) {
+  return counters.dead > 0 || !counters.anchored || !counters.stand_still.empty();
+}
+
 /// What is missing after a statement failed, and why.
 void explain_gaps(Measurement& m, const pg::Error& error, const Reading& asked) {
   m.locked = error.lock_not_available();
@@ -97,7 +102,7 @@ void explain_gaps(Measurement& m, const pg::Error& error, const Reading& asked) 
     m.not_counted = error.statement_timed_out() ? "counting took too long" : reason;
   else if (m.sizes_are_exact && error.statement_timed_out())
     m.oldest_expire_date = Unknown{
-        m.facts.counters.dead > 0 || !m.facts.counters.stand_still.empty()
+        may_have_dead_rows(m.facts.counters)
             ? "finding the oldest took too long: the index is full of deleted rows until the next "
               "VACUUM"
             : "finding the oldest took too long"};
@@ -127,6 +132,7 @@ Reckoned Probe::measure_once(pg::Deadline deadline) {
   if (!connection_ || !connection_->usable()) {
     connection_ = connector_.connect(deadline);
     definition_.reset();
+    search_path_.reset();
     statistics_function_failed_ = false;
     backend_is_ours_.reset();
     prepared_.begin();
@@ -172,10 +178,12 @@ std::string Probe::question_of_rights(pg::Deadline deadline) {
 void Probe::learn_definition(pg::Deadline deadline) {
   const std::string schema = table_.schema.empty() ? "" : connection_->literal(table_.schema);
   const std::string rights = question_of_rights(deadline);
-  connection_->send(
-      definition_message(schema, connection_->literal(table_.table), rights, deadline.remaining()),
-      deadline);
-  connection_->next_rows(deadline);  // the search_path
+  const std::string path = search_path_ ? connection_->literal(*search_path_) : "";
+  connection_->send(definition_message(schema, connection_->literal(table_.table), path, rights,
+                                       deadline.remaining()),
+                    deadline);
+  search_path_ = row_of(connection_->next_rows(deadline)).text("search_path");
+  connection_->next_rows(deadline);  // its schemas
   const pg::Rows found = rows_of(connection_->next_rows(deadline));
   if (found.empty()) explain_missing_table(deadline);
   const pg::Rows indexes = rows_of(connection_->next_rows(deadline));

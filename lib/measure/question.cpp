@@ -25,10 +25,11 @@ constexpr std::chrono::milliseconds kLockTimeout{100};
 constexpr long long kExpiryTimeoutMs = 500;
 
 // For the name of a table that was given without its schema, before the transaction's own
-// search_path hides the session's; not one that the owner's code, which an earlier reading ran, has
-// left in a kept session. Temporary tables are nobody's session table, and not in it.
+// search_path hides the session's. {0} that one, as it was before an earlier reading ran code of the
+// table's owner, which may have left another. Temporary tables are nobody's session table, and not
+// in it.
 constexpr const char* kRememberPath = R"(
-SET LOCAL search_path = DEFAULT;
+SELECT pg_catalog.set_config('search_path', {0}, true) AS search_path;
 SELECT pg_catalog.set_config('django_session.path',
   pg_catalog.current_schemas(false)::pg_catalog.text, true);
 )";
@@ -209,7 +210,7 @@ WHERE n.nspname <> 'information_schema' AND n.nspname NOT LIKE E'pg\\_%'
 ORDER BY pages DESC, 1, 2 LIMIT 5;
 )";
 
-std::string begin(long long timeout_ms, const char* first = "") {
+std::string begin(long long timeout_ms, const std::string& first = "") {
   const TransactionLimits limits{kLockTimeout,
                                  std::chrono::milliseconds(std::max(1LL, timeout_ms))};
   return begin_transaction(Access::read_only, limits, first) + kWholeNumbers;
@@ -312,12 +313,15 @@ std::string grants_message(std::chrono::milliseconds budget) {
 }
 
 std::string definition_message(const std::string& schema_literal, const std::string& table_literal,
-                               const std::string& more_rights, std::chrono::milliseconds budget) {
+                               const std::string& path_literal, const std::string& more_rights,
+                               std::chrono::milliseconds budget) {
   const std::string where =
       schema_literal.empty()
           ? "c.oid = " + fmt::format(kVisibleTable, table_literal)
           : fmt::format("c.relname = {} AND n.nspname = {}", table_literal, schema_literal);
-  return begin(budget.count(), kRememberPath) +
+  const std::string path =
+      path_literal.empty() ? "pg_catalog.current_setting('search_path')" : path_literal;
+  return begin(budget.count(), fmt::format(kRememberPath, path)) +
          sql::fill<sql::definition>(sql::arg<"where">(where), sql::arg<"more_rights">(more_rights),
                                     sql::arg<"could_rule_the_server">(kCouldRuleTheServer),
                                     sql::arg<"is_cleanup_lock">(is_cleanup_lock("k", "c.oid"))) +

@@ -18,11 +18,12 @@ namespace django_session::sessions {
 /// Statement with rows: name, the catalogues that more_rights() has to look into.
 std::string grants_message(std::chrono::milliseconds budget);
 
-/// Statements with rows: the session's search_path, definition, indexes. No lock on the table is
-/// taken. Both names are SQL string literals; an empty schema means wherever the search_path has
-/// the table. `more_rights`: of more_rights().
+/// Statements with rows: search_path, its schemas, definition, indexes. No lock on the table is
+/// taken. Both names and the path are SQL string literals; an empty schema means wherever the path
+/// has the table, an empty path that the session's counts. `more_rights`: of more_rights().
 std::string definition_message(const std::string& schema_literal, const std::string& table_literal,
-                               const std::string& more_rights, std::chrono::milliseconds budget);
+                               const std::string& path_literal, const std::string& more_rights,
+                               std::chrono::milliseconds budget);
 
 /// Where a reading takes the planner's statistics from, as SQL: what this role sees in pg_stats, or
 /// roles.sql's function.

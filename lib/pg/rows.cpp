@@ -26,10 +26,9 @@ Oid oid_from(double value, const std::string& column) {
   return Oid(static_cast<std::uint32_t>(value));
 }
 
-/// NaN is within no bounds.
 double checked(double value, const std::string& column, Bounds within) {
-  if (!(value >= within.least && value <= within.most))
-    throw std::runtime_error(fmt::format("column {} has a number that can't be", column));
+  if (!within.contain(value))
+    throw std::runtime_error(fmt::format("column {} is out of range", column));
   return value;
 }
 

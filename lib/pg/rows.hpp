@@ -13,9 +13,10 @@
 
 namespace django_session::pg {
 
-/// What a number has to be within.
+/// The least and the greatest that is accepted; NaN is not.
 struct Bounds {
   double least, most;
+  constexpr bool contain(double number) const { return number >= least && number <= most; }
 };
 /// Rows, bytes or pages: as far as the server counts them.
 inline constexpr Bounds kAmount{0, 9e18};
@@ -24,8 +25,8 @@ inline constexpr Bounds kShare{0, 1};
 inline constexpr Bounds kMoment{-1e13, 1e13};
 
 /// One row: text by column name, nothing for SQL NULL. The typed readers throw std::out_of_range
-/// for a column that isn't there and std::runtime_error for text of another type, or a number out of
-/// bounds: both are our own mistakes, never the user's.
+/// for a column that isn't there, which is our own mistake, and std::runtime_error for text of
+/// another type or a number out of bounds: where the owner may have written it, that is his word.
 class Row {
  public:
   void set(const std::string& column, std::optional<std::string> text) {

@@ -77,6 +77,9 @@ def test_the_owners_code_runs_as_the_owner(attacked, run_cleanup, user, code):
 def test_what_waits_for_the_commit_is_refused_by_name(attacked, run_cleanup, user):
     place(attacked, DEFERRED)
     result = run_cleanup(*DELETE, user=user)
+    if user == CLEANER and attacked.cluster.version >= 18:  # it runs as the owner, who has set it off
+        assert result.deleted == 485 and attacked.psql("SELECT DISTINCT who FROM spy") == [(OWNER,)]
+        return
     assert result.code == REFUSED, result
     assert "trigger t is deferred" in result.stderr and f"clean up as {OWNER}" in result.stderr
     assert attacked.psql(SUPERUSERS) == [] and attacked.psql("SELECT * FROM spy") == []

@@ -57,7 +57,7 @@ ENDS = ("COMMIT", "ROLLBACK")
 OPEN = [(end, operation, start) for end in ENDS for operation in OPERATIONS for start in STARTS
         if (operation == "insert") == (start == "absent")]
 SEQUENCES = [(one,) for one in OPERATIONS] + list(itertools.product(OPERATIONS, repeat=2))
-MOST_STOPS = 150
+MOST_STOPS = 250
 # Until what is open ends, in seconds after its stop: before the message, or while the server works on it.
 UNTIL_THE_END = (0, 0.0005, 0, 0.002, 0, 0.008)
 
@@ -188,6 +188,7 @@ class Interleaving:
         self._see_the_end()
         if self._is_open:
             self._begin_to_end(0)
+        self._beside.shutdown()
 
     @property
     def stops(self):

@@ -90,10 +90,12 @@ def test_a_reading_is_of_the_same_table_whatever_search_path_the_owners_code_set
 
 def test_what_the_owners_code_has_us_listen_to_takes_no_memory(filled, plain_monitor, collectd):
     filled.psql(f"GRANT CREATE ON DATABASE site TO {OWNER}")
-    filled.psql(LEFT_BEHIND.format("EXECUTE 'LISTEN noise';"), OWNER)
+    filled.psql(LEFT_BEHIND.format("EXECUTE 'LISTEN noise'; RAISE LOG 'listens to %', ARRAY(SELECT pg_listening_channels());"), OWNER)
     mark = filled.cluster.log_mark()
     daemon = collectd(plugin_block(database_block(filled.cluster, "site")))
     wait_for(lambda: "left behind" in filled.cluster.log_text(mark), "the owner's code to run")
+    filled.psql("ANALYZE django_session")  # it runs again
+    wait_for(lambda: "listens to {noise}" in filled.cluster.log_text(mark), "the LISTEN to be committed")
     daemon.wait_for_reads(TOTAL, 2)
     before = status(daemon.pid, "RssAnon")
     for _ in range(10):

@@ -147,8 +147,10 @@ def small_temporary_files(cluster):
         cluster.reload()
         wait_for(lambda: cluster.psql("SHOW temp_file_limit") == [(limit,)], "the setting")
     allow("100kB")
-    yield
-    allow("-1")
+    try:
+        yield
+    finally:
+        allow("-1")
 
 
 @pytest.fixture

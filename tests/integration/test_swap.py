@@ -676,6 +676,9 @@ REFUSALS = {
 REFUSALS_BY_SUPERUSER = {
     "publication": ("CREATE PUBLICATION cdc FOR TABLE django_session", "publication cdc"),
     "publication of all tables": ("CREATE PUBLICATION everything FOR ALL TABLES", "publication everything"),
+    "event trigger on rewrites": ("CREATE FUNCTION e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; "
+                                  "CREATE EVENT TRIGGER rewrites ON table_rewrite EXECUTE FUNCTION e()",
+                                  "event trigger rewrites"),
     "event trigger": ("CREATE FUNCTION e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; "
                       "CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION e()",
                       "event trigger watch"),

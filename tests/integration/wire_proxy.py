@@ -51,7 +51,8 @@ class Step:
         """What it does, in a line: without the settings that every message begins with."""
         lines = [line.strip() for line in self.text.splitlines()]
         lines = [line for line in lines
-                 if line and not line.startswith(("--", "BEGIN", "SET LOCAL", "RESET", "COMMIT", "SELECT set_config"))]
+                 if line and not line.startswith(("--", "BEGIN", "SET LOCAL", "RESET", "COMMIT", "SELECT set_config",
+                                                  "SELECT WHERE", "THEN set_config"))]
         return f"{self.kind} {lines[0][:70]}" if lines else f"{self.kind} {self.text[:70]!r}"
 
 

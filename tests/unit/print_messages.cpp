@@ -88,9 +88,9 @@ Messages reading_messages(Reading all) {
   const Oid oid = all.oid;
   Messages messages = {
       {"grants_message", grants_message(budget)},
-      {"definition_message", definition_message(kSchema, kTable, more_rights(), budget)},
+      {"definition_message", definition_message(kSchema, kTable, "", more_rights(), budget)},
       {"definition_message by path",
-       definition_message("", kTable, more_rights({"pg_database"}), budget)},
+       definition_message("", kTable, "'public'", more_rights({"pg_database"}), budget)},
       {"after_failure_message", after_failure_message(all)},
       {"candidates_message", candidates_message(budget)},
       {"largest_tables_message", largest_tables_message(budget)},

@@ -21,7 +21,12 @@ SELECT quote_ident(session_user) AS role, quote_ident(owner.rolname) AS owner,
      AND (v.evttags IS NULL OR v.evttags && ARRAY['CREATE FUNCTION', 'CREATE MATERIALIZED VIEW',
        'DROP FUNCTION', 'DROP MATERIALIZED VIEW'])) AS event_triggers,  -- see as_owner.hpp
   (SELECT min(quote_ident(g.tgname)) FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tginitdeferred
-     AND g.tgenabled <> 'D' AND g.tgtype & 8 <> 0) AS deferred_trigger,
+     AND g.tgenabled <> 'D' AND g.tgtype & 8 <> 0) AS deferred_trigger,  -- in the jail
+  -- From PostgreSQL 18 on a trigger runs with the rights of the role that has set it off.
+  (SELECT min(quote_ident(g.tgname)) FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid
+   WHERE g.tgrelid = c.oid AND g.tginitdeferred AND NOT g.tgisinternal
+     AND g.tgenabled IN ('O', 'A') AND g.tgtype & 8 <> 0 AND NOT p.prosecdef
+     AND current_setting('server_version_num')::int < 180000) AS trigger_with_our_rights,
   quote_ident(n.nspname) || '.' || quote_ident(f.proname) AS function,
   f.oid AS function_oid
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
