@@ -25,8 +25,8 @@ def tries(cluster, mark):
 
 def test_an_exchange_that_takes_too_long_blames_nobody(site, start_cleanup):
     """The catalogue's rows of many columns are compared under the lock, longer than so short a time allows."""
-    site.psql("ALTER TABLE django_session " + ", ".join(f"ADD c{number} int" for number in range(1200)))
-    process = start_cleanup("--method", "swap", "--lock-timeout", "0.005", user=OWNER)
+    site.psql("ALTER TABLE django_session " + ", ".join(f"ADD c{number} int" for number in range(500)))
+    process = start_cleanup("--method", "swap", "--lock-timeout", "0.002", user=OWNER)
     assert ended(process, timeout=120) == DONE, process.log_text()
     assert "it was granted, but the work under it took longer than is allowed" in process.log_text(), process.log_text()
     assert "has since ended" not in process.log_text()
