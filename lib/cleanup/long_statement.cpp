@@ -16,6 +16,7 @@
 #include "core/quantity.hpp"
 #include "core/statement_progress.hpp"
 #include "measure/catalog_query.hpp"
+#include "measure/transaction.hpp"
 
 namespace django_session::sessions {
 namespace {
@@ -34,9 +35,7 @@ SET statement_timeout = {1};
 SET vacuum_cost_delay = 2;
 SET vacuum_cost_limit = 2000;
 SET synchronous_commit = local;
-SELECT WHERE CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL  -- from PostgreSQL 17 on
-  THEN set_config('transaction_timeout', '0', false) IS NULL END;
-)";
+{2})";
 
 // {0} the process id of the backend. What changes while it and its parallel workers work; and how
 // far its statement is.
@@ -64,7 +63,9 @@ bool apply_settings(pg::Connection& connection, const LongLimits& limits) {
   if (connection.is_pooled(deadline)) return false;
   const auto longest = std::min<milliseconds>(limits.end.remaining(), patience::kLongestStatement) +
                        patience::kOurselvesFirst;
-  connection.run(fmt::format(kSettings, limits.lock.count(), longest.count()), deadline);
+  connection.run(fmt::format(kSettings, limits.lock.count(), longest.count(),
+                             lift_transaction_timeout(Lasts::as_long_as_the_session)),
+                 deadline);
   return true;
 }
 

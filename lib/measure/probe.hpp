@@ -106,9 +106,8 @@ class Probe {
   TableName table_;
   Counting counting_;
 
-  std::optional<Definition> definition_;  ///< as learned over this connection
-  std::optional<std::string>
-      search_path_;  ///< the connection's, from before any code of others ran
+  std::optional<Definition> definition_;    ///< as learned over this connection
+  std::optional<std::string> search_path_;  ///< the connection's, before code of others ran
   Clock::time_point definition_learned_{};
   Clock::time_point reading_began_{};
   std::optional<double> definition_analyzed_;  ///< the last ANALYZE as of then

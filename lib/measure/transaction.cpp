@@ -6,8 +6,7 @@
 namespace django_session::sessions {
 namespace {
 
-// {0} READ ONLY or READ WRITE, {1} other statements, {2} and {3} milliseconds. What ends the whole
-// transaction would end the connection, too: the last statement, which answers nothing, lifts it.
+// {0} READ ONLY or READ WRITE, {1} other statements, {2} and {3} milliseconds, {4} as below.
 constexpr const char* kBegin = R"(
 BEGIN ISOLATION LEVEL READ COMMITTED {0};{1}
 SET LOCAL search_path = pg_catalog, pg_temp;
@@ -18,8 +17,12 @@ SET LOCAL statement_timeout = {3};
 SET LOCAL datestyle = 'ISO';
 SET LOCAL constraint_exclusion = off;
 SET LOCAL jit = off;
-SELECT WHERE CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL  -- from PostgreSQL 17 on
-  THEN set_config('transaction_timeout', '0', true) IS NULL END;
+{4})";
+
+// {0} whether it is set for the transaction alone.
+constexpr const char* kLiftTimeout =
+    R"(SELECT WHERE CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL  -- from PostgreSQL 17 on
+  THEN set_config('transaction_timeout', '0', {0}) IS NULL END;
 )";
 
 // A crash may bring back what was done, which the next run does again.
@@ -57,7 +60,12 @@ SET LOCAL max_parallel_workers_per_gather = 0;
 
 std::string begin_transaction(Access access, TransactionLimits limits, const std::string& first) {
   return fmt::format(kBegin, access == Access::read_only ? "READ ONLY" : "READ WRITE", first,
-                     limits.lock.count(), limits.statement.count());
+                     limits.lock.count(), limits.statement.count(),
+                     lift_transaction_timeout(Lasts::as_long_as_the_transaction));
+}
+
+std::string lift_transaction_timeout(Lasts lasts) {
+  return fmt::format(kLiftTimeout, lasts == Lasts::as_long_as_the_transaction);
 }
 
 std::string Transaction::sql(const std::string& work) const {

@@ -21,6 +21,11 @@ struct TransactionLimits {
 std::string begin_transaction(Access access, TransactionLimits limits,
                               const std::string& first = "");
 
+enum class Lasts { as_long_as_the_transaction, as_long_as_the_session };
+
+/// A statement without rows. What ends a whole transaction would end the connection, too.
+std::string lift_transaction_timeout(Lasts lasts);
+
 /// To be part of a transaction that asks the catalogues much: a database where, say, nested loops
 /// are off would take seconds for it.
 extern const char* const kUsualPlans;

@@ -56,7 +56,7 @@ def choices_by_the_rule(swap, delete):
     return {"swap" if pays(swap, delete, slack) else "delete" for slack in (SLACK, 1 / SLACK)}
 
 
-def pays(swap, delete, slack=1):
+def pays(swap, delete, slack):
     """`slack`: above 1 it has to by so much more."""
     return swap.back - delete.back >= WORTH_A_SWAP * slack and swap.after * slack <= MOST_REWRITTEN * swap.before
 

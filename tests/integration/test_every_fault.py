@@ -120,9 +120,7 @@ class Lane:
         return BEFORE_A_DRAIN.decode() in step.text
 
     def _limits(self, fault):
-        if fault.name.startswith("SILENT"):
-            return SILENT
-        return GONE if fault.name.startswith("GONE") else QUICK
+        return {"SILENT": SILENT, "GONE": GONE}.get(fault.cause, QUICK)
 
     def _begin(self, proxy, task, limits=QUICK):
         process = self._start(*task, *limits, "--no-progress", "-d", proxy.conninfo(self._site.database, self._user), environment={})
@@ -144,19 +142,18 @@ class Lane:
 
     def _judge_code(self, fault, steps, result, where):
         """steps: up to where it happened."""
-        cause = fault.name.split("_")[0]
-        if cause == "GONE" and result.code == STOPPED and self._what not in ONCE:  # a slow run meets its end without the fault, too
+        if fault.cause == "GONE" and result.code == STOPPED and self._what not in ONCE:  # a slow run meets it anyway
             assert "max-duration reached" in result.message, where
         elif steps[-1].kind == "X" or steps[-1].words.startswith("Q SELECT pg_total_relation_size("):  # when all is done
-            assert result.code == DONE or cause == "KILLED", where
+            assert result.code == DONE or fault.cause == "KILLED", where
         elif fault in HARMLESS:
             assert result.code == DONE, where
-        elif cause == "KILLED":
+        elif fault.cause == "KILLED":
             assert result.code == -9, where
         elif not any("pg_try_advisory" in step.text for step in steps[:-1]):  # some of the first looks are repeated
-            assert result.code == FAILED or result.code == DONE and cause in ("CUT", "RESET", "CRASH"), where
+            assert result.code == FAILED or result.code == DONE and fault.cause in ("CUT", "RESET", "CRASH"), where
         else:
-            assert result.code == (FAILED if self._what in ONCE else ENDS[cause]), where
+            assert result.code == (FAILED if self._what in ONCE else ENDS[fault.cause]), where
         assert result.code in (DONE, -9) or result.message, where
 
     def _judge(self, fault, result, where):
@@ -177,7 +174,7 @@ class Lane:
 
     def _judge_beside(self, fault, where):
         """Where the server hasn't noticed that the first has gone, the next run does its work, or says who keeps it away."""
-        if not fault.name.startswith("SILENT"):
+        if fault.cause != "SILENT":
             return
         beside = self._start(*self._task, *QUICK, environment=self._cluster.environment(self._site.database, self._user)).result()
         where = f"the next run, while the server still has the first: {beside}\nafter {where}"

@@ -75,27 +75,30 @@ CREATE INDEX planted ON django_session (expire_date) WHERE imitation();
 TOTAL = "django_session-site/bytes-total"
 
 
+def read_after_the_owners_code_left(leaves, site, collectd, seen="left behind"):
+    """A daemon that goes on after it has run that code, and has read the definition again."""
+    site.psql(f"GRANT CREATE ON DATABASE site TO {OWNER}")
+    site.psql(LEFT_BEHIND.format(leaves), OWNER)
+    mark = site.cluster.log_mark()
+    daemon = collectd(plugin_block(database_block(site.cluster, "site")))
+    wait_for(lambda: "left behind" in site.cluster.log_text(mark), "the owner's code to run")
+    site.psql("ANALYZE django_session")
+    wait_for(lambda: seen in site.cluster.log_text(mark), "what it has left")
+    return daemon
+
+
 def test_a_reading_is_of_the_same_table_whatever_search_path_the_owners_code_sets(filled, plain_monitor, collectd):
     """The kept connection's later readings, too."""
-    filled.psql(f"GRANT CREATE ON DATABASE site TO {OWNER}")
-    filled.psql(LEFT_BEHIND.format("PERFORM set_config('search_path', 'decoy', false);"), OWNER)
-    mark = filled.cluster.log_mark()
-    daemon = collectd(plugin_block(database_block(filled.cluster, "site")))
-    wait_for(lambda: "left behind" in filled.cluster.log_text(mark), "the owner's code to run")
-    filled.psql("ANALYZE django_session")  # the definition is read again
+    daemon = read_after_the_owners_code_left("PERFORM set_config('search_path', 'decoy', false);", filled, collectd)
     daemon.wait_for_reads(TOTAL, 3)
     sizes = {value for _, value in daemon.history()[TOTAL]}
     assert min(sizes) > filled.value("SELECT pg_total_relation_size('decoy.django_session')"), sizes
 
 
 def test_what_the_owners_code_has_us_listen_to_takes_no_memory(filled, plain_monitor, collectd):
-    filled.psql(f"GRANT CREATE ON DATABASE site TO {OWNER}")
-    filled.psql(LEFT_BEHIND.format("EXECUTE 'LISTEN noise'; RAISE LOG 'listens to %', ARRAY(SELECT pg_listening_channels());"), OWNER)
-    mark = filled.cluster.log_mark()
-    daemon = collectd(plugin_block(database_block(filled.cluster, "site")))
-    wait_for(lambda: "left behind" in filled.cluster.log_text(mark), "the owner's code to run")
-    filled.psql("ANALYZE django_session")  # it runs again
-    wait_for(lambda: "listens to {noise}" in filled.cluster.log_text(mark), "the LISTEN to be committed")
+    daemon = read_after_the_owners_code_left(
+        "EXECUTE 'LISTEN noise'; RAISE LOG 'listens to %', ARRAY(SELECT pg_listening_channels());", filled, collectd,
+        seen="listens to {noise}")
     daemon.wait_for_reads(TOTAL, 2)
     before = status(daemon.pid, "RssAnon")
     for _ in range(10):
