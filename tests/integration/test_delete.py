@@ -5,6 +5,7 @@ import os
 import random
 import re
 import signal
+import threading
 import time
 
 import psycopg2
@@ -16,7 +17,7 @@ from gate import after_two_batches
 from pgbouncer_server import PgBouncer
 from processes import wait_for
 from traffic import Traffic
-from wire_proxy import Fault, WireProxy
+from wire_proxy import BeforeTheFirst, Fault, WireProxy
 
 DELETE = ("--method", "delete", "--no-progress")
 CONTENT = f"""SELECT md5(string_agg(s::text, ',' ORDER BY session_key)), count(*)
@@ -668,13 +669,14 @@ def test_beside_another_that_has_just_begun_no_session_is_deleted(neglected, poo
     assert neglected.value(EXPIRED) == 29_100
 
 
+OID = f"SELECT '{TABLE}'::regclass::oid::int"
 STATE = "SELECT count(*) FROM pg_class WHERE relname ~ '^djs_[0-9]+_state$'"
 
 
 @contextlib.contextmanager
 def living_swap(site, slot, start_cleanup, environment):
     """A swap that has begun to copy, and waits for a slot."""
-    site.fill(sessions=10_000)  # more WAL than the slot may be behind
+    site.psql("SELECT pg_logical_emit_message(false, 'more', repeat('than the slot may be behind', 100000))")
     swap = start_cleanup("--method", "swap", "--no-progress", "--max-lag", "1MB", environment=environment)
     wait_for(lambda: site.value(STATE) == 1, "the swap's state")
     yield
@@ -690,6 +692,14 @@ def test_a_swap_that_runs_through_another_pooler_is_left_alone(neglected, slot, 
         assert result.code == STOPPED and "a swap of this table is running" in result.message, result
 
 
+def test_a_swap_that_waits_for_a_slot_keeps_its_lease(neglected, slot, pooled, start_cleanup):
+    """Behind a pooler nothing else says that it lives."""
+    state = f"djs_{neglected.value(OID)}_state"
+    with living_swap(neglected, slot, start_cleanup, pooled_environment(pooled, SWAPPER)):
+        neglected.psql(f"UPDATE {state} SET lease_until = now()")
+        wait_for(lambda: neglected.value(f"SELECT lease_until > now() + interval '20 s' FROM {state}"), "a new lease")
+
+
 def test_no_index_is_rebuilt_under_a_swap_that_began_meanwhile(neglected, slot, pooled, start_cleanup):
     mark = neglected.cluster.log_mark()
     with transaction(neglected, "SELECT 1", isolation="REPEATABLE READ") as old:  # which VACUUM is held back for
@@ -697,6 +707,20 @@ def test_no_index_is_rebuilt_under_a_swap_that_began_meanwhile(neglected, slot, 
         wait_for(lambda: neglected.value(EXPIRED) == 0, "the delete's end")
         with living_swap(neglected, slot, start_cleanup, pooled_environment(pooled, SWAPPER)):
             old.rollback()
+            result = delete.result()
+            assert result.code == STOPPED and "a swap of this table is running" in result.message, result
+            assert not commands(neglected, mark, "REINDEX")
+
+
+def test_no_index_is_rebuilt_under_a_swap_that_began_beside_the_vacuum(neglected, slot, pooled, start_cleanup):
+    mark = neglected.cluster.log_mark()
+    begun = threading.Event()
+    at = BeforeTheFirst("VACUUM (ANALYZE", lambda: begun.wait(20))
+    with WireProxy(pooled, on_step=at) as proxy:
+        delete = start_cleanup(*DELETE, "-d", proxy.conninfo("site", SWAPPER))
+        wait_for(lambda: at.count, "its VACUUM")
+        with living_swap(neglected, slot, start_cleanup, pooled_environment(pooled, SWAPPER)):
+            begun.set()
             result = delete.result()
             assert result.code == STOPPED and "a swap of this table is running" in result.message, result
             assert not commands(neglected, mark, "REINDEX")

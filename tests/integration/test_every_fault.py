@@ -71,6 +71,7 @@ class Lane:
         self._site, self._start, self._what, self._folder = site, start_cleanup, what, folder
         self._user, *self._task = RUNS[what]
         self._cluster = site.cluster
+        self._asks = None
         self.longest = 0.0  # seconds that a client has waited
         self._restarts = concurrent.futures.ThreadPoolExecutor(1)  # a server ends with the thread that started it
 
@@ -101,19 +102,19 @@ class Lane:
             return False
         assert not traffic.count.anomalies, f"{traffic.messages} {where}"
         self.longest = max(self.longest, traffic.count.longest)
-        assert not self._site.psql(OF_NOBODY), where
+        assert not self._psql(OF_NOBODY), where
         return True
 
     # -- the runs
 
     def _prepare(self):
-        self._site.psql(FILL)
+        self._psql(FILL)
         if self._what in AFTER_AN_INTERRUPTED_SWAP:
             with WireProxy(self._cluster, Fault.KILLED_BEFORE, at=self._is_a_drain) as proxy:
                 self._begin(proxy, ["--method", "swap"]).result()
             assert proxy.happened
-        self._site.psql("INSERT INTO django_session VALUES ('live new', 'x', now() + interval '1 day')")
-        self._live, self._table = self._site.psql(LIVE_ROWS), self._site.psql(TABLE_ITSELF)
+        self._psql("INSERT INTO django_session VALUES ('live new', 'x', now() + interval '1 day')")
+        self._live, self._table = self._psql(LIVE_ROWS), self._psql(TABLE_ITSELF)
 
     @staticmethod
     def _is_a_drain(step):
@@ -136,7 +137,20 @@ class Lane:
         return Traffic(lambda: psycopg2.connect(**parameters), clients=1, pause=0.01, tolerate=tolerate)
 
     def _crash(self):
+        if self._asks:
+            self._asks.close()
         self._restarts.submit(self._cluster.restart, "immediate").result()
+
+    def _psql(self, sql):
+        """On one connection, until a crash: a new one for each would take a third of the whole time."""
+        if not self._asks or self._asks.closed:
+            self._asks = self._cluster.connect(self._site.database)
+        cursor = self._asks.cursor()
+        cursor.execute(sql)
+        return cursor.fetchall() if cursor.description else []
+
+    def _expired(self):
+        return self._psql(COUNT_EXPIRED)[0][0]
 
     # -- what must be true
 
@@ -157,8 +171,8 @@ class Lane:
         assert result.code in (DONE, -9) or result.message, where
 
     def _judge(self, fault, result, where):
-        assert self._site.psql(LIVE_ROWS) == self._live, where
-        expired, helpers = self._site.value(COUNT_EXPIRED), self._site.psql(LEFT)
+        assert self._psql(LIVE_ROWS) == self._live, where
+        expired, helpers = self._expired(), self._psql(LEFT)
         if result.code == -9:
             return
         if result.code == DONE:
@@ -179,17 +193,17 @@ class Lane:
         beside = self._start(*self._task, *QUICK, environment=self._cluster.environment(self._site.database, self._user)).result()
         where = f"the next run, while the server still has the first: {beside}\nafter {where}"
         assert beside.code == DONE or re.search("another cleanup|locked by pid", beside.message + beside.stderr), where
-        assert self._site.psql(LIVE_ROWS) == self._live, where
+        assert self._psql(LIVE_ROWS) == self._live, where
 
     def _judge_next(self, at, where):
         """The same again by another way, --abort, or the same by the write hook of a collectd."""
         ends = (self._again, self._abort, self._hook if self._what != "abort" else self._again)
         end = ends[at % len(ends)]
         where = f"the next run: {end()}\nafter {where}"
-        assert self._site.psql(LIVE_ROWS) == self._live, where
-        assert not self._site.psql(LEFT) and not self._site.is_claimed(), where
-        assert self._site.psql(TABLE_ITSELF) == self._table, where
-        assert end == self._abort or self._what == "abort" or self._site.value(COUNT_EXPIRED) == 0, where
+        assert self._psql(LIVE_ROWS) == self._live, where
+        assert not self._psql(LEFT) and not self._site.is_claimed(), where
+        assert self._psql(TABLE_ITSELF) == self._table, where
+        assert end == self._abort or self._what == "abort" or self._expired() == 0, where
 
     def _again(self):
         return self._run_here(*self._task)

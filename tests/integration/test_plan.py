@@ -12,6 +12,7 @@ from cleanup_command import CLEANER, DONE, REFUSED, STOPPED, SWAPPER, Cleanup
 from cluster import SUPERUSER
 from django_site import MONITOR, OWNER, TABLE, DjangoSite
 from processes import private_folder, wait_for
+from test_server_limits import begin_a_vacuum_against_wraparound
 
 UNITS = {"bytes": 1, "kB": 1024, "MB": 1024**2, "GB": 1024**3}
 
@@ -602,16 +603,8 @@ def test_the_tables_own_is_refused(neglected, plan):
 
 
 def test_an_autovacuum_against_wraparound_by_the_tables_own_age_is_named(own_site, start_cleanup):
-    """The server's own limit is two thousand times that."""
     site = own_site(autovacuum="on", autovacuum_naptime="1s")
     site.fill(sessions=10_000)
-    site.psql(f"""ALTER TABLE {TABLE} SET (autovacuum_freeze_max_age = 100000, autovacuum_vacuum_cost_limit = 1,
-          autovacuum_vacuum_cost_delay = 100); CREATE TEMP TABLE burnt (i int);
-        DO $$ BEGIN
-          FOR i IN 1..110000 LOOP
-            BEGIN INSERT INTO burnt VALUES (i); EXCEPTION WHEN division_by_zero THEN NULL; END;  -- an XID each
-          END LOOP; END $$""")
-    wait_for(lambda: site.psql("SELECT 1 FROM pg_stat_activity a JOIN pg_stat_progress_vacuum p USING (pid) WHERE p.relid = "
-                               f"'{TABLE}'::regclass AND a.query ~ 'to prevent wraparound'"), "the autovacuum", 30)
+    begin_a_vacuum_against_wraparound(site)
     result = start_cleanup("--dry-run", "--method", "swap", environment=site.cluster.environment("site", OWNER)).result()
     assert "an autovacuum against wraparound is due or running" in Plan(result).lines["note"], result

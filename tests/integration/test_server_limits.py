@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import functools
 import os
+import threading
 
 import psycopg2
 import pytest
@@ -362,6 +363,51 @@ def test_a_prepared_transaction(prepared_site, start_cleanup, holds, end, method
     assert dict(site.psql(f"SELECT session_key, session_data FROM {TABLE} WHERE length(session_key) < 32")) == (
         {"kept": "saved", "renewed": "old"} if (holds, end) == ("row", "COMMIT") else {"kept": "old", "ends": "old"})
     assert len(live(site)) == len(before) and site.value(EXPIRED) == 0 and site.value(HELPERS) == 0
+
+
+# -- an autovacuum against wraparound --------------------------------------------------------------------
+
+AGAINST_WRAPAROUND = f"""SELECT a.pid FROM pg_stat_activity a JOIN pg_stat_progress_vacuum p USING (pid)
+    WHERE p.relid = '{TABLE}'::regclass AND a.query ~ 'to prevent wraparound'"""
+OF_THE_TABLE = "autovacuum_freeze_max_age{}, autovacuum_vacuum_cost_limit{}, autovacuum_vacuum_cost_delay{}"
+
+
+def begin_a_vacuum_against_wraparound(site):
+    """By an autovacuum that would take minutes; the server's own limit is two thousand times the table's."""
+    site.psql(f"""ALTER TABLE {TABLE} SET ({OF_THE_TABLE.format(" = 100000", " = 1", " = 100")}); CREATE TEMP TABLE burnt (i int);
+        DO $$ BEGIN
+          FOR i IN 1..110000 LOOP
+            BEGIN INSERT INTO burnt VALUES (i); EXCEPTION WHEN division_by_zero THEN NULL; END;  -- an XID each
+          END LOOP; END $$""")
+    return wait_for(lambda: site.psql(AGAINST_WRAPAROUND), "the autovacuum", 30)[0][0]
+
+
+def end_the_vacuum(site, pid):
+    """Before the launcher begins it again, the table has the server's limit."""
+    reset = threading.Thread(target=site.psql, args=(f"ALTER TABLE {TABLE} RESET ({OF_THE_TABLE.format('', '', '')})",))
+    reset.start()
+    wait_for(lambda: site.psql("SELECT 1 FROM pg_locks WHERE NOT granted AND mode = 'ShareUpdateExclusiveLock'"), "its turn")
+    site.psql(f"SELECT pg_cancel_backend({pid})")
+    reset.join()
+
+
+@pytest.mark.some_cases(3)
+@pytest.mark.parametrize("method", METHODS)
+def test_an_autovacuum_against_wraparound(own_site, start_cleanup, method):
+    """It yields to nobody: who needs its lock names it, and does its work when that is over."""
+    site = own_site(autovacuum="on", autovacuum_naptime="1s")
+    site.fill(sessions=30_000)
+    site.expired = 29_100
+    pid = begin_a_vacuum_against_wraparound(site)
+    before = live(site)
+    run = functools.partial(start_cleanup, "--method", method, environment=site.cluster.environment("site", OWNER))
+    result = run("--no-progress", "--max-duration", "14").result()
+    assert site.psql(AGAINST_WRAPAROUND) == [(pid,)], result
+    assert result.code == STOPPED and f"pid {pid} (autovacuum)" in result.stdout + result.stderr, result
+    assert "an autovacuum against wraparound is due or running on the table" in result.stderr, result
+    check_what_is_left(site, result, before)
+    end_the_vacuum(site, pid)
+    check_the_end(site, run().result(), before)
 
 
 # -- another language ------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from cluster import SUPERUSER
 from django_site import MONITOR, OWNER, TABLE
 from processes import wait_for
 from test_swap import helpers, oid
+from wire_proxy import REMOVAL, BeforeTheFirst, WireProxy
 
 STRANGER = "name_taker"
 RELATIONS, FUNCTION = ("state", "log", "new", "old"), "note"
@@ -255,3 +256,24 @@ def test_a_client_who_waits_for_the_log_writes_into_nothing_that_has_come_instea
     nobody_was_used(taken)
     assert taken.value(f"SELECT count(*) FROM {TABLE} WHERE session_data = 'new'") == 30
     assert run_cleanup("--abort", user=OWNER).code == DONE
+
+
+def test_a_removal_that_waits_for_the_state_reads_nothing_that_has_come_instead(taken, start_cleanup):
+    """A state that can't be taken over, and is nobody's."""
+    run = start_swap(taken, start_cleanup, EXCHANGE, OWNER)
+    run.send(signal.SIGKILL)
+    with contextlib.suppress(AssertionError):
+        run.result()
+    state = f"public.djs_{oid(taken)}_state"
+    taken.psql(f"ALTER TABLE {state} DROP lease_until")
+    view = KINDS["view"].replace("{name}", state).replace("{pid}", "0")
+    with contextlib.closing(taken.cluster.connect(taken.database, autocommit=False)) as other:
+        at = BeforeTheFirst(REMOVAL, lambda: other.cursor().execute(
+            f"ALTER TABLE {state} RENAME TO moved_state; SET ROLE {STRANGER}; {view}"))
+        with WireProxy(taken.cluster, on_step=at) as proxy:
+            removal = start_cleanup("--abort", "-d", proxy.conninfo(taken.database, SUPERUSER))
+            wait_for(lambda: taken.psql("SELECT 1 FROM pg_locks WHERE NOT granted"), "its wait", pause=0.002)
+            other.commit()
+            result = removal.result()
+    nobody_was_used(taken)
+    assert result.code == DONE, str(result)

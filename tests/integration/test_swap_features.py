@@ -12,7 +12,7 @@ from test_encodings import execute_bytes
 from processes import wait_for
 from test_swap import (REFUSED, cleanup, cleanup_program, create_role, ended, helpers, live, oid,  # noqa: F401
                        start_cleanup)
-from wire_proxy import FirstExchange, WireProxy
+from wire_proxy import EXCHANGE, BeforeTheFirst, WireProxy
 
 INDEX = "django_session_pkey"
 LABEL = "INSERT INTO pg_seclabel VALUES ({object}, '{catalog}'::regclass, {column}, 'label_provider', 'secret')"
@@ -141,7 +141,7 @@ def what_is_lost(site, cluster, start_cleanup, statement):  # noqa: F811
     with contextlib.closing(cluster.connect(site.database, SUPERUSER, autocommit=False)) as altering, \
             cluster.asking(site.database) as ask:
         cursor = altering.cursor()
-        at = FirstExchange(lambda: cursor.execute("LOCK TABLE django_session IN ACCESS SHARE MODE"))
+        at = BeforeTheFirst(EXCHANGE, lambda: cursor.execute("LOCK TABLE django_session IN ACCESS SHARE MODE"))
         with WireProxy(cluster, on_step=at) as proxy:
             process = start_cleanup("--method", "swap", conninfo=proxy.conninfo(site.database, OWNER))
             wait_for(lambda: not process.running or ask(WAITS)[0][0], "the exclusive lock")

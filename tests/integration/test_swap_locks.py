@@ -15,7 +15,9 @@ from django_site import OWNER, DjangoSite
 from processes import wait_for
 from test_swap import (DONE, STOPPED, cleanup, cleanup_program, clients, ended, held_in_the_copy, helpers,  # noqa: F401
                        interrupt, live, oid, phase, start_cleanup, wait_for_phase)
+from wire_proxy import EXCHANGE, REMOVAL_OF_TRIGGERS, BeforeTheFirst, WireProxy
 
+WAITS_FOR = "SELECT 1 FROM pg_locks WHERE relation = '{}'::regclass AND NOT granted"
 PHASES = ("created", "copying", "catching up", "ready", "stopped")
 
 
@@ -163,6 +165,61 @@ def test_nobody_who_analyzes_is_cancelled_for_a_deadlock(site, cluster, start_cl
             analyst.commit()
     assert process.returncode in (DONE, STOPPED), process.log_text()
     assert "half of the server's deadlock_timeout" in process.log_text()
+
+
+def test_who_analyzes_while_triggers_are_removed_is_not_cancelled_for_a_deadlock(site, cluster, start_cleanup):  # noqa: F811
+    """He has read the table. To make an autovacuum give way the removal has had the lock that he asks for then."""
+    site.fill(sessions=10_000, expired_share=0.3)
+    interrupt(site, start_cleanup)
+    with contextlib.closing(cluster.connect(site.database, SUPERUSER, autocommit=False)) as analyst:
+        at = BeforeTheFirst(REMOVAL_OF_TRIGGERS, lambda: analyst.cursor().execute("SELECT FROM django_session LIMIT 1"))
+        with WireProxy(cluster, on_step=at) as proxy:
+            process = start_cleanup("--keep", "3d", "--lock-timeout", "5", conninfo=proxy.conninfo(site.database, OWNER))
+            wait_for(lambda: site.psql(WAITS_FOR.format("django_session")), "its wait for the table", 60, pause=0.01)
+            analyst.cursor().execute("ANALYZE django_session")
+            analyst.commit()
+            assert ended(process) == DONE, process.log_text()
+    assert helpers(site) == []
+
+
+INDEXES = "SELECT unnest(index_names) FROM djs_{oid}_state"  # in the order in which the exchange renames them
+
+
+def test_nobody_who_waits_for_a_renamed_index_is_cancelled_for_a_deadlock(site, cluster, start_cleanup):  # noqa: F811
+    """He has read the table. The exchange has the lock of his index, waits for those of the others, and would then wait for
+    the table's, when the server finds that he has waited for deadlock_timeout."""
+    site.fill(sessions=1000)
+    site.psql(f"ALTER DATABASE {site.database} SET deadlock_timeout = '4s'")  # half of it is the most for each lock
+    alter, errors = "ALTER INDEX {} SET (fillfactor = 80)", []
+    with contextlib.ExitStack() as until_the_end:
+        reader, *holders = [until_the_end.enter_context(contextlib.closing(cluster.connect(site.database, autocommit=False)))
+                            for _ in range(3)]
+        indexes = []
+
+        def hold():
+            indexes.extend(name for name, in site.psql(INDEXES.format(oid=oid(site))))
+            reader.cursor().execute("SELECT FROM django_session LIMIT 1")
+            for holder, index in zip(holders, indexes[1:], strict=True):
+                holder.cursor().execute(alter.format(index))
+
+        def ask_for_the_first():
+            try:
+                reader.cursor().execute(alter.format(indexes[0]))
+            except psycopg2.Error as error:
+                errors.append(str(error))
+            reader.rollback()
+        with WireProxy(cluster, on_step=BeforeTheFirst(EXCHANGE, hold)) as proxy:
+            process = start_cleanup("--lock-timeout", "2", conninfo=proxy.conninfo(site.database, OWNER))
+            waiting = threading.Thread(target=ask_for_the_first)
+            for place, holder in enumerate(holders, 1):
+                wait_for(lambda: indexes and site.psql(WAITS_FOR.format(indexes[place])), "its wait for an index", 60, pause=0.01)
+                if place == 1:
+                    waiting.start()
+                time.sleep(1.7)
+                holder.rollback()
+            waiting.join()
+            assert ended(process) == DONE, process.log_text()
+    assert not errors and helpers(site) == []
 
 
 @pytest.mark.alone  # it has to be quicker than a writer

@@ -15,7 +15,7 @@ from processes import wait_for
 from test_swap import (DONE, FAILED, STOPPED, cleanup, cleanup_program, create_role, ended,  # noqa: F401
                        held_before_it_catches_up, held_in_the_copy, helpers, interrupt, live, oid, start_cleanup, wait_for_phase)
 from traffic import Traffic
-from wire_proxy import FirstExchange, WireProxy
+from wire_proxy import EXCHANGE, BeforeTheFirst, WireProxy
 
 HEIR, WEB = "heir", "web"  # a new owner, and one who may only write sessions
 
@@ -190,7 +190,7 @@ def change_while_the_exchange_waits(site, cluster, start_cleanup, begin, go_on):
     """Returned: how many exchanges the run has tried, and its log."""
     site.psql(f"ALTER DATABASE {site.database} SET deadlock_timeout = '20s'")  # bounds the exchange's wait for its lock
     with contextlib.closing(cluster.connect(site.database, autocommit=False)) as writer:
-        at = FirstExchange(lambda: writer.cursor().execute(begin))
+        at = BeforeTheFirst(EXCHANGE, lambda: writer.cursor().execute(begin))
         with WireProxy(cluster, on_step=at) as proxy:
             process = start_cleanup("--lock-timeout", "8", conninfo=proxy.conninfo(site.database, OWNER))
             wait_for(lambda: site.psql("SELECT 1 FROM pg_locks WHERE relation = 'django_session'::regclass AND NOT granted"),
@@ -198,7 +198,7 @@ def change_while_the_exchange_waits(site, cluster, start_cleanup, begin, go_on):
             writer.cursor().execute(go_on)
             writer.commit()
             assert ended(process) == DONE, process.log_text()
-    return at.exchanges, process.log_text()
+    return at.count, process.log_text()
 
 
 @pytest.mark.parametrize("what", WHILE_THE_EXCHANGE_WAITS)

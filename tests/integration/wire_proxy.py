@@ -132,18 +132,22 @@ class WireProxy:
         return self._fault if happens else Fault.NOTHING
 
 
-class FirstExchange:
-    """on_step: does something before a swap's first message that would exchange the tables, and counts these. What it locks
-    there is not held for long yet: against an older lock the exchange isn't tried."""
+# Of a swap's messages, words that no other one has.
+EXCHANGE, REMOVAL_OF_TRIGGERS, REMOVAL = "too many sessions changed", "item.tgrelid::regclass", "djs: locked=true"
 
-    def __init__(self, do):
-        self._do = do
-        self.exchanges = 0
+
+class BeforeTheFirst:
+    """on_step: does something before the first message that has these words, and counts them. What it locks there is not held
+    for long yet: against an older lock a swap doesn't try its own."""
+
+    def __init__(self, words, do):
+        self._words, self._do = words, do
+        self.count = 0
 
     def __call__(self, step, _):
-        if "too many sessions changed" in step.text:
-            self.exchanges += 1
-            if self.exchanges == 1:
+        if self._words in step.text:
+            self.count += 1
+            if self.count == 1:
                 self._do()
 
 
