@@ -144,7 +144,7 @@ DEFECTS = [Defect(*fields) for fields in (
      "test_swap_dependents.py::test_what_others_make_of_the_helpers_meanwhile_stops_nothing[new]"),
     ("exchange: autovacuum stays off", f"{SQL}/prepare_exchange.sql",
      "EXECUTE format('ALTER TABLE %s RESET (autovacuum_enabled)', run.shadow::regclass);", "",
-     "test_swap.py::test_the_table_is_the_same_afterwards"),
+     INTERLEAVING),
     ("two runs: whose turn it is is not looked at", f"{CODE}/swap_sql.cpp", "  WHERE m.run_id = {run_id};\n  IF NOT FOUND THEN",
      "  WHERE true;\n  IF NOT FOUND THEN", "test_swap_mishaps.py::test_one_whose_state_others_have_made_anew_is_left_to_them"),
     ("two runs: one that lives is taken over", f"{CODE}/swap_state.cpp",
