@@ -194,7 +194,7 @@ DEFECTS = [Defect(*fields) for fields in (
     ("deletion: replicas are not waited for", f"{CODE}/batch_delete.cpp", "    wait_for_replicas(run_);\n    stop_if",
      "    stop_if", "test_delete.py::test_a_slot_that_holds_back_wal_stops_it", OF_DELETIONS),
     ("deletion: under a swap that lives", f"{CODE}/batch_delete.cpp", "    stop_if_a_swap_lives(run_, access_);\n", "",
-     "test_delete.py::test_a_swap_that_runs_through_another_pooler_is_left_alone", OF_DELETIONS),
+     "test_delete.py::test_a_deletion_makes_way_for_a_swap_that_began_meanwhile[owner]", OF_DELETIONS),
     ("deletion: beside another one as if it were done", f"{CODE}/batch_delete.cpp", "if (!report.is_locked && !report.is_ours)",
      "if (!report.is_locked && !report.is_ours && false)",
      "test_delete.py::test_beside_another_that_has_just_begun_no_session_is_deleted", OF_DELETIONS),

@@ -692,6 +692,17 @@ def test_a_swap_that_runs_through_another_pooler_is_left_alone(neglected, slot, 
         assert result.code == STOPPED and "a swap of this table is running" in result.message, result
 
 
+@pytest.mark.parametrize("user, words", [(CLEANER, b".django_session_delete_expired("), (OWNER, b"WITH turn")],
+                         ids=["function", "owner"])
+def test_a_deletion_makes_way_for_a_swap_that_began_meanwhile(neglected, slot, pooled, start_cleanup, user, words):
+    with contextlib.ExitStack() as swap:
+        with after_two_batches(pooled, start_cleanup, user=user, words=words) as delete:
+            swap.enter_context(living_swap(neglected, slot, start_cleanup, pooled_environment(pooled, SWAPPER)))
+        result = delete.result()
+        assert result.code == STOPPED and "a swap of this table is running" in result.message, result
+        assert result.deleted < 29_100
+
+
 def test_a_swap_that_waits_for_a_slot_keeps_its_lease(neglected, slot, pooled, start_cleanup):
     """Behind a pooler nothing else says that it lives."""
     state = f"djs_{neglected.value(OID)}_state"
