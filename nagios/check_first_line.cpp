@@ -15,7 +15,7 @@ namespace django_session::nagios {
 namespace {
 
 constexpr std::size_t kAllParts = 8;
-constexpr std::size_t kShortName = 30;   // characters of a table's or database's name
+constexpr std::size_t kShortName = 24;   // characters of a table's or database's name
 constexpr std::size_t kLongName = 1000;  // never reached
 
 bool decides(const Judgement& judgement, Metric metric) {
@@ -58,7 +58,8 @@ std::vector<std::string> deciding_entries(const Measurement& m, const MetricValu
 std::string decision(const std::vector<std::string>& entries, std::size_t count) {
   std::string text = fmt::format(
       "{}", fmt::join(entries.begin(), entries.begin() + static_cast<std::ptrdiff_t>(count), ", "));
-  if (count < entries.size()) text += fmt::format(" and {} more", entries.size() - count);
+  if (const std::size_t left = entries.size() - count; left > 0)
+    text += fmt::format(", {} more reason{}", left, left == 1 ? "" : "s");
   return text;
 }
 

@@ -94,6 +94,12 @@ WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
 
 constexpr const char* kAnyAge = "true";
 
+// {0} the table. Who waits for a lock is in nobody's way as long as another session has one.
+constexpr const char* kOfTable = R"(l.locktype = 'relation' AND l.relation = {0}
+  AND (l.granted OR NOT EXISTS (
+    SELECT FROM pg_locks g WHERE g.locktype = 'relation' AND g.relation = l.relation AND g.granted
+      AND g.database = l.database AND g.pid IS DISTINCT FROM pg_backend_pid())))";
+
 /// One line each of what a query found.
 std::vector<std::string> describe_all(const pg::Rows& rows) {
   std::vector<std::string> lines;
@@ -115,7 +121,7 @@ std::string holders_of(Run& run, const std::string& which) {
 }  // namespace
 
 std::string lock_holders(Run& run, const std::string& table) {
-  return holders_of(run, "l.locktype = 'relation' AND l.relation = " + table);
+  return holders_of(run, fmt::format(kOfTable, table));
 }
 
 std::string lock_holders(Run& run) { return lock_holders(run, run.target().oid.text()); }

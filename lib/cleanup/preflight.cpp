@@ -6,6 +6,7 @@
 #include "cleanup/bystanders.hpp"
 #include "cleanup/delete_access.hpp"
 #include "cleanup/refusals.hpp"
+#include "cleanup/replicas.hpp"
 #include "cleanup/server_room.hpp"
 #include "measure/probe.hpp"
 
@@ -67,6 +68,8 @@ Preflight look(Run& run, const TableName& table) {
   preflight.refusals = general_refusals(run, access);
   for (Refusal& refusal : swap_refusals(run)) preflight.refusals.push_back(std::move(refusal));
   preflight.notes = long_lock_holders(run);
+  if (std::string note = who_delays_us(run); !note.empty())
+    preflight.notes.push_back(std::move(note));
   if (!access.triggers.empty()) preflight.notes.push_back(access.about_triggers());
   preflight.leftovers = look_for_leftovers(run);
   return preflight;

@@ -95,6 +95,11 @@ void wait_for_replicas(Run& run, const std::function<void()>& meanwhile) {
   run.note("all replicas have caught up; resuming");
 }
 
+std::string who_delays_us(Run& run) {
+  const std::string reason = who_is_behind(run);
+  return reason.empty() ? "" : reason + ": the cleanup stops if that lasts for five minutes";
+}
+
 std::vector<std::string> what_hides_from_us(Run& run) {
   std::vector<std::string> notes;
   for (const pg::Row& row : run.ask(kReplicasOutOfSight))

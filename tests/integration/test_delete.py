@@ -415,10 +415,16 @@ def test_it_goes_on_when_the_table_is_free_again(cleaned_site, start_cleanup):
 
 
 def test_a_table_that_is_locked_from_the_start_is_no_failure(neglected, run_cleanup):
-    with neglected.cluster.locked("site"):
+    with neglected.cluster.locked("site") as connection:
+        holder = connection.get_backend_pid()
+        visitor = threading.Thread(target=neglected.value, args=(f"SELECT count(*) FROM {TABLE}", OWNER))
+        visitor.start()
+        wait_for(lambda: neglected.psql("SELECT 1 FROM pg_locks WHERE NOT granted"), "a visitor who waits, too")
         result = run_cleanup(*DELETE, timeout=20)
+    visitor.join()
     assert result.code == STOPPED and set(result.perfdata) == {"duration", "longest_lock"}, result
-    assert re.match(r"the table is locked: pid \d+ of role postgres", result.message)
+    assert re.match(rf"the table is locked: pid {holder} of role postgres", result.message)
+    assert result.message.count("pid ") == 1, "who waits holds up nobody"
     assert run_cleanup(*DELETE).deleted == 29_100
 
 
@@ -490,6 +496,14 @@ def test_a_slot_that_holds_back_wal_stops_it(neglected, slot, run_cleanup):
     assert result.code == STOPPED and result.deleted < 29_100, result
     assert re.search(r'gave up waiting: replication slot "sleepy" is [\d.]+ MB behind \(--max-lag 1 MB\)',
                      result.message)
+
+
+@pytest.mark.parametrize("method", ["delete", "swap"])
+def test_a_plan_says_that_a_slot_is_too_far_behind(neglected, slot, run_cleanup, method):
+    neglected.psql("SELECT pg_logical_emit_message(false, 'more', repeat('than the slot may be behind', 100000))")
+    behind = r'replication slot "sleepy" is [\d.]+ MB behind \(--max-lag 1 MB\): the cleanup stops if'
+    assert re.search(behind, run_cleanup("--dry-run", "--method", method, "--max-lag", "1MB", user=SWAPPER).stdout)
+    assert "behind" not in run_cleanup("--dry-run", "--method", method, user=SWAPPER).stdout
 
 
 def test_it_goes_on_when_the_slot_has_caught_up(neglected, slot, start_cleanup):

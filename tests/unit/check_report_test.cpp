@@ -185,7 +185,7 @@ TEST(FirstLine, fits_whatever_decides_and_whatever_the_names) {
         STRCMP_CONTAINS("DJANGO_SESSION CRITICAL - database at least", line.c_str());
         CHECK_EQUAL(locked, line.find("locked") != std::string::npos);
       }
-      STRCMP_CONTAINS("more: ", c.line().c_str());
+      STRCMP_CONTAINS("more reasons: ", c.line().c_str());
     }
   }
 }

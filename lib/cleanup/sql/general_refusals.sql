@@ -22,7 +22,7 @@ FROM t WHERE NOT coalesce(has_column_privilege(t.oid, t.expiry, 'SELECT'), true)
 UNION ALL
 -- In the jail for the owner, see as_owner.hpp.
 SELECT 'delete,full', 'type boolean',
-  format('the owner may not use it; GRANT USAGE ON TYPE boolean TO %s', t.owner)
+  format('may not be used by the owner; GRANT USAGE ON TYPE boolean TO %s', t.owner)
 FROM t WHERE NOT has_type_privilege(t.relowner, 'bool'::regtype, 'USAGE')
   AND pg_has_role(t.relowner, 'MEMBER') AND session_user <> pg_get_userbyid(t.relowner)
 UNION ALL

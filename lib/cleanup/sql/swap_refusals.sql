@@ -18,18 +18,18 @@ SELECT 'role ' || quote_ident(session_user) AS object,
 FROM t WHERE NOT pg_has_role(t.relowner, {set_role})
 UNION ALL
 SELECT 'schema ' || quote_ident(t.nspname),
-  format('the owner can''t create in it; GRANT USAGE, CREATE ON SCHEMA %I TO %s', t.nspname,
+  format('lets the owner create nothing; GRANT USAGE, CREATE ON SCHEMA %I TO %s', t.nspname,
     t.owner)
 FROM t WHERE NOT (has_schema_privilege(t.relowner, t.relnamespace, 'CREATE')
                   AND has_schema_privilege(t.relowner, t.relnamespace, 'USAGE'))
 UNION ALL
 SELECT DISTINCT 'tablespace ' || quote_ident(s.spcname),
-  format('the owner can''t create in it; GRANT CREATE ON TABLESPACE %I TO %s', s.spcname, t.owner)
+  format('lets the owner create nothing; GRANT CREATE ON TABLESPACE %I TO %s', s.spcname, t.owner)
 FROM t LEFT JOIN pg_index i ON i.indrelid = t.oid LEFT JOIN pg_class x ON x.oid = i.indexrelid
 JOIN pg_tablespace s ON s.oid IN (t.reltablespace, x.reltablespace)
 WHERE NOT has_tablespace_privilege(t.relowner, s.oid, 'CREATE')
 UNION ALL
-SELECT 'role ' || t.owner, format('the owner has no right to %s; GRANT %1$s ON %s TO %s', needed, t.name, t.owner) FROM t,
+SELECT 'role ' || t.owner, format('owns the table, but has no right to %s; GRANT %1$s ON %s TO %s', needed, t.name, t.owner) FROM t,
   unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRIGGER']) AS needed
 WHERE NOT has_table_privilege(t.relowner, t.oid, needed)
 UNION ALL
@@ -37,13 +37,13 @@ SELECT 'language plpgsql', 'is missing'
 WHERE NOT EXISTS (SELECT FROM pg_language WHERE lanname = 'plpgsql')
 UNION ALL
 SELECT 'language plpgsql',
-  format('the owner may not use it; GRANT USAGE ON LANGUAGE plpgsql TO %s', t.owner)
+  format('may not be used by the owner; GRANT USAGE ON LANGUAGE plpgsql TO %s', t.owner)
 FROM t JOIN pg_language l ON l.lanname = 'plpgsql'
 WHERE NOT has_language_privilege(t.relowner, l.oid, 'USAGE')
 UNION ALL
 -- Of the table's columns, and of those of the swap's own tables.
 SELECT DISTINCT 'type ' || y.oid::regtype,
-  format('the owner may not use it; GRANT USAGE ON TYPE %s TO %s', y.oid::regtype, t.owner)
+  format('may not be used by the owner; GRANT USAGE ON TYPE %s TO %s', y.oid::regtype, t.owner)
 FROM t, pg_type y
 WHERE NOT has_type_privilege(t.relowner, y.oid, 'USAGE') AND (
   y.oid IN ('text'::regtype, 'name'::regtype, 'bool'::regtype, 'oid'::regtype, 'int4'::regtype,
@@ -51,7 +51,7 @@ WHERE NOT has_type_privilege(t.relowner, y.oid, 'USAGE') AND (
   OR y.oid IN (SELECT a.atttypid FROM pg_attribute a
                WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped))
 UNION ALL
-SELECT 'function ' || p.oid::regprocedure, format('the owner may not call it; GRANT EXECUTE ON '
+SELECT 'function ' || p.oid::regprocedure, format('may not be called by the owner; GRANT EXECUTE ON '
   'FUNCTION %s TO %s', p.oid::regprocedure, t.owner)
 FROM t, pg_proc p
 WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.prokind <> 'p'
