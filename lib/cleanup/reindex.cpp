@@ -125,7 +125,9 @@ std::string why_it_stays_bloated(Run& run, const IndexBloat& index) {
       name);
 }
 
-void rebuild(Run& run, const IndexBloat& index) {
+/// Why not; empty if it was.
+std::string rebuild(Run& run, const IndexBloat& index) {
+  std::string why_not;
   try {
     run.run_long(sql_of_reindex(run, index.name), patience::kReindexsLock);
   } catch (const Stopped&) {
@@ -133,10 +135,11 @@ void rebuild(Run& run, const IndexBloat& index) {
     throw;
   } catch (const pg::Error& error) {
     if (error.kind() != pg::Error::Kind::statement) throw;
-    run.note(fmt::format("index {} was not rebuilt: {}", index.name, error.what()));
+    why_not = fmt::format("index {} was not rebuilt: {}", index.name, error.what());
     drop_leftovers(run);
   }
   run.note_warnings();
+  return why_not;
 }
 
 }  // namespace
@@ -177,12 +180,13 @@ void rebuild_bloated_indexes(Run& run, int version, const LookAround& look_aroun
     run.check();
     wait_for_replicas(run);
     look_around();
-    const std::string why_not = why_it_stays_bloated(run, index);
+    std::string why_not = why_it_stays_bloated(run, index);
     if (why_not.empty()) {
       progress.phase = "rebuilding index " + index.name;
       run.show(progress);
-      rebuild(run, index);
-    } else {
+      why_not = rebuild(run, index);
+    }
+    if (!why_not.empty()) {
       message += (message.empty() ? "" : "; ") + why_not;
       run.note(why_not);
     }
