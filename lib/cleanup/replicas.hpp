@@ -17,7 +17,8 @@ namespace django_session::sessions {
 /// called about each second of the wait.
 void wait_for_replicas(Run& run, const std::function<void()>& meanwhile = {});
 
-/// For a note: who is too far behind now, so that wait_for_replicas() would wait. Empty where nobody is.
+/// For a note: who is too far behind now, so that wait_for_replicas() would wait. Empty where nobody
+/// is.
 std::string who_delays_us(Run& run);
 
 /// Which readers of the WAL might fall behind without our noticing, for notes: replicas whose lag

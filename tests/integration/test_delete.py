@@ -16,6 +16,7 @@ from django_site import OWNER, TABLE, DjangoSite
 from gate import after_two_batches
 from pgbouncer_server import PgBouncer
 from processes import wait_for
+from test_swap import oid
 from traffic import Traffic
 from wire_proxy import BeforeTheFirst, Fault, WireProxy
 
@@ -484,6 +485,9 @@ def test_a_table_without_a_replica_identity_is_refused_where_deletions_are_publi
 # -- slowing down ----------------------------------------------------------------------------------------
 
 
+MORE_WAL = "SELECT pg_logical_emit_message(false, 'more', repeat('than the slot may be behind', 100000))"
+
+
 @pytest.fixture
 def slot(neglected):
     neglected.psql("SELECT pg_create_physical_replication_slot('sleepy', true)")
@@ -500,7 +504,7 @@ def test_a_slot_that_holds_back_wal_stops_it(neglected, slot, run_cleanup):
 
 @pytest.mark.parametrize("method", ["delete", "swap"])
 def test_a_plan_says_that_a_slot_is_too_far_behind(neglected, slot, run_cleanup, method):
-    neglected.psql("SELECT pg_logical_emit_message(false, 'more', repeat('than the slot may be behind', 100000))")
+    neglected.psql(MORE_WAL)
     behind = r'replication slot "sleepy" is [\d.]+ MB behind \(--max-lag 1 MB\): the cleanup stops if'
     assert re.search(behind, run_cleanup("--dry-run", "--method", method, "--max-lag", "1MB", user=SWAPPER).stdout)
     assert "behind" not in run_cleanup("--dry-run", "--method", method, user=SWAPPER).stdout
@@ -683,14 +687,13 @@ def test_beside_another_that_has_just_begun_no_session_is_deleted(neglected, poo
     assert neglected.value(EXPIRED) == 29_100
 
 
-OID = f"SELECT '{TABLE}'::regclass::oid::int"
 STATE = "SELECT count(*) FROM pg_class WHERE relname ~ '^djs_[0-9]+_state$'"
 
 
 @contextlib.contextmanager
 def living_swap(site, slot, start_cleanup, environment):
     """A swap that has begun to copy, and waits for a slot."""
-    site.psql("SELECT pg_logical_emit_message(false, 'more', repeat('than the slot may be behind', 100000))")
+    site.psql(MORE_WAL)
     swap = start_cleanup("--method", "swap", "--no-progress", "--max-lag", "1MB", environment=environment)
     wait_for(lambda: site.value(STATE) == 1, "the swap's state")
     yield
@@ -719,7 +722,7 @@ def test_a_deletion_makes_way_for_a_swap_that_began_meanwhile(neglected, slot, p
 
 def test_a_swap_that_waits_for_a_slot_keeps_its_lease(neglected, slot, pooled, start_cleanup):
     """Behind a pooler nothing else says that it lives."""
-    state = f"djs_{neglected.value(OID)}_state"
+    state = f"djs_{oid(neglected)}_state"
     with living_swap(neglected, slot, start_cleanup, pooled_environment(pooled, SWAPPER)):
         neglected.psql(f"UPDATE {state} SET lease_until = now()")
         wait_for(lambda: neglected.value(f"SELECT lease_until > now() + interval '20 s' FROM {state}"), "a new lease")

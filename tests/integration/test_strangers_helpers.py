@@ -151,14 +151,19 @@ def start_swap(site, start_cleanup, wait, user):
     return run
 
 
+def leave_a_swap(site, start_cleanup):
+    """One that was killed before it exchanged the tables."""
+    run = start_swap(site, start_cleanup, EXCHANGE, OWNER)
+    run.send(signal.SIGKILL)
+    with contextlib.suppress(AssertionError):
+        run.result()
+
+
 @pytest.mark.some_cases(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_helpers_of_a_table_that_has_moved_are_not_looked_for_by_name(taken, run_cleanup, start_cleanup, check_program,
                                                                           kind):
-    run = start_swap(taken, start_cleanup, EXCHANGE, OWNER)
-    run.send(signal.SIGKILL)
-    with contextlib.suppress(AssertionError):
-        run.result()
+    leave_a_swap(taken, start_cleanup)
     taken.psql("ALTER TABLE django_session SET SCHEMA moved", OWNER)
     taken.schema, taken.table = "moved", "moved.django_session"
     taken.apply_roles(table=taken.table, cleaner=CLEANER, swapper=SWAPPER)
@@ -237,10 +242,7 @@ def test_a_name_that_is_taken_in_the_last_moment_is_named(taken, start_cleanup):
 
 def test_a_client_who_waits_for_the_log_writes_into_nothing_that_has_come_instead(taken, start_cleanup, run_cleanup):
     """Its name goes from one to the other while he waits."""
-    run = start_swap(taken, start_cleanup, EXCHANGE, OWNER)
-    run.send(signal.SIGKILL)
-    with contextlib.suppress(AssertionError):
-        run.result()
+    leave_a_swap(taken, start_cleanup)
     update = f"UPDATE {TABLE} SET session_data = 'new' WHERE expire_date > now()"
     log = f"public.djs_{oid(taken)}_log"
     with contextlib.closing(taken.cluster.connect(taken.database, autocommit=False)) as other:
@@ -260,10 +262,7 @@ def test_a_client_who_waits_for_the_log_writes_into_nothing_that_has_come_instea
 
 def test_a_removal_that_waits_for_the_state_reads_nothing_that_has_come_instead(taken, start_cleanup):
     """A state that can't be taken over, and is nobody's."""
-    run = start_swap(taken, start_cleanup, EXCHANGE, OWNER)
-    run.send(signal.SIGKILL)
-    with contextlib.suppress(AssertionError):
-        run.result()
+    leave_a_swap(taken, start_cleanup)
     state = f"public.djs_{oid(taken)}_state"
     taken.psql(f"ALTER TABLE {state} DROP lease_until")
     view = KINDS["view"].replace("{name}", state).replace("{pid}", "0")
