@@ -389,9 +389,9 @@ std::string create_triggers_sql(const SwapNames& names, TransactionLimits limits
 
 std::string copy_sql(const SwapNames& names, TransactionLimits limits, const Columns& columns,
                      long long rows) {
-  const std::string body = fill<sql::copy>(names, limits, arg<"columns">(list(columns, "")),
-                                           arg<"t_as_c">(list(columns, "t.", true)),
-                                           arg<"c">(list(renamed(columns), "")), arg<"rows">(rows));
+  const std::string body =
+      fill<sql::copy>(names, limits, arg<"columns">(list(columns, "")),
+                      arg<"t_columns">(list(columns, "t.")), arg<"rows">(rows));
   return transaction(names, limits, by_index(), work(names, limits, body, Guarded::with_triggers));
 }
 

@@ -9,7 +9,7 @@
 -- Report: copied (sessions).
 --   {oid}, {table}            the table's OID and its name
 --   {state}, {shadow}, {log}  the helpers' names
---   {columns}, {t_as_c}       as in copy.sql
+--   {columns}, {t_as_c}       the table's: a, b; and t.a AS c1, t.b AS c2
 --   {c}                       present.c1, present.c2
 --   {catching_up}             a phase, see swap_phase.hpp
   SET LOCAL enable_nestloop = off;

@@ -4,27 +4,30 @@
 -- again to find the next. A session that is renewed meanwhile may be met twice: the shadow has no
 -- primary key yet, see build_indexes.sql.
 --
+-- How far it goes is looked up before, in the same snapshot: to keep the rows until their last date
+-- is known takes temporary files, of which a server may have few, and is slower.
+--
 -- A part of a PL/pgSQL block, as the table's owner.
 -- Locks: ACCESS SHARE on the table; no row locks.
 -- Report: rows (of this chunk), copied (so far), log_bytes (of the file).
 --   {table}, {state}, {shadow}  names
---   {columns}                   the table's: a, b
---   {t_as_c}, {c}               the same as t.a AS c1, t.b AS c2; and c1, c2
+--   {columns}, {t_columns}      the table's: a, b; and t.a, t.b
 --   {rows}                      how many, and those that expire at the same moment as the last
   WITH chunk AS MATERIALIZED (
-    SELECT {t_as_c}, t.expire_date AS moment FROM ONLY {table} t
-    WHERE t.expire_date > (SELECT m.copied_until FROM {state} m)
-    ORDER BY t.expire_date FETCH FIRST {rows} ROWS WITH TIES
+    SELECT count(*) AS rows, max(ahead.expire_date) AS last FROM (
+      SELECT t.expire_date FROM ONLY {table} t
+      WHERE t.expire_date > (SELECT m.copied_until FROM {state} m)
+      ORDER BY t.expire_date FETCH FIRST {rows} ROWS WITH TIES) ahead
   ), copied AS (
-    INSERT INTO {shadow} ({columns}) SELECT {c} FROM chunk
-  ), reached AS (
-    SELECT chunk.moment FROM chunk ORDER BY chunk.moment DESC LIMIT 1
+    INSERT INTO {shadow} ({columns}) SELECT {t_columns} FROM ONLY {table} t
+    WHERE t.expire_date > (SELECT m.copied_until FROM {state} m)
+      AND t.expire_date <= (SELECT chunk.last FROM chunk)
+    ORDER BY t.expire_date
   ), noted AS (
-    UPDATE ONLY {state} m SET copied_until = reached.moment,
-      copied = m.copied + (SELECT count(*) FROM chunk)
-    FROM reached
+    UPDATE ONLY {state} m SET copied_until = chunk.last, copied = m.copied + chunk.rows
+    FROM chunk WHERE chunk.rows > 0
   )
-  SELECT (SELECT count(*) FROM chunk) AS here, m.copied + (SELECT count(*) FROM chunk) AS copied,
+  SELECT chunk.rows AS here, m.copied + chunk.rows AS copied,
     coalesce(pg_relation_size(m.log), 0) AS log_bytes  -- it may just have been dropped
-  INTO item FROM {state} m;
+  INTO item FROM {state} m, chunk;
   RAISE INFO 'djs: rows=% copied=% log_bytes=%', item.here, item.copied, item.log_bytes;

@@ -12,7 +12,7 @@
 -- Locks: ACCESS SHARE on the table; no row locks.
 --   {oid}, {table}             the table's OID and its name
 --   {state}, {shadow}, {log}   the helpers' names
---   {columns}, {t_as_c}, {c}   as in copy.sql
+--   {columns}, {t_as_c}, {c}   the table's: a, b; t.a AS c1, t.b AS c2; and c1, c2
 --   {excluded}                 EXCLUDED.a, EXCLUDED.b
 --   {c_hash}, {shadow_hash}    a number for a row of present, and for one of the shadow
 --   {rows}                     how many entries of the log
