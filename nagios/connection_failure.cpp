@@ -262,9 +262,18 @@ std::vector<std::string> of_start() {
       "Next: the server is starting or stopping: wait for it, and read its log if that takes long"};
 }
 
+std::vector<std::string> of_closed_database(const Words& w) {
+  return {
+      "Next: somebody has closed the database; if that wasn't on purpose, on the server:",
+      administrators_sql(w, fmt::format("ALTER DATABASE {} ALLOW_CONNECTIONS true",
+                                        sql_identifier(or_placeholder(w.database, "DATABASE"))))};
+}
+
 /// PostgreSQL names the function of its source that refuses; a pooler, which has its own words, doesn't.
 std::vector<std::string> of_refusal(const Words& w) {
-  if (!w.error.login().function.empty()) return {};
+  const std::string& function = w.error.login().function;
+  if (w.error.sqlstate() == "55000" && function == "CheckMyDatabase") return of_closed_database(w);
+  if (!function.empty()) return {};
   return {
       "Next: a pooler says this, not PostgreSQL: do the databases and users in PgBouncer's "
       "configuration have these, and does PostgreSQL run behind it? On its machine, its log says:",

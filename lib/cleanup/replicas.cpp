@@ -97,7 +97,9 @@ void wait_for_replicas(Run& run, const std::function<void()>& meanwhile) {
 
 std::string who_delays_us(Run& run) {
   const std::string reason = who_is_behind(run);
-  return reason.empty() ? "" : reason + ": the cleanup stops if that lasts for five minutes";
+  if (reason.empty()) return "";
+  return fmt::format("{}: the cleanup stops if that lasts for {} minutes", reason,
+                     patience::kForReplicas.count());
 }
 
 std::vector<std::string> what_hides_from_us(Run& run) {

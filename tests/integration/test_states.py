@@ -25,7 +25,6 @@ FOR_A_PERSON = {
     "kind of server": "target_session_attrs",
     "no service": "PGSERVICEFILE",
     "no host": "getent hosts",
-    "another reason": "is not currently accepting connections",
     "pooler": "in PgBouncer's configuration",
     "timed out": "is a statement_timeout set",
     "no table": "session tables here: public.django_session",

@@ -99,7 +99,7 @@ TEST(ConnectionFailure, a_limit_of_the_role_or_the_database_can_be_taken_away) {
 TEST(ConnectionFailure, tells_a_poolers_words_from_postgresqls) {
   const char* at = "connection to server at \"db1\", port 6432 failed: FATAL:  no such user";
   STRCMP_CONTAINS("PgBouncer", all(failure(at, "08P01")).c_str());
-  CHECK(failure(at, "55000", "CheckMyDatabase").next.empty());
+  CHECK(failure(at, "55000", "another").next.empty());
 }
 
 TEST(ConnectionFailure, over_a_socket_its_folder_is_in_the_commands) {
@@ -155,6 +155,13 @@ TEST(ConnectionFailure, names_its_section_of_the_runbook) {
   CHECK(failure("words", "28000", "auth_failed").section == RunbookSection::peer);
   CHECK(failure("words", "55000").section == RunbookSection::other_login);
   CHECK(failure("timed out while connecting to db2").section == RunbookSection::no_answer);
+}
+
+TEST(ConnectionFailure, of_a_closed_database_opens_it) {
+  pg::Parameters parameters;
+  parameters.dbname = "site";
+  const auto closed = failure("words", "55000", "CheckMyDatabase", parameters);
+  STRCMP_CONTAINS("ALTER DATABASE site ALLOW_CONNECTIONS true", all(closed).c_str());
 }
 
 TEST(ConnectionFailure, words_of_others_are_left_as_they_are) {
