@@ -59,6 +59,13 @@ FROM pg_stat_activity a WHERE a.pid <> pg_backend_pid() AND a.pid IN (
 ORDER BY seconds DESC NULLS LAST LIMIT 3;
 )";
 
+// {0} an array of process ids.
+constexpr const char* kBackends = R"(
+SELECT 'backend' AS kind, a.pid::text AS name, a.usename AS role, a.application_name AS application,
+  extract(epoch FROM now() - a.xact_start) AS seconds
+FROM pg_stat_activity a WHERE a.pid = ANY ({0}::int[]) ORDER BY seconds DESC NULLS LAST LIMIT 3;
+)";
+
 // {0} the tables, {1} modes of locks that don't matter. pg_locks hides nothing; the age of
 // others' transactions is hidden without pg_read_all_stats, and a prepared transaction has no
 // process. What has no role there is autovacuum, which gives way, see lock_against_vacuum() in
@@ -125,6 +132,11 @@ std::string lock_holders(Run& run, const std::string& table) {
 }
 
 std::string lock_holders(Run& run) { return lock_holders(run, run.target().oid.text()); }
+
+std::string sessions_of(Run& run, const std::string& pids) {
+  const auto sessions = describe_all(run, fmt::format(kBackends, run.connection().literal(pids)));
+  return sessions.empty() ? lock_holders(run) : fmt::format("{}", fmt::join(sessions, "; "));
+}
 
 std::string cleanup_lock_holder(Run& run) {
   return holders_of(run, is_cleanup_lock("l", run.target().oid.text()));

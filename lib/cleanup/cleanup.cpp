@@ -77,6 +77,7 @@ class Cleanup {
   void say_what_was_left(const Undeleted& left);
   void measure_after();
   std::string summary() const;
+  void say_who_was_waited_for(const Stopped& stopped);
 
   Run& run_;
   const TableName& table_;
@@ -89,6 +90,13 @@ class Cleanup {
   bool silent_ = false;  ///< nothing is heard of the server
   std::string unsound_;  ///< why the swap that was chosen failed, and sessions are deleted instead
 };
+
+void Cleanup::say_who_was_waited_for(const Stopped& stopped) try {
+  if (stopped.blocked_by.empty()) return;
+  run_.note("the statement that is cancelled was waiting for " +
+            sessions_of(run_, stopped.blocked_by));
+} catch (const pg::Error&) {  // the server has gone meanwhile; why it ended stays true
+}
 
 template <typename Steps>
 void Cleanup::guarded(Steps steps) {
@@ -103,6 +111,7 @@ void Cleanup::guarded(Steps steps) {
     ends(Outcome::stopped, left.what());
     result_.left_to_another = true;
   } catch (const Stopped& stopped) {
+    say_who_was_waited_for(stopped);
     ends(Outcome::stopped, stopped.what());
   } catch (const NoSuchTable& missing) {
     ends(Outcome::refused, missing.what());

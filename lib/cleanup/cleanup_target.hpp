@@ -33,6 +33,8 @@ struct CleanupTarget {
 class Stopped : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
+
+  std::string blocked_by;  ///< "{4711,4712}": pids of who kept a long statement waiting just then
 };
 
 /// Another cleanup is running on the table, or was until a moment ago: nothing is wrong.

@@ -37,12 +37,14 @@ SET vacuum_cost_limit = 2000;
 SET synchronous_commit = local;
 {2})";
 
-// {0} the process id of the backend. What changes while it and its parallel workers work; and how
-// far its statement is.
+// {0} the process id of the backend. What changes while it and its parallel workers work; who keeps
+// it waiting; and how far its statement is.
 constexpr const char* kSigns = R"(
 SELECT string_agg(concat_ws(' ', a.pid, a.wait_event_type, a.wait_event, a.state, a.backend_xid,
     a.backend_xmin, a.query_start, to_jsonb(v), to_jsonb(i), to_jsonb(c)), ';' ORDER BY a.pid) AS signs,
   bool_or(a.wait_event IS NOT NULL) AS waits,
+  coalesce(max(CASE WHEN a.pid = {0} AND a.wait_event_type = 'Lock'
+    THEN nullif(pg_blocking_pids(a.pid)::text, '{{}}') END), '') AS blocked_by,
   max(coalesce(v.phase, i.phase, c.phase)) AS phase, bool_or(i.command LIKE '%CONCURRENTLY') AS concurrently,
   max(coalesce(v.heap_blks_scanned::float8 / nullif(v.heap_blks_total, 0),
     i.blocks_done::float8 / nullif(i.blocks_total, 0),
@@ -100,11 +102,20 @@ class Pulse {
     return still;
   }
 
+  /// Who keeps the process waiting for a lock right now, see Stopped; "" for nobody, or where it
+  /// can't be seen.
+  std::string blocked_by(pg::Connection& connection) {
+    blocked_by_.clear();
+    if (!second_ && pid_) second_ = connection.another(pg::Deadline::after(patience::kLastLook));
+    if (second_) look_by_second(patience::kLastLook);
+    return blocked_by_;
+  }
+
  private:
   using Clock = std::chrono::steady_clock;
 
   bool beats(pg::Connection& connection) {
-    if (second_ && look_by_second()) return true;
+    if (second_ && look_by_second(limit_ / 2)) return true;
     second_.reset();
     if (pid_) second_ = connection.another(pg::Deadline::after(limit_ / 2));
     if (second_) return true;
@@ -112,13 +123,14 @@ class Pulse {
            connection.answered_by(pg::Deadline::after(milliseconds(0)));
   }
 
-  bool look_by_second() try {
+  bool look_by_second(milliseconds time) try {
     const std::string query = fmt::format(kSigns, *pid_);
-    const pg::Rows rows = ask_catalog(*second_, query, pg::Deadline::after(limit_ / 2));
+    const pg::Rows rows = ask_catalog(*second_, query, pg::Deadline::after(time));
     if (!rows.empty()) tell(rows.front());
     const std::string signs = rows.empty() ? "" : rows.front().text("signs");
     seen_ = Clock::now();
     waits_ = !rows.empty() && rows.front().flag("waits");
+    blocked_by_ = rows.empty() ? "" : rows.front().text("blocked_by");
     if (signs.empty() || signs != signs_) changed_ = seen_;
     signs_ = signs;
     return true;
@@ -138,7 +150,7 @@ class Pulse {
   const std::optional<int> pid_;
   pg::Deadline next_;
   std::optional<pg::Connection> second_;
-  std::string signs_;
+  std::string signs_, blocked_by_;
   bool waits_ = false;
   Clock::time_point seen_ = Clock::now(), changed_ = seen_;
 };
@@ -179,7 +191,8 @@ pg::Rows run_long(pg::Connection& connection, const std::string& statement,
         watch.check();
         if (give_up.passed()) throw Stopped("no answer within a day");
         if (const auto still = pulse.standstill()) throw Stopped(standstill_text(*still));
-      } catch (const Stopped& stopped) {
+      } catch (Stopped& stopped) {
+        stopped.blocked_by = pulse.blocked_by(connection);
         const std::string_view why = stopped.what();  // without the advice
         cancel(connection, limits.answer, std::string(why.substr(0, why.find(';'))));
         throw;

@@ -68,6 +68,7 @@ inline constexpr milliseconds kBetweenSlices{100};  // notices that the end is w
 inline constexpr hours kLongestStatement{24};
 inline constexpr seconds kOurselvesFirst{5};  // before the server's own limit ends it
 inline constexpr seconds kBetweenSigns{1};    // of life, which a second connection looks for
+inline constexpr seconds kLastLook{1};        // by it, at who was waited for, before a cancel
 // Times -t, without a sign of life. What waits (for a disk, its own pauses) shows something else
 // within seconds; what computes may show nothing for minutes.
 inline constexpr int kWithoutSignsWaiting = 30, kWithoutSignsComputing = 180;

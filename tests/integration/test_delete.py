@@ -558,7 +558,7 @@ def run_cleanup_again(site, start_cleanup):
 
 def test_a_vacuum_that_waits_is_cancelled_by_a_signal(neglected, start_cleanup):
     busy = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'VACUUM%' AND state = 'active'"
-    with neglected.cluster.locked("site", mode="SHARE UPDATE EXCLUSIVE"):
+    with neglected.cluster.locked("site", mode="SHARE UPDATE EXCLUSIVE") as holder:
         cleanup = start_cleanup(*DELETE, user=SWAPPER)
         wait_for(lambda: neglected.value(busy) == 1, "VACUUM")
         start = time.monotonic()
@@ -567,6 +567,7 @@ def test_a_vacuum_that_waits_is_cancelled_by_a_signal(neglected, start_cleanup):
         assert time.monotonic() - start < 2
         assert (result.code, result.message, result.deleted) == (STOPPED, "interrupted; run it again to continue", 29_100), result
         assert neglected.value(busy) == 0
+        assert f"was waiting for pid {holder.get_backend_pid()} of role " in result.stderr, result
 
 
 def test_a_vacuum_that_never_gets_its_lock_names_the_holder(neglected, run_cleanup):
@@ -602,11 +603,12 @@ def test_an_index_build_that_is_stopped_leaves_nothing(cleaned_site, start_clean
     writer = f"LOCK TABLE {TABLE} IN ROW EXCLUSIVE MODE"
     cleanup = start_cleanup(*DELETE, user=SWAPPER)
     wait_for(lambda: cleaned_site.value(EXPIRED) == 0, "the delete's end")
-    with transaction(cleaned_site, writer):
+    with transaction(cleaned_site, writer) as holder:
         wait_for(lambda: cleaned_site.value(busy) == 1, "REINDEX")
         time.sleep(0.5)
         cleanup.send(signal.SIGTERM)
         result = cleanup.result()
+        assert f"was waiting for pid {holder.get_backend_pid()} of role " in result.stderr, result
     assert (result.code, result.message) == (STOPPED, "interrupted; run it again to continue"), result
     left = cleaned_site.psql(INVALID)
     assert left == [] or "left by an interrupted REINDEX" in result.stderr
