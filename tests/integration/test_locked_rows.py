@@ -26,6 +26,7 @@ def of_one_moment(site, sessions, moment="2020-01-01"):
     site.psql(f"INSERT INTO {TABLE} SELECT 'same' || i, '', '{moment}' FROM generate_series(1, {sessions}) i")
 
 
+@pytest.mark.some_cases(3)
 @pytest.mark.parametrize("user, moment", [(CLEANER, "2020-01-01"), (SWAPPER, "2020-01-01"), (OWNER, "-infinity")])
 def test_one_that_is_held_keeps_no_other_of_its_moment(cleaned_site, run_cleanup, user, moment):
     of_one_moment(cleaned_site, 20_000, moment)

@@ -162,6 +162,7 @@ def spilling(own_site):
     return site
 
 
+@pytest.mark.some_cases(3)
 @pytest.mark.parametrize("step", SPILLING)
 def test_temporary_files_that_become_too_small(spilling, start_cleanup, step):
     method, words, passing, code = SPILLING[step]
@@ -337,7 +338,7 @@ def prepared_site(own_site):
     return site
 
 
-@pytest.mark.some_cases(3)
+@pytest.mark.some_cases(6)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("holds, end", [("row", "COMMIT"), ("row", "ROLLBACK"), ("lock", "ROLLBACK"), ("number", "COMMIT")])
 def test_a_prepared_transaction(prepared_site, start_cleanup, holds, end, method):

@@ -156,7 +156,7 @@ def what_is_lost(site, cluster, start_cleanup, statement):  # noqa: F811
     return f"{sorted(altered ^ after, key=str)}" if altered != after else ""
 
 
-@pytest.mark.some_cases(3)
+@pytest.mark.some_cases(4)
 @pytest.mark.parametrize("part", range(4))
 def test_what_is_altered_in_the_last_moment_is_not_lost(site, cluster, start_cleanup, part):  # noqa: F811
     for role in ("reader", "other"):
