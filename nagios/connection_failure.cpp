@@ -264,7 +264,7 @@ std::vector<std::string> of_start() {
 
 std::vector<std::string> of_closed_database(const Words& w) {
   return {
-      "Next: somebody has closed the database; if that wasn't on purpose, on the server:",
+      "Next: an administrator has closed the database; if that wasn't on purpose, on the server:",
       administrators_sql(w, fmt::format("ALTER DATABASE {} ALLOW_CONNECTIONS true",
                                         sql_identifier(or_placeholder(w.database, "DATABASE"))))};
 }
