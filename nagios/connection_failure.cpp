@@ -271,9 +271,7 @@ std::vector<std::string> of_closed_database(const Words& w) {
 
 /// PostgreSQL names the function of its source that refuses; a pooler, which has its own words, doesn't.
 std::vector<std::string> of_refusal(const Words& w) {
-  const std::string& function = w.error.login().function;
-  if (w.error.sqlstate() == "55000" && function == "CheckMyDatabase") return of_closed_database(w);
-  if (!function.empty()) return {};
+  if (!w.error.login().function.empty()) return {};
   return {
       "Next: a pooler says this, not PostgreSQL: do the databases and users in PgBouncer's "
       "configuration have these, and does PostgreSQL run behind it? On its machine, its log says:",
@@ -299,6 +297,8 @@ Steps next_steps(const Words& w) {
   if (sqlstate == "3D000") return {RunbookSection::no_database, of_database(w)};
   if (sqlstate == "53300") return {RunbookSection::no_connection_left, of_connections(w)};
   if (sqlstate == "57P03") return {RunbookSection::starting, of_start()};
+  if (sqlstate == "55000" && function == "CheckMyDatabase")
+    return {RunbookSection::other_login, of_closed_database(w)};
   if (!sqlstate.empty()) return {RunbookSection::other_login, of_refusal(w)};
   if (w.error.looked_up_too_long() || says(w.error, "could not translate host name"))
     return {RunbookSection::no_host, of_name(w)};

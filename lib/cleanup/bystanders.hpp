@@ -19,8 +19,8 @@ std::string lock_holders(Run& run, const std::string& table);
 /// On the run's table.
 std::string lock_holders(Run& run);
 
-/// The same of sessions that are known: `pids`: an array, as the server writes it; a
-/// prepared transaction is 0 there.
+/// The same for known sessions. `pids`: "{4711,4712}", see Stopped; a prepared transaction is 0
+/// there, and then it is lock_holders().
 std::string sessions_of(Run& run, const std::string& pids);
 
 /// Who has the cleanup's advisory lock on the table: another cleanup, or any other session, since
