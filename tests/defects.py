@@ -309,6 +309,8 @@ DEFECTS = [Defect(*fields) for fields in (
      "test_measuring_rights.py::test_a_reading_is_of_the_same_table_whatever_search_path_the_owners_code_sets", []),
     ("waits: an exchange that is slow blames others", f"{CODE}/swap_lock.cpp", "tries.too_slow = error.statement_timed_out();", "",
      "test_swap_locks.py::test_an_exchange_that_takes_too_long_blames_nobody"),
+    ("limits: the role's statement timeout stays", "lib/measure/transaction.cpp", "SET LOCAL statement_timeout = {3};\n", "",
+     "test_server_limits.py::test_a_setting_of_the_role_changes_nothing[statement_timeout = '5ms'-swap]"),
     ("waits: who kept a statement waiting is not asked", f"{CODE}/long_statement.cpp", "stopped.blocked_by = pulse.blocked_by(connection);",
      "", "test_delete.py::test_a_vacuum_that_waits_is_cancelled_by_a_signal", OF_DELETIONS),
     ("deletion: a deferred trigger, by the function", f"{CODE}/delete_access.cpp",
